@@ -1,0 +1,1 @@
+"""Concrete Steps: a guided curriculum of exercise notebooks for mechanistic interpretability."""
