@@ -6,7 +6,7 @@ from concrete_steps.errors import CourseError
 
 
 def course_root() -> Path:
-    """The folder that holds tests/ and data/: the repository of a checkout, else the wheel's `concrete_steps/_course`."""
+    """The folder that holds tests/ and data/: a checkout's repository, else the wheel's `concrete_steps/_course`."""
     package = Path(__file__).resolve().parent
     checkout = package.parent.parent
     if package.parent.name == "scripts" and (checkout / "pyproject.toml").is_file():
