@@ -6,8 +6,8 @@ what a learner opens is exactly what `nbgrader generate_assignment` would releas
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import json
 import re
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def solutions_notebook(notebook: Notebook, course: Course):
 
 def exercise_notebook(solutions):
     """What a learner opens: answers cleared, check cells locked, checksums set, no outputs."""
-    nb, resources = nbformat.from_dict(json.loads(nbformat.writes(solutions))), {}
+    nb, resources = copy.deepcopy(solutions), {}
     nb.metadata["concrete_steps"].pop("executed", None)
     for preprocessor in (ClearAnswers(), LockCells(), ClearOutputPreprocessor(), ComputeChecksums()):
         nb, resources = preprocessor.preprocess(nb, resources)

@@ -1,0 +1,167 @@
+"""check("name"): run an exercise's pytest checks on the objects of this kernel, and show what came of it in a panel."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import os
+import sys
+from typing import Any
+
+from concrete_steps.course import Notebook, load_course
+from concrete_steps.loader import Loaded, is_loading
+from concrete_steps.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, merge
+
+COLOURS = {PASSED: "#1a7f37", WRONG: "#bc4c00", ERROR: "#cf222e", TIMED_OUT: "#8250df", NOT_ATTEMPTED: "#6e7781"}
+SIGNS = {PASSED: "✓", WRONG: "✗", ERROR: "!", TIMED_OUT: "⧗", NOT_ATTEMPTED: "○"}
+
+
+class CheckFailed(AssertionError):
+    """Raised by a check that did not pass where something else watches: nbgrader, nbclient, pytest, a script."""
+
+
+class Check:
+    """A notebook's `check`: call it with the name of an exercise."""
+
+    def __init__(self, notebook: Notebook, namespace: dict):
+        self.notebook = notebook
+        self.namespace = namespace
+        self.passed: set[str] = set()
+
+    def __call__(self, name: str, seed: int | None = None) -> None:
+        """Check the exercise `name`; `seed` repeats the random inputs of an earlier run."""
+        if is_loading():
+            return
+        if name not in self.notebook.exercises:
+            known = ", ".join(self.notebook.exercises)
+            raise ValueError(f"This notebook has no exercise {name!r}; it has {known}.")
+        result = run_check(self.notebook, name, Loaded(self.notebook.path, self.namespace), seed)
+        (self.passed.add if result.outcome == PASSED else self.passed.discard)(name)
+        panel = Panel(result, f"{len(self.passed)} of {len(self.notebook.exercises)} in this notebook")
+        if not is_interactive():
+            print(panel)
+            if result.outcome != PASSED:
+                raise CheckFailed(result.text())
+            return
+        from IPython.display import display
+
+        display(panel)
+
+
+def run_check(notebook: Notebook, exercise: str, loaded: Loaded, seed: int | None = None) -> Result:
+    """Run the tests of one exercise on the objects in `loaded`."""
+    results = run_checks(notebook, (exercise,), loaded, seed)
+    return results[exercise]
+
+
+def run_checks(notebook: Notebook, exercises: tuple[str, ...], loaded: Loaded, seed: int | None = None) -> dict:
+    """Results by exercise. Real pytest runs inside this process; tests of other exercises are not run."""
+    import pytest
+
+    from concrete_steps import pytest_plugin
+
+    collected = _Collector(exercises)
+    arguments = [str(notebook.checks), "--noconftest", "--capture=no", "--import-mode=importlib", "-c", os.devnull]
+    arguments += ["--rootdir", str(notebook.checks.parent), "-p", "no:cacheprovider", "-p", "no:terminal"]
+    arguments += ["-p", "no:logging", "-p", "no:warnings", "-p", "no:faulthandler", "-p", "no:unraisableexception"]
+    arguments += [] if seed is None else ["--seed", str(seed)]
+    before = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    try:
+        pytest.main(arguments, plugins=[pytest_plugin, _Given(loaded), collected])
+    finally:
+        os.environ.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+        if before is not None:
+            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = before
+    missing = Result("", ERROR, message=f"No check ran: {notebook.checks} holds no working test of it; tell the authors.")
+    return {name: merge(collected.results.get(name) or [missing]) for name in exercises}
+
+
+class _Given:
+    """Registers the objects at hand in place of the notebooks on disk."""
+
+    def __init__(self, loaded: Loaded):
+        self.loaded = loaded
+
+    def pytest_addoption(self, parser, pluginmanager) -> None:
+        from concrete_steps.pytest_plugin import Learner
+
+        pluginmanager.register(Learner(given=self.loaded), "learner")
+
+
+class _Collector:
+    """Keeps the tests of the wanted exercises and collects their results."""
+
+    def __init__(self, exercises: tuple[str, ...]):
+        self.exercises = exercises
+        self.results: dict[str, list[Result]] = {}
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        from concrete_steps.pytest_plugin import exercise_of
+
+        items[:] = [item for item in items if exercise_of(item.name) in self.exercises]
+
+    def pytest_runtest_logreport(self, report) -> None:
+        if report.failed and report.when != "call":
+            name = report.nodeid.split("::")[-1]
+            from concrete_steps.pytest_plugin import exercise_of
+
+            result = Result(exercise_of(name), ERROR, message=f"The check itself could not start: {report.longreprtext[-600:]}")
+            self.results.setdefault(result.exercise, []).append(result)
+
+    def pytest_runtest_teardown(self, item) -> None:
+        from concrete_steps.pytest_plugin import RESULT
+
+        result = item.stash.get(RESULT, None)
+        if result is not None:
+            self.results.setdefault(result.exercise, []).append(result)
+
+
+class Panel:
+    """A result as a small panel in HTML, and the same facts in plain text."""
+
+    def __init__(self, result: Result, progress: str = ""):
+        self.result = result
+        self.progress = progress
+
+    def __repr__(self) -> str:
+        sign = SIGNS[self.result.outcome]
+        return f"{sign} {self.result.text()}" + (f"\n  ({self.progress})" if self.progress else "")
+
+    def _repr_html_(self) -> str:
+        colour = COLOURS[self.result.outcome]
+        rows = "".join(_row(label, text) for label, text in self.result.lines())
+        progress = f'<span style="float:right;opacity:.65;font-weight:normal">{html.escape(self.progress)}</span>'
+        return (
+            f'<div style="border-left:4px solid {colour};padding:4px 12px;margin:4px 0;max-width:52em;line-height:1.45">'
+            f'<div style="font-weight:600;color:{colour}">{SIGNS[self.result.outcome]} {html.escape(self.result.exercise)}: '
+            f"{self.result.outcome}{progress}</div>{rows}</div>"
+        )
+
+
+def _row(label: str, text: str) -> str:
+    text = html.escape(text).replace("\n", "<br>")
+    if label in ("failing case", "where", "repeat"):
+        text = f'<code style="white-space:pre-wrap;background:none">{text}</code>'
+    caption = f'<span style="opacity:.65">{label}: </span>' if label else ""
+    return f'<div style="margin-top:2px">{caption}{text}</div>'
+
+
+def is_interactive() -> bool:
+    """True in a notebook in front of a person, where a failed check must not stop "run all".
+
+    nbclient (and so nbgrader, papermill, our builder) forbids questions to the user; front ends allow them.
+    """
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    with contextlib.suppress(Exception):
+        return bool(kernel.get_parent("shell")["content"]["allow_stdin"])
+    return False
+
+
+def notebook_check(key: str, namespace: dict[str, Any]) -> Check:
+    """The `check` of notebook `key` for the objects in `namespace`."""
+    return Check(load_course().notebook(key), namespace)

@@ -1,0 +1,185 @@
+"""Wrong answers that people really give, and how a learner's answer is recognised as one of them.
+
+A mistake is a wrong implementation under the exercise's own name, with the sentence that tells a learner what it is:
+
+    @mistake("sums every entry, not the diagonal")
+    def batched_trace(x):
+        return x.sum((-1, -2))
+
+For an answer (`answer_axis = "b"`) the function takes no arguments and returns the wrong value. A mistake is recognised,
+not guessed: the learner's calls during a failing test are recorded, and a mistake that gives the same outputs on the
+same inputs is named. Objects of a class are not replayed: there the test's own message must hold the sentence.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.util
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from concrete_steps.course import Notebook
+
+# Recording stops here: a check is small, and a learner's loop may call a function very often.
+MOST_CALLS = 200
+
+_registry: dict[str, list[Mistake]] = {}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong implementation of one exercise and the sentence that names it."""
+
+    exercise: str
+    sentence: str
+    implementation: Any
+
+    def answer(self, learner: Any) -> Any:
+        """What stands in the learner's place: the implementation, or the value that it returns for an answer."""
+        return self.implementation if callable(learner) else self.implementation()
+
+
+@dataclass
+class Call:
+    """One call of a learner's function: inputs as they were, outcome, and inputs as they were afterwards."""
+
+    name: str
+    args: tuple
+    kwargs: dict
+    random_state: Any
+    output: Any = None
+    error: BaseException | None = None
+    after: tuple = field(default_factory=tuple)
+
+
+def mistake(sentence: str) -> Callable[[Any], Any]:
+    """Register a wrong answer; the function or class carries the name of its exercise."""
+
+    def register(implementation: Any) -> Any:
+        entry = Mistake(implementation.__name__, sentence, implementation)
+        _registry.setdefault(implementation.__module__, []).append(entry)
+        return implementation
+
+    return register
+
+
+def mistakes_of(notebook: Notebook) -> dict[str, list[Mistake]]:
+    """The wrong answers of a notebook, by exercise."""
+    found: dict[str, list[Mistake]] = {}
+    for entry in _load_mistakes(notebook.mistakes):
+        found.setdefault(entry.exercise, []).append(entry)
+    return found
+
+
+@functools.cache
+def _load_mistakes(path: Path) -> tuple[Mistake, ...]:
+    if not path.is_file():
+        return ()
+    name = f"concrete_steps_mistakes.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    _registry.pop(name, None)
+    spec.loader.exec_module(module)
+    return tuple(_registry.get(name, ()))
+
+
+def record(function: Callable, calls: list[Call]) -> Callable:
+    """The function, with its calls written to `calls`."""
+    import torch
+
+    @functools.wraps(function)
+    def recorded(*args, **kwargs):
+        if len(calls) >= MOST_CALLS:
+            return function(*args, **kwargs)
+        call = Call(function.__name__, _copy(args), _copy(kwargs), torch.get_rng_state())
+        calls.append(call)
+        try:
+            output = function(*args, **kwargs)
+        except BaseException as error:
+            call.error = error
+            raise
+        call.output, call.after = _copy(output), _copy(args)
+        return output
+
+    return recorded
+
+
+def recognise(learner: Any, calls: list[Call], candidates: list[Mistake]) -> str | None:
+    """The sentence of the one mistake that does what the learner's object did, on the very same inputs."""
+    matching = [entry.sentence for entry in candidates if _is_same_answer(learner, calls, entry)]
+    if len(matching) == 1:
+        return matching[0]
+    return " or ".join(dict.fromkeys(matching)) or None
+
+
+def _is_same_answer(learner: Any, calls: list[Call], entry: Mistake) -> bool:
+    if inspect.isclass(learner):
+        return False
+    if not callable(learner):
+        return same(learner, entry.implementation())
+    return bool(calls) and all(_replays(call, entry.implementation) for call in calls)
+
+
+def _replays(call: Call, implementation: Callable) -> bool:
+    import torch
+
+    args, kwargs = _copy(call.args), _copy(call.kwargs)
+    state = torch.get_rng_state()
+    torch.set_rng_state(call.random_state)
+    try:
+        output = implementation(*args, **kwargs)
+    except Exception as error:
+        return type(error) is type(call.error)
+    finally:
+        torch.set_rng_state(state)
+    return call.error is None and same(output, call.output) and same(args, call.after)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal in meaning: tensors, arrays and numbers up to rounding; containers entry by entry."""
+    import numpy as np
+    import torch
+
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and same(torch.tensor(a), torch.tensor(b))
+    if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
+        if not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)) or a.shape != b.shape:
+            return False
+        if a.is_complex() or b.is_complex():
+            return torch.allclose(a.to(torch.complex128), b.to(torch.complex128), rtol=1e-4, atol=1e-5, equal_nan=True)
+        return torch.allclose(a.detach().double(), b.detach().double(), rtol=1e-4, atol=1e-5, equal_nan=True)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= 1e-5 + 1e-4 * abs(b) or (a != a and b != b)
+    if type(a).__eq__ is object.__eq__:
+        return type(a) is type(b)
+    return bool(a == b)
+
+
+def _copy(value: Any) -> Any:
+    """A copy that later changes in place do not reach; modules and functions are shared."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if isinstance(value, torch.Generator):
+        return value.clone_state()
+    if isinstance(value, torch.nn.Module) or callable(value):
+        return value
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_copy(item) for item in value))
+    if isinstance(value, list | tuple):
+        return type(value)(_copy(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value

@@ -1,0 +1,230 @@
+"""What can come of a check: passed, wrong, error, timed out, not attempted; and the words in which a learner reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import linecache
+import re
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from concrete_steps.course import Notebook
+from concrete_steps.mistakes import Call, mistakes_of, recognise
+
+PASSED, WRONG, ERROR, TIMED_OUT, NOT_ATTEMPTED = "passed", "wrong", "error", "timed out", "not attempted"
+# When several tests of one exercise end differently, the first of these is what the learner must hear about.
+GRAVITY = (TIMED_OUT, ERROR, WRONG, NOT_ATTEMPTED, PASSED)
+MISSING = object()
+LONGEST = 2000
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Stands in for an object that the learner's notebook could not define."""
+
+    name: str
+    reason: str
+
+
+class Untouched(Broken):
+    """Stands in for an answer that is still None."""
+
+    def __init__(self, name: str):
+        super().__init__(name, f"{name} is still None")
+
+
+class TimedOut(BaseException):
+    """Raised in the learner's code when its time is up; not an Exception, so that `except Exception` lets it pass."""
+
+
+@dataclass
+class Result:
+    """One check's outcome. `message` says what is wrong, `case` shows the failing call, `mistake` names a known slip."""
+
+    exercise: str
+    outcome: str
+    verified: list[str] = field(default_factory=list)
+    message: str = ""
+    case: str = ""
+    mistake: str = ""
+    where: str = ""
+    seed: int | None = None
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Pairs of a label and a text: the facts that panel and plain text both show."""
+        rows = [("verified", text) for text in self.verified] if self.outcome == PASSED else []
+        rows += [("", self.message), ("what it does", self.mistake), ("failing case", self.case), ("where", self.where)]
+        if self.outcome == WRONG and self.seed is not None:
+            rows.append(("repeat", f'check("{self.exercise}", seed={self.seed})'))
+        return [(label, text) for label, text in rows if text]
+
+    def text(self) -> str:
+        """The result in plain text."""
+        rows = [f"  {label}: {text}" if label else f"  {text}" for label, text in self.lines()]
+        return "\n".join([f"{self.exercise}: {self.outcome}", *rows])
+
+
+@dataclass
+class Judge:
+    """Turns what happened in one test into a Result."""
+
+    notebook: Notebook
+    exercise: str
+    verifies: str
+    namespace: dict
+    seconds: float
+    seed: int | None = None
+
+    def passed(self) -> Result:
+        return Result(self.exercise, PASSED, verified=[self.verifies])
+
+    def cannot_run(self, broken: Broken) -> Result:
+        if isinstance(broken, Untouched):
+            return self._not_attempted(f"{broken.reason}.")
+        if broken.name != self.exercise:
+            return Result(self.exercise, ERROR, message=f"This check also uses {broken.name}: {broken.reason}.")
+        return Result(self.exercise, ERROR, message=f"{broken.reason}.")
+
+    def failed(self, error: BaseException, calls: list[Call]) -> Result:
+        """The result for an exception: whose code raised it, and what it says about the learner's answer."""
+        frame = self._learners_frame(error)
+        where = _place(*frame) if frame else ""
+        if isinstance(error, TimedOut):
+            message = f"It ran for more than {self.seconds:g} seconds and was stopped."
+            return Result(self.exercise, TIMED_OUT, message=message, where=where)
+        if isinstance(error, NotImplementedError) and frame:
+            return self._not_attempted(f"NotImplementedError is still raised ({where}).")
+        mine = [call for call in calls if call.name == self.exercise] or calls
+        result = Result(self.exercise, WRONG, case=_case(mine), seed=self.seed)
+        result.mistake = self._recognise(calls)
+        if isinstance(error, AssertionError) and not frame:
+            result.message = _shorten(_assertion(error))
+        elif frame:
+            result.outcome, result.where = ERROR, where
+            result.message = _shorten(f"{type(error).__name__}: {error}")
+        else:
+            result.message = _unusable(error, mine)
+        return result
+
+    def is_learners(self, error: BaseException) -> bool:
+        """True if the exception passed through the learner's own code."""
+        return self._learners_frame(error) is not None
+
+    def _not_attempted(self, message: str) -> Result:
+        return Result(self.exercise, NOT_ATTEMPTED, message=message)
+
+    def _learners_frame(self, error: BaseException) -> tuple[str, int] | None:
+        """File name and line of the innermost frame of the learner's own code, or None."""
+        walked = traceback.walk_tb(error.__traceback__)
+        places = [(frame.f_code.co_filename, line) for frame, line in walked if frame.f_globals is self.namespace]
+        return places[-1] if places else None
+
+    def _recognise(self, calls: list[Call]) -> str:
+        learner = self.namespace.get(self.exercise)
+        candidates = mistakes_of(self.notebook).get(self.exercise, [])
+        with contextlib.suppress(Exception, TimedOut), time_limit(self.seconds):
+            return recognise(learner, [call for call in calls if call.name == _name(learner)], candidates) or ""
+        return ""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimedOut in this thread after `seconds`, and again each second, since code may swallow one.
+
+    Works on every system and in any thread; it cannot interrupt a single long call into C (grading uses a process).
+    """
+    thread, done, lock = threading.get_ident(), threading.Event(), threading.Lock()
+
+    def interrupt(wait: float = seconds) -> None:
+        while not done.wait(wait):
+            with lock:
+                if not done.is_set():
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TimedOut))
+            wait = 1.0
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        yield
+    finally:
+        with lock:
+            done.set()
+
+
+def merge(results: list[Result]) -> Result:
+    """One result for all the tests of an exercise: the gravest, or all that was verified."""
+    gravest = min(results, key=lambda result: GRAVITY.index(result.outcome))
+    if gravest.outcome == PASSED:
+        gravest.verified = [text for result in results for text in result.verified if text]
+    return gravest
+
+
+def _name(learner: Any) -> str:
+    return getattr(learner, "__name__", "")
+
+
+def _place(file_name: str, line: int) -> str:
+    """'your cell causal_mask, line 4: scores[mask] = 0'."""
+    code = linecache.getline(file_name, line).strip()
+    return f"{_cell_of(file_name)}, line {line}" + (f": {code}" if code else "")
+
+
+def _cell_of(file_name: str) -> str:
+    named = re.search(r", cell (.+)$", file_name)
+    if named:
+        return f"your cell {named[1]}"
+    try:
+        from IPython import get_ipython
+
+        count = get_ipython().compile._filename_map[file_name]
+        return f"your cell In [{count}]"
+    except (ImportError, AttributeError, KeyError):
+        return "your code"
+
+
+def _assertion(error: AssertionError) -> str:
+    """The message of an assert, without what pytest adds about the test's own expressions."""
+    return str(error).split("\nassert ")[0].strip() or "The check failed."
+
+
+def _unusable(error: BaseException, calls: list[Call]) -> str:
+    """The test itself stumbled over what the learner returned."""
+    if calls and calls[-1].output is None and calls[-1].error is None:
+        return f"{calls[-1].name} returned None: is a return missing?"
+    returned = f" (it returned {_value(calls[-1].output)})" if calls else ""
+    return _shorten(f"The check could not use your result{returned}: {type(error).__name__}: {error}")
+
+
+def _case(calls: list[Call]) -> str:
+    """The last recorded call, as a learner would type it, and what it gave."""
+    if not calls:
+        return ""
+    call = calls[-1]
+    given = [_value(arg) for arg in call.args] + [f"{key}={_value(arg)}" for key, arg in call.kwargs.items()]
+    outcome = f"raised {type(call.error).__name__}" if call.error else f"gave {_value(call.output)}"
+    return _shorten(f"{call.name}({', '.join(given)}) {outcome}")
+
+
+def _value(value: Any) -> str:
+    """A short form of a value: small tensors whole, large ones by type and shape."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        kind = str(value.dtype).removeprefix("torch.")
+        shape = ", ".join(map(str, value.shape))
+        if value.numel() > 24 if hasattr(value, "numel") else value.size > 24:
+            return f"{kind}[{shape}]"
+        return f"{kind}[{shape}] {_round(value.tolist())}"
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def _round(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_round(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text) - LONGEST} more characters)"
