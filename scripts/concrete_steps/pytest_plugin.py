@@ -58,7 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def _folder(of: str | None) -> Path:
     root = course_root()
     if of is None:
-        return root / "work" if (root / "work").is_dir() else root / "notebooks"
+        has_copy = any((root / "work").glob("*/*.ipynb"))
+        return root / "work" if has_copy else root / "notebooks"
     for folder in (root / of, Path(of).resolve()):
         if folder.is_dir():
             return folder
