@@ -128,6 +128,14 @@ def write(path: Path, text: str) -> bool:
     return True
 
 
+def orphans(course: Course) -> list[Path]:
+    """Generated notebooks that no entry of course.toml accounts for."""
+    root = course_root()
+    expected = {root / top / notebook.path for notebook in course.notebooks for top in ("notebooks", "solutions")}
+    found = {path for top in ("notebooks", "solutions") for path in (root / top).rglob("*.ipynb")}
+    return sorted(path for path in found - expected if ".ipynb_checkpoints" not in path.parts)
+
+
 def _expand(cell: Cell, notebook: Notebook, course: Course, exercises: dict[str, Cell], taken: set[str]):
     match cell.kind:
         case "markdown":
