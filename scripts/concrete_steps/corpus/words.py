@@ -1,11 +1,12 @@
 """The words of the stories. Every noun and adjective here starts with a consonant, so that the article is always "a"."""
 
-WOMEN = "Mary Anna Clara Emma Lucy Rosa Sofia Ella Maya Ida Ruth Vera".split()
-MEN = "John Tom Peter Oscar Leo Hugo Max Felix Noah Omar Paul Sam".split()
-PLACES = "market park beach school library harbour garden castle farm museum station bakery".split()
+WOMEN = "Mary Anna Clara Emma Lucy Rosa Sofia Ella Maya Ida Ruth Vera Alice Julia Hanna Eva".split()
+MEN = "John Tom Peter Oscar Leo Hugo Max Felix Noah Omar Paul Sam David Simon Jack Ben".split()
+PLACES = "market park beach school library harbour garden castle farm museum station bakery lake theatre bridge mill".split()
 OBJECTS = (
-    "ball lamp book key map rope kite drum coat cup coin shell bell hat box pen basket letter stone pear cake doll".split()
-)
+    "ball lamp book key map rope kite drum coat cup coin shell bell hat box pen basket letter stone pear cake doll "
+    "bag spoon flute candle mirror pillow"
+).split()
 COLOURS = "red blue green yellow white black golden silver".split()
 CREATURES = "dragon robot giant fox wizard ghost parrot bear".split()
 JOBS = "baker sailor teacher painter doctor gardener tailor miller".split()
