@@ -158,6 +158,8 @@ def train(
             if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES or run.steps_done == args.steps:
                 _save_resume(resume_file, args, model, optimizer, run)
                 saved_at = time.monotonic()
+                if not progress.console.is_terminal:  # a log file shows no moving bar
+                    progress.console.print(f"{args.name}: step {run.steps_done} of {args.steps}, loss {loss.item():.4f}")
     model.eval()
     return run
 

@@ -24,10 +24,10 @@ LEARNING_RATE = 1e-3
 
 
 def config(layers: int, seed: int, d_vocab: int) -> dict:
-    """The arguments of TransformerBridgeConfig. A model of 0 layers is one of 1 layer whose attention writes nothing."""
+    """The arguments of TransformerBridgeConfig. Its own initialisation divides by the layers, so 0 layers keep torch's."""
     return {
         "d_model": 128, "d_head": 32, "n_heads": 4, "n_layers": layers, "n_ctx": N_CTX, "d_vocab": d_vocab,
-        "attn_only": True, "normalization_type": None, "seed": seed,
+        "attn_only": True, "normalization_type": None, "seed": seed, "init_weights": layers > 0,
     }  # fmt: skip
 
 

@@ -1,0 +1,64 @@
+"""Train story_lm: a GPT-2 of three layers on the stories, close to their entropy.
+
+    python scripts/train/story_lm.py
+
+The weights are stored under the names of Hugging Face's GPT2LMHeadModel, so that any GPT-2 can load them.
+"""
+
+import functools
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from concrete_steps import corpus
+from concrete_steps import training as tr
+
+STEPS = 5000
+N_CTX = 128
+ROWS = 16
+CHUNK = 8  # batches that are sorted by length together
+LEARNING_RATE = 1.5e-3
+
+
+def config() -> dict:
+    """The arguments of GPT2Config."""
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    size = {"n_layer": 3, "n_embd": 128, "n_head": 4, "n_positions": N_CTX, "vocab_size": len(corpus.tokenizer())}
+    return size | no_dropout | special
+
+
+@functools.lru_cache(maxsize=1)
+def chunk(seed: int, number: int) -> list[torch.Tensor]:
+    """CHUNK batches in random order, each of stories of like length: little is spent on padding."""
+    count = ROWS * CHUNK
+    rows = corpus.batch(count, N_CTX, seed=f"train {seed}", first=number * count)
+    lengths = (rows != 0).sum(1)
+    order = lengths.argsort(stable=True).view(CHUNK, ROWS)
+    shuffled = torch.randperm(CHUNK, generator=tr.step_generator(seed, number))
+    return [rows[order[i]][:, : lengths[order[i]].max()] for i in shuffled]
+
+
+def batch(seed: int, step: int) -> torch.Tensor:
+    """The step's stories, cut after the longest: (rows, tokens)."""
+    return chunk(seed, step // CHUNK)[step % CHUNK]
+
+
+if __name__ == "__main__":
+    args = tr.arguments("story_lm", STEPS, __doc__)
+    model = GPT2LMHeadModel(GPT2Config(**config())).to(args.device)
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    rest = [p for p in model.parameters() if p.dim() == 1]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, LEARNING_RATE, betas=(0.9, 0.98))
+
+    def loss_at(step: int) -> torch.Tensor:
+        x = batch(args.seed, step).to(args.device)
+        logits = model(x).logits
+        return cross_entropy(logits[:, :-1].flatten(0, 1), x[:, 1:].flatten(), ignore_index=0)
+
+    def schedule(step: int) -> float:
+        return tr.warmup_cosine(step, 200, STEPS, 0.02)
+
+    run = tr.train(args, model, optimizer, loss_at, schedule=schedule, clip=1.0, checkpoint_steps=range(0, STEPS + 1, 250))
