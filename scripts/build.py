@@ -1,8 +1,8 @@
 """Build the notebooks from their percent sources in solutions/.
 
-    python scripts/build.py              write what differs
-    python scripts/build.py --check      change nothing; fail, naming the file, when anything generated is out of date
-    python scripts/build.py --execute    also run the solutions notebooks whose code changed, to refresh their outputs
+python scripts/build.py              write what differs
+python scripts/build.py --check      change nothing; fail, naming the file, when anything generated is out of date
+python scripts/build.py --execute    also run the solutions notebooks whose code changed, to refresh their outputs
 """
 
 import argparse

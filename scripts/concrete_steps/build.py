@@ -37,7 +37,9 @@ class ClearAnswers(ClearSolutions):
 
     def _replace_solution_region(self, cell, language):
         at_top_level = re.search(r"^### BEGIN SOLUTION", cell.source, re.MULTILINE)
-        stub = "# Your answer: replace the None above." if at_top_level else "raise NotImplementedError  # Your code here."
+        stub = (
+            "# Your answer: replace the None above." if at_top_level else "raise NotImplementedError  # Your code here."
+        )
         self.code_stub = {language: stub}
         return super()._replace_solution_region(cell, language)
 

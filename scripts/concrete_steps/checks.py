@@ -73,7 +73,9 @@ def run_checks(notebook: Notebook, exercises: tuple[str, ...], loaded: Loaded, s
         os.environ.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
         if before is not None:
             os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = before
-    missing = Result("", ERROR, message=f"No check ran: {notebook.checks} holds no working test of it; tell the authors.")
+    missing = Result(
+        "", ERROR, message=f"No check ran: {notebook.checks} holds no working test of it; tell the authors."
+    )
     return {name: merge(collected.results.get(name) or [missing]) for name in exercises}
 
 
@@ -106,7 +108,9 @@ class _Collector:
             name = report.nodeid.split("::")[-1]
             from concrete_steps.pytest_plugin import exercise_of
 
-            result = Result(exercise_of(name), ERROR, message=f"The check itself could not start: {report.longreprtext[-600:]}")
+            result = Result(
+                exercise_of(name), ERROR, message=f"The check itself could not start: {report.longreprtext[-600:]}"
+            )
             self.results.setdefault(result.exercise, []).append(result)
 
     def pytest_runtest_teardown(self, item) -> None:

@@ -62,21 +62,22 @@ def read_notebook(path: Path) -> dict:
 
 
 def find_copy(folder: Path, notebook: Notebook) -> Path:
-    """The learner's copy of a notebook below folder: by its name, else the file that holds most of its exercises."""
+    """The learner's copy of a notebook below folder: by its path, else its name, else by the exercises that it holds."""
     expected = folder / notebook.path
     if expected.is_file():
         return expected
-    best, most = expected, 0
-    for path in sorted(folder.rglob("*.ipynb"), key=_age):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
-        try:
-            cells = read_notebook(path)["cells"]
-        except CourseError:
-            continue
-        found = len({_cell_name(cell) for cell in cells} & set(notebook.exercises))
-        if found > most and 2 * found > len(notebook.exercises):
-            best, most = path, found
+    copies = [path for path in folder.rglob("*.ipynb") if not _is_hidden(path.relative_to(folder))]
+    newest_first = sorted(copies, key=lambda path: -path.stat().st_mtime)
+    by_name = [path for path in newest_first if path.name == notebook.path.name]
+    if by_name:
+        return by_name[0]
+    best, most = expected, len(notebook.exercises) // 2
+    for path in newest_first:
+        with contextlib.suppress(CourseError):
+            names = {_cell_name(cell) for cell in read_notebook(path)["cells"]}
+            found = len(names & set(notebook.exercises))
+            if found > most:
+                best, most = path, found
     return best
 
 
@@ -188,8 +189,8 @@ def _names(tree: ast.Module) -> list[str]:
     return sorted(defined_names(tree))
 
 
-def _age(path: Path) -> float:
-    return -path.stat().st_mtime
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 @contextlib.contextmanager

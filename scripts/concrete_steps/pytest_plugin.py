@@ -45,7 +45,9 @@ class Learner:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("concrete steps")
-    group.addoption("--of", metavar="FOLDER", help="grade these notebooks: work (default where it exists), notebooks, solutions")
+    group.addoption(
+        "--of", metavar="FOLDER", help="grade these notebooks: work (default where it exists), notebooks, solutions"
+    )
     group.addoption("--seed", type=int, help="repeat the random inputs of a failing check")
 
 

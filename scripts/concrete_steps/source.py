@@ -83,7 +83,9 @@ def _cell(path: Path, parsed, line: int) -> Cell:
         return Cell("markdown", parsed.source, line)
     kinds = [kind for kind in DIRECTIVES if kind in options]
     if len(kinds) > 1 or (options and not kinds):
-        raise CourseError(f"{where}: the cell says {', '.join(options)}; it takes exactly one of {', '.join(DIRECTIVES)}.")
+        raise CourseError(
+            f"{where}: the cell says {', '.join(options)}; it takes exactly one of {', '.join(DIRECTIVES)}."
+        )
     if not kinds:
         return Cell("code", parsed.source, line)
     kind = kinds[0]
@@ -122,9 +124,13 @@ def _check_exercise(where: str, cell: Cell) -> None:
     try:
         tree = ast.parse(cell.text)
     except SyntaxError as error:
-        raise CourseError(f"{where}: exercise {cell.name!r} does not parse ({error.msg}, its line {error.lineno}).") from None
+        raise CourseError(
+            f"{where}: exercise {cell.name!r} does not parse ({error.msg}, its line {error.lineno})."
+        ) from None
     if cell.name not in defined_names(tree):
-        raise CourseError(f"{where}: exercise {cell.name!r} does not define {cell.name}; name it as the directive does.")
+        raise CourseError(
+            f"{where}: exercise {cell.name!r} does not define {cell.name}; name it as the directive does."
+        )
 
 
 def defined_names(tree: ast.Module) -> set[str]:
@@ -146,9 +152,13 @@ def _check_names(path: Path, cells: list[Cell], exercises: tuple[str, ...]) -> N
         where = f"{path}, line {cell.line}"
         if cell.kind == "exercise":
             if cell.name in seen:
-                raise CourseError(f"{where}: exercise {cell.name!r} stands already at line {seen[cell.name]}; rename one.")
+                raise CourseError(
+                    f"{where}: exercise {cell.name!r} stands already at line {seen[cell.name]}; rename one."
+                )
             if exercises and cell.name not in exercises:
-                raise CourseError(f"{where}: course.toml does not know exercise {cell.name!r}; list it under a criterion.")
+                raise CourseError(
+                    f"{where}: course.toml does not know exercise {cell.name!r}; list it under a criterion."
+                )
             seen[cell.name] = cell.line
         elif cell.kind == "check":
             if cell.name not in seen:

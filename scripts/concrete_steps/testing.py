@@ -65,7 +65,9 @@ def assert_close(actual: Any, expected: Any, message: str, rtol: float = 1e-4, a
         actual = torch.tensor(actual)
     actual = assert_tensor(actual).detach().cpu()
     expected = expected.detach().cpu()
-    assert actual.shape == expected.shape, f"{message}: expected shape {_shape(expected.shape)}, got {_shape(actual.shape)}"
+    assert actual.shape == expected.shape, (
+        f"{message}: expected shape {_shape(expected.shape)}, got {_shape(actual.shape)}"
+    )
     kind = torch.complex128 if actual.is_complex() or expected.is_complex() else torch.float64
     wrong = ~torch.isclose(actual.to(kind), expected.to(kind), rtol=rtol, atol=atol, equal_nan=True)
     if wrong.any():
@@ -95,7 +97,9 @@ def assert_gradient_flows(function: Callable[..., Tensor], *inputs: Tensor) -> N
     """A gradient reaches every floating-point input."""
     leaves = [x.detach().clone().requires_grad_() if x.is_floating_point() else x for x in inputs]
     output = assert_tensor(function(*leaves))
-    assert output.requires_grad, "no gradient flows through your function: keep to torch operations (no .item(), .data, numpy)"
+    assert output.requires_grad, (
+        "no gradient flows through your function: keep to torch operations (no .item(), .data, numpy)"
+    )
     output[output.isfinite()].sum().backward()
     for number, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor) and leaf.is_floating_point():

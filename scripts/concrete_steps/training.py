@@ -159,7 +159,9 @@ def train(
                 _save_resume(resume_file, args, model, optimizer, run)
                 saved_at = time.monotonic()
                 if not progress.console.is_terminal:  # a log file shows no moving bar
-                    progress.console.print(f"{args.name}: step {run.steps_done} of {args.steps}, loss {loss.item():.4f}")
+                    progress.console.print(
+                        f"{args.name}: step {run.steps_done} of {args.steps}, loss {loss.item():.4f}"
+                    )
     model.eval()
     return run
 

@@ -1,0 +1,74 @@
+"""JupyterLab on the learner's copy of the notebooks; `scripts/start.py` runs this inside the course's environment."""
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+
+from concrete_steps.errors import CourseError
+from concrete_steps.workspace import sync
+
+COURSE = Path(__file__).resolve().parents[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="start.py")
+    parser.add_argument("--no-browser", action="store_true")
+    parser.add_argument("--port", type=int)
+    options = parser.parse_args()
+    work = COURSE / "work"
+    try:
+        if options.port is not None:
+            require_free(options.port)
+        for line in sync(COURSE, work):
+            print(line, flush=True)
+    except CourseError as problem:
+        sys.exit(str(problem))
+    from jupyterlab.labapp import LabApp
+
+    LabApp.launch_instance(server_options(work, options.port, options.no_browser))
+
+
+def server_options(work: Path, port: int | None, no_browser: bool) -> list[str]:
+    """JupyterLab's command line: quiet, without news or update checks, on the first notebook."""
+    options = [
+        f"--ServerApp.root_dir={work}",
+        f"--LabApp.default_url=/lab/tree/{first_notebook(work)}",
+        f"--ServerApp.open_browser={not no_browser}",
+        "--ServerApp.answer_yes=True",  # Ctrl-C stops it at once
+        "--ServerApp.log_level=WARNING",  # the address is printed all the same
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+        "--LabApp.extension_manager=readonly",
+    ]
+    if port is not None:
+        options += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--ServerApp.allow_root=True")  # containers; it listens on this machine only, behind a token
+    return options
+
+
+def first_notebook(work: Path) -> str:
+    """Path of 0_start_here inside work/, as in an address ("" while the course has none)."""
+    found = sorted(work.glob("**/0_start_here.ipynb"))
+    return found[0].relative_to(work).as_posix() if found else ""
+
+
+def require_free(port: int) -> None:
+    """CourseError where a server cannot listen on this port of this machine."""
+    if not 0 < port < 65536:
+        raise CourseError(f"--port {port} is no port: give a number from 1024 to 65535, or leave it out.")
+    with socket.socket() as listener:
+        if os.name != "nt":  # on Windows this option would let two servers share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as problem:
+            raise CourseError(
+                f"Port {port} cannot be used ({problem.strerror}): give another number to --port, or leave it out."
+            ) from None
+
+
+if __name__ == "__main__":
+    main()
