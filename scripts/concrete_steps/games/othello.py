@@ -62,30 +62,32 @@ def start_boards(n_games: int) -> Int[Tensor, "game square"]:
     return board.flatten().repeat(n_games, 1)
 
 
-def turned_over(board: Int[Tensor, "game square"], player: int) -> Bool[Tensor, "game square direction step"]:
-    """For a disc of `player` (+1 or -1) on each square: which squares of each ray it would turn over."""
-    outside = torch.zeros_like(board[:, :1])
-    line = torch.cat([board * player, outside], dim=1)[:, rays()]  # +1 the mover's, -1 the opponent's
-    row = (line == -1).cumprod(-1, dtype=torch.int8).bool()  # the unbroken row of opponent's discs next to the square
+def turned_over(line: Int[Tensor, "*rays step"]) -> Bool[Tensor, "*rays step"]:
+    """Which discs along rays a move at their origin turns over; +1 stands for the mover's disc, -1 the opponent's."""
+    row = (line == -1).cumprod(-1, dtype=torch.int8).bool()  # the unbroken row of opponent's discs next to the origin
     end = row.sum(-1, keepdim=True).clamp(max=SIZE - 2)
-    bracketed = line.gather(-1, end) == 1  # a row that reaches the ray's last step has nothing behind it
-    return row & bracketed
+    return row & (line.gather(-1, end) == 1)  # a row that reaches the ray's last step has nothing behind it
+
+
+def with_outside(board: Int[Tensor, "game square"]) -> Int[Tensor, "game square_or_outside"]:
+    """The boards with a 37th, always empty square, to which the rays point outside the board."""
+    return torch.nn.functional.pad(board, (0, 1))
 
 
 def legal_squares(board: Int[Tensor, "game square"], player: int) -> Bool[Tensor, "game square"]:
-    """The squares on which `player` may put a disc."""
-    return (board == 0) & turned_over(board, player)[..., 0].any(-1)
+    """The squares on which `player` (+1 or -1) may put a disc."""
+    turned = turned_over(with_outside(board * player)[:, rays()])
+    return (board == 0) & turned[..., 0].any(-1)
 
 
 def play(board: Int[Tensor, "game square"], player: int, move: Int[Tensor, "game"]) -> Int[Tensor, "game square"]:
-    """The boards after each game's move, a legal square or PASS."""
-    games = torch.arange(len(board))
+    """The boards after each game's move, which is a legal square or PASS."""
     square = move.clamp(max=N_SQUARES - 1)
-    turned = turned_over(board, player)[games, square].flatten(1)  # game, 40 steps
-    after = torch.cat([board, torch.zeros_like(board[:, :1])], dim=1)
-    targets = torch.where(turned, rays()[square].flatten(1), N_SQUARES)
-    after = after.scatter(1, targets, player)[:, :N_SQUARES]
-    after[games, square] = player
+    along = rays()[square].flatten(1)  # game, 8 directions x 5 steps
+    line = with_outside(board * player).gather(1, along)
+    turned = turned_over(line.unflatten(1, (len(DIRECTIONS), SIZE - 1))).flatten(1)
+    after = with_outside(board).scatter(1, torch.where(turned, along, N_SQUARES), player)[:, :N_SQUARES]
+    after.scatter_(1, square[:, None], player)
     return torch.where((move == PASS)[:, None], board, after)
 
 
