@@ -1,0 +1,88 @@
+"""GPT-2 small, the model that most papers of the course are about: 12 layers, 12 heads, d_model 768.
+
+It comes from the Hugging Face hub (0.55 GB, MIT licence), at a pinned revision and with pinned checksums. Where the hub
+cannot be reached this says so within seconds; models.smollm2() is the real model that needs no hub.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from concrete_steps.errors import CourseError
+from concrete_steps.models.download import is_disk_full, sha256
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+REPOSITORIES = ("openai-community/gpt2", "gpt2")  # two names of one repository; either may be in the cache already
+REVISION = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+DIGESTS = {
+    "config.json": "0daed7749b4f02b8f76240d5444551d7b08712dab4d0adb8239c56ba823bb7b4",
+    "tokenizer.json": "8414cab924d8b9b33013f0d221c5862f365ee9be39c5c2bfae8a5a9e970478a6",
+    "model.safetensors": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+}
+PATIENCE = 5.0  # seconds to wait for the hub's first answer
+
+
+def gpt2(device: str = "cpu") -> "TransformerBridge":
+    """GPT-2 small as a TransformerBridge in evaluation mode, float32, with its tokenizer.
+
+    Args:
+        device: "cpu" or "cuda".
+
+    Raises:
+        CourseError: not in the cache and the hub does not answer, or a cached file is damaged.
+    """
+    import torch
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import GPT2LMHeadModel, GPT2TokenizerFast
+
+    folder = fetch()
+    verify(folder)
+    model = GPT2LMHeadModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).to(device)
+    tokenizer = GPT2TokenizerFast.from_pretrained(folder, local_files_only=True, add_bos_token=True)
+    return TransformerBridge.boot_transformers("gpt2", hf_model=model, tokenizer=tokenizer, device=device)
+
+
+def cached_folder() -> Path | None:
+    """The folder in the hub's cache that holds every file of the pinned revision, or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for repository in REPOSITORIES:
+        paths = [try_to_load_from_cache(repository, name, revision=REVISION) for name in DIGESTS]
+        if all(isinstance(path, str) for path in paths):
+            return Path(paths[0]).parent
+    return None
+
+
+def fetch() -> Path:
+    """The folder with GPT-2's files, downloaded from the hub when they are not in its cache.
+
+    Raises:
+        CourseError: the hub does not answer, or the disk is full.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    folder = cached_folder()
+    if folder is not None:
+        return folder
+    try:
+        # A download retries for minutes before it gives up. This question does not.
+        HfApi().model_info(REPOSITORIES[0], revision=REVISION, timeout=PATIENCE)
+        return Path(snapshot_download(REPOSITORIES[0], revision=REVISION, allow_patterns=list(DIGESTS)))
+    except Exception as error:  # the hub's client raises errors of several libraries, other ones in each release
+        if is_disk_full(error):
+            raise CourseError("The disk is full: GPT-2 small needs 0.55 GB; make room and run this again.") from error
+        raise CourseError(
+            "GPT-2 small is not on this machine and the Hugging Face hub did not answer: connect and run this again, "
+            "or use models.smollm2(), which needs no hub."
+        ) from error
+
+
+def verify(folder: Path) -> None:
+    """Compare the files with their pinned checksums. Raises CourseError naming the first that is damaged."""
+    for name, digest in DIGESTS.items():
+        if sha256(folder / name) != digest:
+            raise CourseError(
+                f"The cached file {folder / name} is damaged (its sha256 is not GPT-2's); delete the folder "
+                f"{folder.parent.parent} and run this again, which downloads GPT-2 small anew."
+            )
