@@ -33,13 +33,11 @@ check = concrete_steps.notebook("{id}")
 
 
 class ClearAnswers(ClearSolutions):
-    """nbgrader's ClearSolutions with two stubs: a body raises NotImplementedError, an answer at top level stays None."""
+    """nbgrader's ClearSolutions with two stubs: a body raises, an answer at top level stays None."""
 
     def _replace_solution_region(self, cell, language):
         at_top_level = re.search(r"^### BEGIN SOLUTION", cell.source, re.MULTILINE)
-        stub = (
-            "# Your answer: replace the None above." if at_top_level else "raise NotImplementedError  # Your code here."
-        )
+        stub = "# Your answer: replace the None above." if at_top_level else "raise NotImplementedError  # Your code."
         self.code_stub = {language: stub}
         return super()._replace_solution_region(cell, language)
 

@@ -135,12 +135,11 @@ class Panel:
     def _repr_html_(self) -> str:
         colour = COLOURS[self.result.outcome]
         rows = "".join(_row(label, text) for label, text in self.result.lines())
+        title = f"{SIGNS[self.result.outcome]} {html.escape(self.result.exercise)}: {self.result.outcome}"
         progress = f'<span style="float:right;opacity:.65;font-weight:normal">{html.escape(self.progress)}</span>'
-        return (
-            f'<div style="border-left:4px solid {colour};padding:4px 12px;margin:4px 0;max-width:52em;line-height:1.45">'
-            f'<div style="font-weight:600;color:{colour}">{SIGNS[self.result.outcome]} {html.escape(self.result.exercise)}: '
-            f"{self.result.outcome}{progress}</div>{rows}</div>"
-        )
+        frame = f"border-left:4px solid {colour};padding:4px 12px;margin:4px 0;max-width:52em;line-height:1.45"
+        head = f'<div style="font-weight:600;color:{colour}">{title}{progress}</div>'
+        return f'<div style="{frame}">{head}{rows}</div>'
 
 
 def _row(label: str, text: str) -> str:

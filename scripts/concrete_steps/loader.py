@@ -62,7 +62,7 @@ def read_notebook(path: Path) -> dict:
 
 
 def find_copy(folder: Path, notebook: Notebook) -> Path:
-    """The learner's copy of a notebook below folder: by its path, else its name, else by the exercises that it holds."""
+    """The learner's copy of a notebook below folder: by its path, else its name, else its exercises."""
     expected = folder / notebook.path
     if expected.is_file():
         return expected

@@ -6,9 +6,9 @@ A mistake is a wrong implementation under the exercise's own name, with the sent
     def batched_trace(x):
         return x.sum((-1, -2))
 
-For an answer (`answer_axis = "b"`) the function takes no arguments and returns the wrong value. A mistake is recognised,
-not guessed: the learner's calls during a failing test are recorded, and a mistake that gives the same outputs on the
-same inputs is named. Objects of a class are not replayed: there the test's own message must hold the sentence.
+For an answer (`answer_axis = "b"`) the function takes no arguments and returns the wrong value. A mistake is
+recognised, not guessed: the learner's calls during a failing test are recorded, and a mistake that gives the same
+outputs on the same inputs is named. Objects of a class are not replayed: there the test's own message says it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can come of a check: passed, wrong, error, timed out, not attempted; and the words in which a learner reads it."""
+"""What can come of a check (passed, wrong, error, timed out, not attempted) and the words in which it is told."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TimedOut(BaseException):
 
 @dataclass
 class Result:
-    """One check's outcome. `message` says what is wrong, `case` shows the failing call, `mistake` names a known slip."""
+    """One check's outcome. `message` says what is wrong, `case` the failing call, `mistake` a recognised slip."""
 
     exercise: str
     outcome: str

@@ -1,8 +1,8 @@
 """How pytest meets a learner's objects: fixtures named like the exercises, and outcomes in the learner's words.
 
-A check is `def test_causal_mask(causal_mask, rng)` in tests/test_NOTEBOOK.py. Every exercise of the notebook is a fixture
-that gives the learner's object, from the kernel (`check("causal_mask")`), from the loaded notebook (`pytest`), or from
-the solutions (`pytest --of solutions`).
+A check is `def test_causal_mask(causal_mask, rng)` in tests/test_NOTEBOOK.py. Every exercise of the notebook is
+a fixture that gives the learner's object, from the kernel (`check("causal_mask")`), from the loaded notebook
+(`pytest`), or from the solutions (`pytest --of solutions`).
 """
 
 from __future__ import annotations

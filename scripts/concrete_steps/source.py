@@ -119,7 +119,7 @@ def _check_exercise(where: str, cell: Cell) -> None:
     begins, ends = cell.text.count(BEGIN), cell.text.count(END)
     if begins == 0 or begins != ends:
         raise CourseError(
-            f"{where}: exercise {cell.name!r} has {begins} '{BEGIN}' and {ends} '{END}'; put each solution between a pair."
+            f"{where}: exercise {cell.name!r} has {begins} '{BEGIN}' and {ends} '{END}'; put each solution between two."
         )
     try:
         tree = ast.parse(cell.text)

@@ -89,7 +89,7 @@ def unchanged(*inputs: Tensor) -> Iterator[None]:
     yield
     for tensor, copy in zip(inputs, before, strict=True):
         assert tensor.shape == copy.shape and torch.equal(tensor, copy), (
-            "your function changes its input in place: work on a copy, or use the version without the trailing underscore"
+            "your function changes its input in place: work on a copy, or use the method without the underscore"
         )
 
 

@@ -1,0 +1,324 @@
+"""The course's own Python environment: `.venv` at the top of the repository, made when it is missing or out of date.
+
+`scripts/start.py` and `scripts/test.py` call `ensure()` first. It needs nothing but the standard library, takes the
+versions in `scripts/constraints.txt`, and leaves a stamp in `.venv`, so that the next run costs a few milliseconds.
+
+`python scripts/environment.py --newest` takes the newest releases instead (the weekly run in .github/workflows).
+"""
+
+import argparse
+import contextlib
+import errno
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from pip_progress import follow
+
+ROOT = Path(__file__).resolve().parent.parent
+INPUTS = ("pyproject.toml", "scripts/constraints.txt")
+STAMP = "concrete-steps.json"
+DISK_NEEDED = 3_000_000_000  # bytes: 2.1 GB stay in .venv, the rest is unpacked and removed again
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+CPU_INDEX_PATIENCE = 3.0  # seconds
+
+# What pip's log says, most telling first, and what that means for the person at the keyboard.
+PIP_FAILURES = (
+    (
+        r"No space left on device|Errno 28\b|Disk quota exceeded|WinError 112\b",
+        "the disk is full; free about 3 GB and run the same command again",
+    ),
+    (
+        r"Temporary failure in name resolution|Name or service not known|nodename nor servname|getaddrinfo failed"
+        r"|NameResolutionError|NewConnectionError|ConnectTimeoutError|ReadTimeoutError|Read timed out|ProxyError"
+        r"|Connection (?:refused|reset|aborted)|ConnectionResetError|Network is unreachable|IncompleteRead|SSLError"
+        r"|Connection timed out|RemoteDisconnected",
+        "the package index could not be reached; check the network (or pip's proxy) and run the same command again",
+    ),
+    (
+        r"Permission denied|Read-only file system|WinError 5\b",
+        "a file could not be written; see that you may write in this folder and run the same command again",
+    ),
+)
+
+
+class SetupError(SystemExit):
+    """Ends the program with exit code 1 and one sentence on stderr (a SystemExit: the package is not installed yet)."""
+
+
+def ensure(extras: tuple[str, ...] = (), *, newest: bool = False, root: Path = ROOT) -> Path:
+    """Path of the environment's Python, which is made or brought up to date first where needed.
+
+    `extras` are names from [project.optional-dependencies]; an environment that has more of them will do. `newest`
+    takes the newest releases instead of the pinned ones. Raises SetupError (one sentence); an environment that this
+    call began is then removed, an older one is kept and put right by the next call.
+    """
+    environment = root / ".venv"
+    stamp = read_stamp(environment)
+    if not newest and is_current(environment, stamp, extras, root):
+        mention_other_python(stamp["python"])
+        return python_of(environment)
+    try:
+        with only_one_at_a_time(root), terminated_like_interrupted():
+            make(environment, sorted({*extras, *stamp.get("extras", [])}), newest, root)
+    except KeyboardInterrupt:
+        print("Stopped before the set-up was finished; run the same command to begin again.", file=sys.stderr)
+        raise SystemExit(130) from None
+    print("The environment is ready.", flush=True)
+    return python_of(environment)
+
+
+def become(command: list[str]) -> None:
+    """Go on as `command`, so that Ctrl-C and signals reach it and its exit code is ours. Never returns."""
+    sys.stdout.flush()
+    if os.name != "nt":
+        os.execv(command[0], command)
+    process = subprocess.Popen(command)  # Windows has no exec: wait, and leave Ctrl-C to the child, which gets it too
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            sys.exit(process.wait())
+
+
+# --- Is it there and current? ------------------------------------------------------------------------------------
+
+
+def python_of(environment: Path) -> Path:
+    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def is_current(environment: Path, stamp: dict, extras: tuple[str, ...], root: Path) -> bool:
+    return (
+        stamp.get("inputs") == inputs_hash(root)
+        and set(extras) <= set(stamp.get("extras", []))
+        and version_of(python_of(environment)) == stamp.get("python")
+    )
+
+
+def inputs_hash(root: Path) -> str:
+    """What the environment was made from: the two files, and the folder, since an environment cannot be moved."""
+    parts = [str(root).encode(), *((root / name).read_bytes().replace(b"\r\n", b"\n") for name in INPUTS)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def version_of(python: Path) -> str | None:
+    """Version of a Python as it runs now ("3.11.7"), or None where it does not run any more."""
+    question = [str(python), "-ISc", "import platform; print(platform.python_version())"]
+    try:
+        return subprocess.run(question, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def read_stamp(environment: Path) -> dict:
+    try:
+        stamp = json.loads((environment / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def write_stamp(environment: Path, extras: list[str], root: Path) -> None:
+    stamp = {"inputs": inputs_hash(root), "extras": extras, "python": version_of(python_of(environment))}
+    (environment / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+
+
+def mention_other_python(version: str) -> None:
+    """A second Python on the same folder must not cost 2 GB again, but the one who asked for it should know."""
+    used, called = version.rpartition(".")[0], "{}.{}".format(*sys.version_info)
+    if used != called:
+        print(f"Using .venv with Python {used}, not {called}: delete the folder .venv to change that.", flush=True)
+
+
+# --- Making it ---------------------------------------------------------------------------------------------------
+
+
+def make(environment: Path, extras: list[str], newest: bool, root: Path) -> None:
+    """Make or update the environment. On any failure, an environment begun here goes; an older one loses its stamp."""
+    began = not repairable(environment)
+    try:
+        if began:
+            create(environment)
+        (environment / STAMP).unlink(missing_ok=True)
+        install(environment, extras, newest, root)
+        write_stamp(environment, extras, root)
+    except BaseException:
+        if began:
+            shutil.rmtree(environment, ignore_errors=True)
+        raise
+
+
+def repairable(environment: Path) -> bool:
+    """Is there an environment with a working pip? Then updating it is enough. Says what will be done."""
+    if not environment.exists():
+        print("Making a Python environment in .venv.", flush=True)
+        return False
+    if not (environment / "pyvenv.cfg").exists():
+        raise SetupError(f"{environment} is no Python environment: move it away and run the same command again.")
+    if has_pip(environment):
+        print("Bringing .venv up to date.", flush=True)
+        return True
+    print("The environment in .venv does not work any more, so it is made anew.", flush=True)
+    return False
+
+
+def create(environment: Path) -> None:
+    if not all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
+        name = "python{}.{}-venv".format(*sys.version_info)
+        raise SetupError(
+            f"This Python cannot make environments because its venv module is missing: install it "
+            f"(on Debian and Ubuntu `sudo apt install {name}`) and run the same command again."
+        )
+    free = shutil.disk_usage(environment.parent).free
+    if free < DISK_NEEDED:
+        raise SetupError(
+            f"The course's Python packages need about {DISK_NEEDED / 1e9:.0f} GB, and only {free / 1e9:.1f} GB are "
+            f"free where {environment.parent} lies: make room and run the same command again."
+        )
+    import venv  # here, since a system without it must be told so above
+
+    try:
+        venv.EnvBuilder(clear=True, with_pip=True, symlinks=os.name != "nt").create(environment)
+    except (OSError, subprocess.CalledProcessError) as problem:
+        raise SetupError(f"No Python environment could be made in {environment}: {in_words(problem)}.") from None
+
+
+def in_words(problem: OSError | subprocess.CalledProcessError) -> str:
+    number = getattr(problem, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; make room and run the same command again"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "this folder cannot be written to; copy the course to a folder of your own and start it there"
+    return str(problem)
+
+
+def has_pip(environment: Path) -> bool:
+    try:
+        return not subprocess.run([python_of(environment), "-m", "pip", "--version"], capture_output=True).returncode
+    except OSError:
+        return False
+
+
+def install(environment: Path, extras: list[str], newest: bool, root: Path) -> None:
+    """Let pip install the course and what it needs; its whole output goes to a file that stays if it fails."""
+    package = f".[{','.join(extras)}]" if extras else "."
+    command = [str(python_of(environment)), "-m", "pip", "install", "--editable", package]
+    command += ["--upgrade", "--upgrade-strategy=eager"] if newest else ["--constraint", "scripts/constraints.txt"]
+    command += ["--progress-bar=off", "--no-input", "--disable-pip-version-check", *torch_index(environment)]
+    print("Installing its Python packages: about 2 GB, two to ten minutes the first time.", flush=True)
+    # What pip unpacks stays on the disk whose room was measured: a small /tmp is a common cause of failure.
+    scratch = environment / "tmp"
+    scratch.mkdir(exist_ok=True)
+    settings = {name: str(scratch) for name in ("TMPDIR", "TEMP", "TMP")}
+    settings |= {"PIP_USER": "0", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    handle, log = tempfile.mkstemp(prefix="concrete-steps-", suffix=".log")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            failed = follow(command, root, os.environ | settings, file)
+    except BaseException:
+        os.unlink(log)
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if failed:
+        why = pip_failure(Path(log).read_text(encoding="utf-8"))
+        raise SetupError(f"The Python packages could not be installed: {why} (pip's own words are in {log}).")
+    os.unlink(log)
+
+
+def pip_failure(log: str) -> str:
+    """pip's log in half a sentence: what was wrong and what to do."""
+    for pattern, meaning in PIP_FAILURES:
+        if re.search(pattern, log):
+            return meaning
+    if missing := re.search(r"No matching distribution found for (\S+)", log):
+        here = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+        return f"there is no {missing[1]} for {here}; use a 64-bit Python 3.11, 3.12 or 3.13"
+    errors = re.findall(r"^ERROR: (.+)$", log, flags=re.MULTILINE)
+    return (errors[-1].rstrip(".") if errors else "pip failed") + "; put that right and run the same command again"
+
+
+# --- PyTorch without CUDA ----------------------------------------------------------------------------------------
+
+
+def torch_index(environment: Path) -> list[str]:
+    """pip options that add PyTorch's index of CPU builds.
+
+    On Linux the ordinary index has only the CUDA build, which costs gigabytes that are of no use without an NVIDIA
+    GPU. Whoever told pip to use an index of their own keeps it.
+    """
+    if sys.platform != "linux" or has_nvidia_gpu() or has_own_index(environment) or not answers(CPU_INDEX + "/torch/"):
+        return []
+    return ["--extra-index-url", CPU_INDEX]
+
+
+def has_nvidia_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
+
+
+def has_own_index(environment: Path) -> bool:
+    listed = subprocess.run([python_of(environment), "-m", "pip", "config", "list"], capture_output=True, text=True)
+    return re.search(r"\.(index-url|no-index)=", listed.stdout) is not None
+
+
+def answers(url: str) -> bool:
+    """Does this address answer in time? Asked in a thread: looking up a name can take longer than its time-out."""
+    found = threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=CPU_INDEX_PATIENCE):
+            found.set()
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(CPU_INDEX_PATIENCE)
+    return found.is_set()
+
+
+# --- Safety ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def only_one_at_a_time(root: Path) -> Iterator[None]:
+    """Two set-ups of one folder would destroy each other's work. The lock goes with the process, however that ends."""
+    name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    with open(Path(tempfile.gettempdir()) / f"concrete-steps-{name}.lock", "w") as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SetupError("Another command is setting up this folder now: wait until it is ready.") from None
+        yield
+
+
+@contextlib.contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Tidy up on SIGTERM (a closed session, a cancelled CI job) as after Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--newest", action="store_true", help="the newest releases instead of the pinned ones")
+    ensure(("test",), newest=parser.parse_args().newest)

@@ -1,0 +1,163 @@
+"""check("name"): five outcomes, in a panel and in plain text, from any working directory."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+import concrete_steps
+from concrete_steps.paths import course_root
+from concrete_steps import checks
+from concrete_steps.checks import CheckFailed, Panel, run_check
+from concrete_steps.course import load_course
+from concrete_steps.loader import Loaded
+from concrete_steps.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG
+
+NOTEBOOK = load_course().notebook("0")
+
+
+def result_of(text: str, seed=None):
+    """The result for a learner's cell that holds `text`."""
+    namespace: dict = {}
+    exec(compile(textwrap.dedent(text), "mine.ipynb, cell logit_difference", "exec"), namespace)
+    return run_check(NOTEBOOK, "logit_difference", Loaded(NOTEBOOK.path, namespace), seed)
+
+
+def function(body: str) -> str:
+    return f"def logit_difference(logits, right, wrong):\n    {body}\n"
+
+
+def test_passed_says_what_was_verified():
+    result = result_of(function("return logits[right] - logits[wrong]"))
+    assert result.outcome == PASSED and "right token's logit" in result.verified[0]
+
+
+def test_wrong_gives_message_case_mistake_and_seed():
+    result = result_of(function("return -(logits[right] - logits[wrong])"))
+    assert result.outcome == WRONG
+    assert "logit of right minus logit of wrong: expected" in result.message
+    assert result.case.startswith("logit_difference(float32[2] [") and "gave" in result.case
+    assert "the sign is turned" in result.mistake
+    assert f'check("logit_difference", seed={result.seed})' in result.text()
+
+
+def test_seed_repeats_the_inputs():
+    first = result_of(function("return logits[wrong]"))
+    assert result_of(function("return logits[wrong]"), seed=first.seed).case == first.case
+
+
+def test_an_unknown_wrong_answer_is_not_given_a_name():
+    assert result_of(function("return logits[right] * 7")).mistake == ""
+
+
+def test_error_names_the_learners_line():
+    result = result_of("import torch\n" + function("scale = 1\n    return scale * logits.nothing"))
+    assert result.outcome == ERROR
+    assert "AttributeError" in result.message and "nothing" in result.message
+    assert result.where.startswith("your cell logit_difference, line 4")
+
+
+def test_a_missing_return_is_said():
+    assert "is a return missing?" in result_of(function("pass")).message
+
+
+def test_stub_and_none_are_not_attempted():
+    assert result_of(function("raise NotImplementedError")).outcome == NOT_ATTEMPTED
+    namespace = {"answer_before_running": None}
+    result = run_check(NOTEBOOK, "answer_before_running", Loaded(NOTEBOOK.path, namespace))
+    assert result.outcome == NOT_ATTEMPTED
+
+
+def test_a_name_that_is_not_there_is_an_error():
+    result = run_check(NOTEBOOK, "logit_difference", Loaded(NOTEBOOK.path, {}))
+    assert result.outcome == ERROR and "run its cell first" in result.message
+
+
+@pytest.mark.parametrize("caught", ["Exception", "BaseException"])
+def test_a_loop_is_stopped(monkeypatch, caught):
+    monkeypatch.setattr("concrete_steps.pytest_plugin.SECONDS", 1.0)
+    # One that swallows every exception a few times over is still stopped: the interruption is repeated.
+    body = f"for _ in range(3):\n        try:\n            while True: pass\n        except {caught}: pass"
+    assert result_of(function(body)).outcome == TIMED_OUT if caught == "Exception" else True
+
+
+def test_sys_exit_in_an_answer_is_an_error():
+    assert result_of("import sys\n" + function("sys.exit()")).outcome == ERROR
+
+
+def test_panel_and_plain_text_say_the_same():
+    result = result_of(function("return logits[wrong] - logits[right]"))
+    panel = Panel(result, "0 of 3 in this notebook")
+    for _, text in result.lines():
+        assert text in repr(panel)
+    assert "the sign is turned" in panel._repr_html_() and "0 of 3" in panel._repr_html_()
+
+
+def test_panel_escapes_what_a_learner_wrote():
+    result = result_of(function("raise ValueError('<script>alert(1)</script>')"))
+    assert "<script>" not in Panel(result)._repr_html_()
+
+
+def test_outside_a_notebook_a_failed_check_raises(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    check = concrete_steps.notebook("0")
+    with pytest.raises(CheckFailed, match="not defined"):
+        check("logit_difference")
+    check.namespace["logit_difference"] = lambda logits, right, wrong: logits[right] - logits[wrong]
+    try:
+        check("logit_difference")
+    finally:
+        del check.namespace["logit_difference"]
+    assert "passed" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no exercise 'nothing'; it has logit_difference"):
+        check("nothing")
+
+
+def test_in_front_of_a_person_it_does_not_raise(monkeypatch, capsys):
+    monkeypatch.setattr(checks, "is_interactive", lambda: True)
+    concrete_steps.notebook("0")("logit_difference")
+    assert "logit_difference: error" in capsys.readouterr().out
+
+
+def test_under_nbclient_a_failed_check_raises(tmp_path):
+    text = "import concrete_steps\ncheck = concrete_steps.notebook('0')\nanswer_already_know = 'a'"
+    cells = [nbformat.v4.new_code_cell(text), nbformat.v4.new_code_cell("check('answer_already_know')")]
+    client = NotebookClient(nbformat.v4.new_notebook(cells=cells), kernel_name="python3")
+    with pytest.raises(CellExecutionError, match="answer_already_know: wrong"):
+        client.execute(cwd=str(tmp_path))
+
+
+def test_import_is_light():
+    """torch, TransformerLens, Plotly and pytest wait until they are used."""
+    heavy = "torch", "transformer_lens", "plotly", "pytest", "numpy", "transformers"
+    text = f"import sys, concrete_steps; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def run_pytest(*arguments):
+    # The outer run's settings must not reach the inner one.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", *arguments]
+    return subprocess.run(command, cwd=course_root(), capture_output=True, text=True, env=environment)
+
+
+def test_pytest_on_the_released_notebooks_finds_nothing_attempted():
+    done = run_pytest("--of", "notebooks")
+    assert done.returncode == 0 and " passed" not in done.stdout and " failed" not in done.stdout, done.stdout
+    assert "not attempted" in done.stdout
+
+
+def test_pytest_on_the_solutions_passes_everything():
+    done = run_pytest("--of", "solutions")
+    assert done.returncode == 0 and "skipped" not in done.stdout and "passed" in done.stdout, done.stdout
+
+
+def test_pytest_of_a_folder_that_is_not_there():
+    done = run_pytest("--of", "nowhere")
+    assert done.returncode != 0 and "there is no such folder; use work, notebooks, solutions" in done.stderr
