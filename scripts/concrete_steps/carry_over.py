@@ -1,0 +1,133 @@
+"""Bring a learner's work into a new version of the notebook it was done in (pure; workspace.py does the files).
+
+Cells are known by their nbgrader grade_id (an exercise's is its name), else by their cell id, else by their text.
+Three notebooks are compared: the learner's, the new one, and the base, which the learner's was made from. What differs
+from the base is the learner's and is kept; the rest is the course's and becomes what the new version says.
+"""
+
+import copy
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from nbformat import NotebookNode
+
+
+@dataclass
+class Result:
+    """The new version with the learner's work in it, and what there is to tell."""
+
+    notebook: NotebookNode
+    answers: list[str] = field(default_factory=list)  # exercises whose answers were carried over
+    changed: list[str] = field(default_factory=list)  # those of them whose stub is another one now
+    dropped: list[str] = field(default_factory=list)  # exercises of the old version that were answered and are gone
+    others: int = 0  # further cells of the learner's that were kept
+
+    @property
+    def holds_work(self) -> bool:
+        """Did the learner write anything at all?"""
+        return bool(self.answers or self.dropped or self.others)
+
+
+def carry_over(mine: NotebookNode, new: NotebookNode, base: NotebookNode | None) -> Result:
+    """The new notebook with everything that the learner wrote.
+
+    An answer goes into the exercise of its name. Another released cell that the learner edited stays as edited where
+    the course left it alone and it is not locked; otherwise it follows the new cell, as a cell of the learner's own.
+    The learner's own cells stay behind the cell that they followed. Outputs stay with code that is still the same,
+    except those of checks, which may judge differently now.
+    """
+    result = Result(copy.deepcopy(new))
+    cells = result.notebook.cells
+    partners = match(mine.cells, new.cells)
+    origins = match(mine.cells, base.cells) if base else {}
+    following = defaultdict(list)  # position in the new notebook -> the learner's cells that come after it
+    position = -1
+    for index, cell in enumerate(mine.cells):
+        origin = base.cells[origins[index]] if index in origins else None
+        position = partners.get(index, position)
+        untouched = origin is not None and same(cell, origin)
+        if index not in partners:
+            if untouched:
+                continue
+            following[position].append(own(cell))
+            if origin is not None and is_marked(origin, "solution"):
+                result.dropped.append(name_of(origin))
+            else:
+                result.others += 1
+            continue
+        target = new.cells[position]
+        if same(cell, target):
+            if cell.cell_type == "code" and not is_marked(target, "grade"):
+                cells[position].outputs = cell.get("outputs", [])
+                cells[position].execution_count = cell.get("execution_count")
+        elif untouched:
+            continue
+        elif is_marked(target, "solution") and cell.cell_type == target.cell_type:
+            cells[position].source = cell.source
+            result.answers.append(name_of(target))
+            if origin is None or not same(origin, target):
+                result.changed.append(name_of(target))
+        else:
+            result.others += 1
+            if origin is not None and same(origin, target) and not is_marked(target, "locked"):
+                cells[position] = own(cell)
+                cells[position]["id"] = target.get("id")
+            else:
+                following[position].append(own(cell))
+    result.notebook.cells = following[-1] + [
+        placed for position, cell in enumerate(cells) for placed in [cell, *following[position]]
+    ]
+    make_ids_unique(result.notebook.cells)
+    return result
+
+
+def match(cells: list[NotebookNode], others: list[NotebookNode]) -> dict[int, int]:
+    """Which of `others` each cell is, by position: a partial one-to-one map, the surest sign first.
+
+    A copied cell has the nbgrader metadata of its model, so of several with one name the one with the right id goes
+    first; the copies remain without partner.
+    """
+    signs = (
+        lambda cell: (name_of(cell), cell.get("id")) if name_of(cell) else None,
+        name_of,
+        lambda cell: cell.get("id"),
+        lambda cell: (cell.cell_type, cell.source) if cell.source.strip() else None,
+    )
+    pairs: dict[int, int] = {}
+    for sign in signs:
+        taken = set(pairs.values())
+        free = {sign(other): place for place, other in enumerate(others) if place not in taken and sign(other)}
+        for index, cell in enumerate(cells):
+            if index not in pairs and sign(cell) in free:
+                pairs[index] = free.pop(sign(cell))
+    return pairs
+
+
+def name_of(cell: NotebookNode) -> str | None:
+    return cell.metadata.get("nbgrader", {}).get("grade_id")
+
+
+def is_marked(cell: NotebookNode, mark: str) -> bool:
+    """nbgrader's marks: "solution" (the learner's to write), "grade" (a check), "locked"."""
+    return bool(cell.metadata.get("nbgrader", {}).get(mark))
+
+
+def same(cell: NotebookNode, other: NotebookNode) -> bool:
+    return cell.cell_type == other.cell_type and cell.source == other.source
+
+
+def own(cell: NotebookNode) -> NotebookNode:
+    """A copy as an ordinary cell of the learner's: two cells with one nbgrader name would make the notebook invalid."""
+    copied = copy.deepcopy(cell)
+    for mark in ("nbgrader", "deletable", "editable"):
+        copied.metadata.pop(mark, None)
+    return copied
+
+
+def make_ids_unique(cells: list[NotebookNode]) -> None:
+    seen = set()
+    for cell in cells:
+        if cell.get("id") in seen or not cell.get("id"):
+            cell["id"] = uuid.uuid4().hex[:12]
+        seen.add(cell["id"])
