@@ -224,12 +224,23 @@ def machine(device: str) -> str:
 
 
 def claim(
-    text: str, how: str, measured: float, control: float, control_is: str, *, at_least=None, at_most=None
+    text: str,
+    how: str,
+    measured: float,
+    control: float,
+    control_is: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    key: str | None = None,
 ) -> dict:
-    """One line of a datasheet's "claims": a property, how it was measured, and the same measure on a control."""
+    """One line of a datasheet's "claims": a property, how it was measured, and the same measure on a control.
+
+    `key` is the measure's name in concrete_steps.models.measures, where it has one.
+    """
     bound = {"at_least": at_least} if at_least is not None else {"at_most": at_most}
     numbers = {"measured": round(float(measured), 4), "control": round(float(control), 4)}
-    return {"property": text, "how": how, **numbers, "control_is": control_is, **bound}
+    return {"property": text, "key": key, "how": how, **numbers, "control_is": control_is, **bound}
 
 
 def write_model(
@@ -253,7 +264,7 @@ def write_model(
         )
     args.out.mkdir(parents=True, exist_ok=True)
     save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in final.items()},
+        {name: tensor.detach().cpu().clone().contiguous() for name, tensor in final.items()},
         args.out / "model.safetensors",
     )
     names = ["model.safetensors", "losses.json"]

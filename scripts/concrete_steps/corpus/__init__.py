@@ -7,8 +7,8 @@
     corpus.entropy()                    # nats per token, with its standard error
     corpus.next_token_probabilities(story.tokens[:10])   # the law's own prediction, exact
 
-A model trained on these stories can be compared with the truth: its loss cannot be below the entropy, and every feature that the
-text depends on is written down.
+A model trained on these stories can be compared with the truth: its loss cannot be below the entropy, and every feature
+that the text depends on is written down.
 """
 
 import functools
@@ -37,7 +37,7 @@ HELD_OUT = "held out"  # the seed of the stories that no shipped model was train
 
 @dataclass(frozen=True)
 class StoryText:
-    """One story: its tokens (the last is [EOS]; no [BOS]), the facts behind it, and its exact log-probabilities in nats."""
+    """One story: its tokens (the last is [EOS]; no [BOS]), the facts behind it, and its log-probabilities in nats."""
 
     tokens: list[str]
     facts: dict[str, Any]
@@ -57,8 +57,9 @@ class StoryText:
 def story(index: int, seed: int | str = 0) -> StoryText:
     """Story number `index` of the endless sequence `seed`; the same on every platform.
 
-    `facts` holds people (name, gender, creature), place, events (kind, who takes part, `tokens` = [first, after last]), and depths (for
-    each token, how many quotes and brackets are open after it). `token_log_probs`: see `law.Sampler`; their sum is exact.
+    `facts` holds people (name, gender, creature), place, events (kind, who takes part, `tokens` = [first, after last]),
+    and depths (for each token, how many quotes and brackets are open after it). `token_log_probs`: see `law.Sampler`;
+    their sum is exact.
     """
     writer = law.Sampler(rng=random.Random(f"{seed}/{index}"))
     facts = tell(writer)
@@ -73,9 +74,9 @@ def stories(count: int, seed: int | str = 0, first: int = 0) -> Iterator[StoryTe
 def entropy(samples: int = 2000, seed: int | str = HELD_OUT) -> tuple[float, float]:
     """The law's entropy per token, in nats, and the standard error of this estimate.
 
-    Method: -log p(story) is exact for each sampled story, because every choice has a known probability and no two sets of choices
-    write the same story (the tests check both). The entropy per token is E[-log p] / E[tokens], estimated as a ratio of sample means;
-    the standard error is that of a ratio estimator.
+    Method: -log p(story) is exact for each sampled story, because every choice has a known probability and no two sets
+    of choices write the same story (the tests check both). The entropy per token is E[-log p] / E[tokens], estimated as
+    a ratio of sample means; the standard error is that of a ratio estimator.
     """
     drawn = list(stories(samples, seed))
     costs, lengths = [-s.log_prob for s in drawn], [len(s.tokens) for s in drawn]
@@ -98,7 +99,7 @@ def token_log_probs(tokens: Sequence[str]) -> list[float]:
 
 
 def next_token_probabilities(tokens: Sequence[str]) -> dict[str, float]:
-    """The law's exact distribution of the token that follows `tokens` (without [BOS]); empty when no story begins so."""
+    """The law's exact distribution of the token after `tokens` (without [BOS]); empty when no story begins so."""
     return law.next_token_probabilities(tell, list(tokens))
 
 
@@ -115,7 +116,7 @@ def corpus_dir() -> Path:
 
 @functools.cache
 def tokenizer() -> "PreTrainedTokenizerFast":
-    """The word-level tokenizer: one token a word with the space before it, three for an invented name; [BOS] is put first.
+    """The word-level tokenizer: a word with the space before it is one token, an invented name three; [BOS] is first.
 
     Raises:
         CourseError: data/corpus/tokenizer.json is missing or damaged.
@@ -160,6 +161,6 @@ def shipped() -> list[dict[str, Any]]:
 
 
 __all__ = [
-    "BOS", "END", "HELD_OUT", "PAD", "StoryText", "batch", "entropy", "next_token_probabilities", "shipped", "stories", "story",
-    "token_ids", "token_log_probs", "tokenizer", "vocabulary", "words",
+    "BOS", "END", "HELD_OUT", "PAD", "SPECIAL", "StoryText", "batch", "entropy", "next_token_probabilities", "shipped",
+    "stories", "story", "token_ids", "token_log_probs", "tokenizer", "vocabulary", "words",
 ]  # fmt: skip

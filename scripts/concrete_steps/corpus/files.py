@@ -1,4 +1,4 @@
-"""The files in data/corpus: the tokenizer, a slice of stories, and their datasheet. `python -m concrete_steps.corpus --write`."""
+"""The files in data/corpus: tokenizer, slice of stories, datasheet; made by `python -m concrete_steps.corpus --write`."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def load_tokenizer():
     """A PreTrainedTokenizerFast that needs no hub."""
     from transformers import PreTrainedTokenizerFast
 
-    loaded = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_file=str(verified("tokenizer.json")),
         bos_token=corpus.BOS,
         eos_token=corpus.END,
@@ -40,19 +40,21 @@ def load_tokenizer():
         clean_up_tokenization_spaces=False,
         padding_side="right",
     )
-    return loaded
 
 
 def build_tokenizer(vocabulary: list[str]):
     """A tokenizers.Tokenizer that cuts a story's text into exactly the tokens that wrote it.
 
-    The text is cut into words and signs, each with the space before it; a word that is not in the vocabulary as a whole (an invented
-    name) is cut into the longest known pieces. [BOS] is put first.
+    The text is cut into words and signs, each with the space before it; a word that is not in the vocabulary as a whole
+    (an invented name) is cut into the longest known pieces. [BOS] is put first.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     ids = {token: number for number, token in enumerate(vocabulary)}
     made = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", continuing_subword_prefix=""))
+    # "Mary gave" is read as " Mary gave": a text may begin with any word, not only with those that begin a story.
+    bare = "|".join(token for token in vocabulary if token[0].isalpha())
+    made.normalizer = normalizers.Replace(Regex(rf"\A(?=[A-Za-z])(?!(?:{bare})\b)"), " ")
     made.pre_tokenizer = pre_tokenizers.Split(Regex(corpus.law.TOKEN.pattern), "isolated")
     made.decoder = decoders.Fuse()
     made.add_special_tokens(list(corpus.SPECIAL))

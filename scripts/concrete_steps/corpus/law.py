@@ -1,12 +1,12 @@
 """The law behind the corpus: a program that makes choices of known probability, and what can be computed from it.
 
-A story is written by calling a `Writer`: `choose` draws one of several options, `say` puts tokens on the page. Three writers share
-one grammar (story.py):
+A story is written by calling a `Writer`: `choose` draws one of several options, `say` puts tokens on the page. The
+writers share one grammar (story.py):
 
 - `Sampler` draws at random, and adds up the log-probability of what it drew;
 - `Replay` makes given choices and stops at the first token that is not the one given, so that it can read a text back;
-- `read` uses it to follow every way in which the program could have written a text. This is the forward algorithm: the sums
-  over these ways are the exact probability of each token given those before it, whatever the grammar.
+- `read` uses it to follow every way in which the program could have written a text. This is the forward algorithm: the
+  sums over these ways are the exact probability of each token given those before it, whatever the grammar.
 
 Units: log-probabilities are in nats.
 """
@@ -62,9 +62,9 @@ class Writer:
 class Sampler(Writer):
     """Draws at random. `token_log_probs` holds, for each token, the log-probability of the choices made just before it.
 
-    Their sum is the exact log-probability of the choices. One by one they are the exact conditional log-probabilities wherever the
-    next token shows what was chosen; where two options begin alike ("One morning", "One evening"), the cost of choosing between them
-    is booked on the shared first token. `read` books it exactly.
+    Their sum is the exact log-probability of the choices. One by one they are the exact conditional log-probabilities
+    wherever the next token shows what was chosen; where two options begin alike ("One morning", "One evening"), the
+    cost of choosing between them is booked on the shared first token. `read` books it exactly.
     """
 
     rng: random.Random = field(default_factory=random.Random)
@@ -74,12 +74,12 @@ class Sampler(Writer):
     def choose(self, options: Sequence[Option], weights: Sequence[float] | None = None) -> Option:
         probabilities = normalise(options, weights)
         draw = self.rng.random()
-        for option, probability in zip(options, probabilities, strict=True):
-            draw -= probability
-            if draw < 0:
-                break
-        self.pending += math.log(probability)
-        return option
+        chosen = 0
+        while chosen < len(options) - 1 and draw >= probabilities[chosen]:
+            draw -= probabilities[chosen]
+            chosen += 1
+        self.pending += math.log(probabilities[chosen])
+        return options[chosen]
 
     def put(self, token: str) -> None:
         super().put(token)
@@ -115,7 +115,7 @@ class Said(Exception):
 
 @dataclass
 class Replay(Writer):
-    """Makes the choices of `script` (option numbers); checks each token against `text`; stops at the first token beyond it."""
+    """Makes the choices of `script` (option numbers); checks each token against `text`; stops one token beyond it."""
 
     script: tuple[int, ...] = ()
     text: Sequence[str] = ()
@@ -170,7 +170,7 @@ def next_token_probabilities(tell, text: Sequence[str]) -> dict[str, float]:
 
 
 def read(tell, tokens: Sequence[str]) -> tuple[list[float], int]:
-    """The exact log-probability of each token given those before it, and in how many ways the program can write the text.
+    """The exact log-probability of each token given those before it, and in how many ways the program writes the text.
 
     Raises:
         ValueError: the law cannot write this text; the message says from which token on.

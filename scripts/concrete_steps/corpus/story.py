@@ -1,7 +1,7 @@
 """The grammar of the stories: who is there, what happens to them, and how it is told.
 
-Choices are made in the order in which the text shows them, so that a token's probability is nearly always decided by one choice.
-`tell` returns the latent facts: people, place, events and lists, in plain data.
+Choices are made in the order in which the text shows them, so that nearly always one choice decides a token's
+probability. `tell` returns the latent facts: people, place, events and lists, in plain data.
 """
 
 from dataclasses import dataclass
@@ -125,7 +125,8 @@ class Story:
     def act(self) -> dict[str, Any]:
         """A sentence that opens with somebody's name."""
         person = self.somebody()
-        acts = [(self.find, 4), (self.feel, 3), (self.count, 2), (self.pack, 2), (self.lose, 2), (self.aside, 2), (self.speak, 2)]
+        acts = [(self.find, 4), (self.feel, 3)]
+        acts += [(act, 2) for act in (self.count, self.pack, self.lose, self.aside, self.speak)]
         if self.owned(person):
             acts.append((self.give, 12))
         act = self.w.choose([act for act, _ in acts], [weight for _, weight in acts])

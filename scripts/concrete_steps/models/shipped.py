@@ -129,11 +129,6 @@ def _gpt2(name: str, config: dict, weights: "dict[str, Tensor]", tokenizer, wher
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model = GPT2LMHeadModel(GPT2Config(**config)).eval()
-    weights = (
-        {**weights, "lm_head.weight": weights["transformer.wte.weight"]}
-        if "transformer.wte.weight" in weights
-        else weights
-    )
     _require_same_shapes(model.state_dict(), weights, where)
     model.load_state_dict(weights)
     return TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)

@@ -1,0 +1,168 @@
+"""What the shipped language models claim, measured: for the datasheets that scripts/train/ writes and for the tests.
+
+Every measure takes a TransformerBridge, so that the same number can be taken from a control: the model at step 0.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from concrete_steps import corpus
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+Head = tuple[int, int]  # layer, head
+FIRST_ORDINARY = len(corpus.SPECIAL)
+
+
+def repeated_tokens(rows: int, block: int, d_vocab: int, seed: int = 0) -> Int[Tensor, "rows 2*block+1"]:
+    """[BOS], then a block of uniformly random ordinary tokens, twice."""
+    generator = torch.Generator().manual_seed(seed)
+    once = torch.randint(FIRST_ORDINARY, d_vocab, (rows, block), generator=generator)
+    return torch.cat([torch.full((rows, 1), 1), once, once], dim=1)
+
+
+@torch.no_grad()
+def patterns(
+    model: "TransformerBridge", tokens: Int[Tensor, "rows pos"], hooks=()
+) -> Float[Tensor, "layer rows head q k"]:
+    """Every head's attention pattern, under the given forward hooks."""
+    found = []
+    keep = [
+        (f"blocks.{layer}.attn.hook_pattern", lambda pattern, hook: found.append(pattern)) for layer in _layers(model)
+    ]
+    model.run_with_hooks(tokens, return_type=None, fwd_hooks=[*hooks, *keep])
+    return torch.stack(found)
+
+
+def _layers(model: "TransformerBridge") -> range:
+    return range(model.cfg.n_layers)
+
+
+def induction_scores(
+    model: "TransformerBridge", tokens: Int[Tensor, "rows pos"], hooks=()
+) -> Float[Tensor, "layer head"]:
+    """Mean attention from a token's second copy to the token after its first (`tokens` from `repeated_tokens`)."""
+    block = tokens.shape[1] // 2
+    stripe = patterns(model, tokens, hooks).diagonal(1 - block, dim1=-2, dim2=-1)  # key = query - block + 1
+    return stripe[..., 1:].mean((1, 3))  # the first of them is a query in the first copy
+
+
+def previous_token_scores(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"]) -> Float[Tensor, "layer head"]:
+    """Mean attention to the token just before, over all but the first two positions (for position 1 that is [BOS])."""
+    return patterns(model, tokens).diagonal(-1, dim1=-2, dim2=-1)[..., 1:].mean((1, 3))
+
+
+@torch.no_grad()
+def copy_losses(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"], hooks=()) -> tuple[float, float]:
+    """Mean loss in nats on the first copy of the block and on the second, without the second copy's first token."""
+    block = tokens.shape[1] // 2
+    logits = model.run_with_hooks(tokens, fwd_hooks=list(hooks))
+    losses = -logits[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
+    return losses[:, :block].mean().item(), losses[:, block + 1 :].mean().item()
+
+
+@torch.no_grad()
+def without_heads(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"], heads: list[Head], part: str) -> list:
+    """Forward hooks that take what layer-0 heads wrote away from what layer 1's `part` (q, k or v) reads, and only there.
+
+    Exact where nothing normalises: q, k and v are then linear in the residual stream.
+    """
+    _, cache = model.run_with_cache(tokens, names_filter="blocks.0.attn.hook_z")
+    z = cache["blocks.0.attn.hook_z"]  # row pos head d_head
+    written = sum(z[:, :, head] @ model.blocks[0].attn.W_O[head] for _, head in heads)  # row pos d_model
+    weight = getattr(model.blocks[1].attn, f"W_{part.upper()}")  # head d_model d_head
+    change = torch.einsum("rpm,hmd->rphd", written, weight)
+    return [(f"blocks.1.attn.hook_{part}", lambda value, hook: value - change)]
+
+
+def attention_only(model: "TransformerBridge", seed: int = 1) -> dict[str, float]:
+    """All measures of an attention-only model on 64 rows of a random block of 40, twice.
+
+    best_induction: the highest induction score of any head. copying_gain: loss on the first copy minus loss on the second, in nats.
+    previous_token: the highest previous-token score in layer 0. With two layers also: best_induction and copying_gain after the
+    layer-0 previous-token heads (score 0.3 or more, else the best one) were taken away from layer 1's k, q or v.
+    story_gap: loss on held-out stories minus their law's entropy.
+    """
+    found = {"story_gap": story_gap(model, 100)}
+    tokens = repeated_tokens(64, 40, model.cfg.d_vocab, seed)
+    first, second = copy_losses(model, tokens)
+    found["copying_gain"] = first - second
+    if model.cfg.n_layers == 0:
+        return found
+    found["best_induction"] = induction_scores(model, tokens).max().item()
+    previous = previous_token_scores(model, tokens)[0]
+    found["previous_token"] = previous.max().item()
+    if model.cfg.n_layers < 2:
+        return found
+    heads = [(0, head) for head in range(model.cfg.n_heads) if previous[head] >= 0.3] or [(0, int(previous.argmax()))]
+    for part in "kqv":
+        hooks = without_heads(model, tokens, heads, part)
+        found[f"best_induction_without_{part}"] = induction_scores(model, tokens, hooks)[1].max().item()
+        first, second = copy_losses(model, tokens, hooks)
+        found[f"copying_gain_without_{part}"] = first - second
+    return found
+
+
+@torch.no_grad()
+def story_gap(model: "TransformerBridge", count: int = 200) -> float:
+    """Loss in nats per token on held-out stories minus the law's own on the same tokens: an estimate of the KL divergence."""
+    held_out = list(corpus.stories(count, corpus.HELD_OUT))
+    n_ctx = model.cfg.n_ctx
+    tokens = corpus.batch(count, n_ctx, corpus.HELD_OUT)
+    losses = -_log_probs(model, tokens)[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
+    real = tokens[:, 1:] != 0
+    law = sum(sum(story.token_log_probs[: n_ctx - 1]) for story in held_out)
+    return ((losses * real).sum().item() + law) / real.sum().item()
+
+
+@torch.no_grad()
+def _log_probs(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"]) -> Float[Tensor, "rows pos vocab"]:
+    return torch.cat([model(part).log_softmax(-1) for part in tokens.split(32)])
+
+
+def questions(count: int = 200, n_ctx: int = 128) -> dict[str, list[tuple[int, int, str, str | None]]]:
+    """Places in `count` held-out stories where only one token is right: (story, position, right token, a tempting wrong one).
+
+    receiver: the receiver's name, where two people are there and no creature; tempting: the giver's.
+    agreement: the pronoun after "so" or "but" that stands for a person of a common name; tempting: the other gender's.
+    list: each object that is taken out again, in order. colour: the colour of an object that was found.
+    """
+    asked: dict[str, list] = {"receiver": [], "agreement": [], "list": [], "colour": []}
+    for number, story in enumerate(corpus.stories(count, corpus.HELD_OUT)):
+        tokens, people = story.tokens, {person["name"]: person for person in story.facts["people"]}
+        for event in story.facts["events"]:
+            start, stop = event["tokens"]
+            kind, words = event["kind"], tokens[start:stop]
+            if kind == "give" and len(people) == 2:
+                asked["receiver"].append(
+                    (number, start + words.index(" to") + 1, f" {event['receiver']}", f" {event['giver']}")
+                )
+            if kind in ("feel", "lose") and people[event["who"]]["creature"] is None:
+                position = start + words.index(" so" if kind == "feel" else " but") + 1
+                wrong = " he" if tokens[position] == " she" else " she"
+                asked["agreement"].append((number, position, tokens[position], wrong))
+            if kind == "list":
+                later = words.index(" out")
+                places = [start + i for i in range(later, len(words)) if words[i].strip() in event["items"]]
+                asked["list"] += [(number, place, tokens[place], None) for place in places]
+            if kind == "colour":
+                asked["colour"].append((number, start + words.index(" was") + 1, f" {event['colour']}", None))
+    return {topic: [q for q in found if q[1] < n_ctx - 1] for topic, found in asked.items()}
+
+
+def story_model(model: "TransformerBridge", count: int = 200) -> dict[str, float]:
+    """All measures of a story model: story_gap in nats per token; for each topic of `questions` the share answered rightly.
+
+    Rightly: no other token is likelier; for agreement and receiver this includes the tempting one.
+    """
+    ids = corpus.tokenizer().get_vocab()
+    log_probs = _log_probs(model, corpus.batch(count, model.cfg.n_ctx, corpus.HELD_OUT))
+    found = {"story_gap": story_gap(model, count)}
+    for topic, asked in questions(count, model.cfg.n_ctx).items():
+        right = [log_probs[story, position].argmax().item() == ids[answer] for story, position, answer, _ in asked]
+        found[topic] = sum(right) / len(right)
+    return found
