@@ -39,6 +39,9 @@ def main() -> int:
 def check(notebooks: list[Notebook], course: Course) -> int:
     """Print each generated file that is out of date; 1 if there is any."""
     problems = []
+    for path, text in build.readme(course).items():
+        if path.read_text(encoding="utf-8") != text:
+            problems.append(f"{path} does not show the map of course.toml: run python scripts/build.py")
     for notebook in notebooks:
         for path, text in build.build(notebook, course).items():
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -56,10 +59,12 @@ def check(notebooks: list[Notebook], course: Course) -> int:
 
 
 def write(notebooks: list[Notebook], course: Course) -> None:
+    generated = build.readme(course)
     for notebook in notebooks:
-        for path, text in build.build(notebook, course).items():
-            if build.write(path, text):
-                print(f"wrote {path.relative_to(course_root())}")
+        generated |= build.build(notebook, course)
+    for path, text in generated.items():
+        if build.write(path, text):
+            print(f"wrote {path.relative_to(course_root())}")
 
 
 def execute(notebooks: list[Notebook], course: Course) -> None:

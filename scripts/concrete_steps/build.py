@@ -22,6 +22,7 @@ from concrete_steps.paths import course_root
 from concrete_steps.source import Cell, exercise_cells, read_source
 
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+README_MAP = ("<!-- map: written by scripts/build.py -->", "<!-- end of map -->")
 SETUP = """\
 try:
     import concrete_steps
@@ -126,6 +127,14 @@ def write(path: Path, text: str) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")
     return True
+
+
+def readme(course: Course) -> dict[Path, str]:
+    """The README with its map of the course between the two marks brought up to date."""
+    path = course_root() / "README.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition(README_MAP[0])
+    _, _, after = rest.partition(README_MAP[1])
+    return {path: f"{before}{README_MAP[0]}\n{course_map(course)}\n{README_MAP[1]}{after}"}
 
 
 def orphans(course: Course) -> list[Path]:

@@ -84,10 +84,9 @@ class Judge:
 
     def cannot_run(self, broken: Broken) -> Result:
         if isinstance(broken, Untouched):
-            return self._not_attempted(f"{broken.reason}.")
-        if broken.name != self.exercise:
-            return Result(self.exercise, ERROR, message=f"This check also uses {broken.name}: {broken.reason}.")
-        return Result(self.exercise, ERROR, message=f"{broken.reason}.")
+            return Result(self.exercise, NOT_ATTEMPTED, message=f"{broken.reason}.")
+        also = "" if broken.name == self.exercise else f"This check also uses {broken.name}: "
+        return Result(self.exercise, ERROR, message=f"{also}{broken.reason.rstrip('.')}.")
 
     def failed(self, error: BaseException, calls: list[Call]) -> Result:
         """The result for an exception: whose code raised it, and what it says about the learner's answer."""
@@ -97,7 +96,7 @@ class Judge:
             message = f"It ran for more than {self.seconds:g} seconds and was stopped."
             return Result(self.exercise, TIMED_OUT, message=message, where=where)
         if isinstance(error, NotImplementedError) and frame:
-            return self._not_attempted(f"NotImplementedError is still raised ({where}).")
+            return Result(self.exercise, NOT_ATTEMPTED, message=f"NotImplementedError is still raised ({where}).")
         mine = [call for call in calls if call.name == self.exercise] or calls
         result = Result(self.exercise, WRONG, case=_case(mine), seed=self.seed)
         result.mistake = self._recognise(calls)
@@ -113,9 +112,6 @@ class Judge:
     def is_learners(self, error: BaseException) -> bool:
         """True if the exception passed through the learner's own code."""
         return self._learners_frame(error) is not None
-
-    def _not_attempted(self, message: str) -> Result:
-        return Result(self.exercise, NOT_ATTEMPTED, message=message)
 
     def _learners_frame(self, error: BaseException) -> tuple[str, int] | None:
         """File name and line of the innermost frame of the learner's own code, or None."""
