@@ -1,0 +1,182 @@
+"""`imshow`: matrices as colours, alone, side by side, or along a slider."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from concrete_steps.errors import CourseError
+from concrete_steps.plot.arrays import check_length, finite, largest, plain, show_token, with_dims
+from concrete_steps.plot.look import BLANK, WIDTH, finish, ticks
+
+MOST_TEXT = 400  # printed values; more cannot be read
+SCALES = {"centred": "RdBu", "positive": "Blues"}
+
+
+def imshow(
+    tensor,
+    *,
+    title: str | None = None,
+    x: Sequence | None = None,
+    y: Sequence | None = None,
+    x_label: str | None = None,
+    y_label: str | None = None,
+    tokens: Sequence[str] | None = None,
+    scale: str = "centred",
+    limit: float | None = None,
+    value_label: str = "value",
+    facets: Sequence | None = None,
+    facet_label: str = "index",
+    animation_frame: str | None = None,
+    text: bool = False,
+) -> go.Figure:
+    """A matrix as colours, row 0 at the top.
+
+    Args:
+        tensor: [row column]; [facet row column] draws small multiples; one leading axis more with `animation_frame`.
+        x, y: labels of the columns and rows; equal labels stay apart.
+        x_label, y_label: what columns and rows are.
+        tokens: labels for each axis that has as many entries and no labels of its own. Shown by `show_token`.
+        scale: "centred" (white is 0, blue above, red below, symmetric) or "positive" (white is 0, blue above).
+        limit: the value where the colour is full; by default the largest magnitude. Set it to compare figures.
+        value_label: what the colours mean.
+        facets: names of the small multiples; by default `facet_label` and a number.
+        animation_frame: what the first axis is ("step"); it becomes a slider.
+        text: print the values, in at most 400 cells.
+
+    Values that are not finite are left grey.
+
+    Raises:
+        CourseError: for a wrong shape, labels that do not fit, an unknown scale, negative values on a positive scale.
+    """
+    dims, axes = ((3, 4), "[frame row column]") if animation_frame else ((2, 3), "[row column] or [facet row column]")
+    values = with_dims(tensor, dims, "the tensor for imshow", axes)
+    if scale not in SCALES:
+        raise CourseError(f'scale="{scale}" is unknown to imshow: use "centred" or "positive".')
+    if scale == "positive" and np.nanmin(finite(values), initial=0) < 0:
+        raise CourseError(f'scale="positive" cannot show {np.nanmin(finite(values)):.3g}: use "centred".')
+    if text and values.size > MOST_TEXT:
+        raise CourseError(f"text=True prints at most {MOST_TEXT} values, and shape {list(values.shape)} has more.")
+
+    frames = values if animation_frame else values[None]
+    frames = frames if frames.ndim == 4 else frames[:, None]  # [frame facet row column]
+    _, n_facets, rows, columns = frames.shape
+    if facets is not None:
+        check_length(facets, n_facets, "facets", "small picture")
+    elif n_facets > 1:
+        facets = [f"{facet_label} {i}" for i in range(n_facets)]
+    x_names, x_default = _names(x, tokens, columns, "x", "column")
+    y_names, y_default = _names(y, tokens, rows, "y", "row")
+    if tokens is not None and "token" not in (x_default, y_default):
+        raise CourseError(f"tokens has {len(tokens)} entries, but the tensor has {rows} rows and {columns} columns.")
+    x_label, y_label = x_label or x_default, y_label or y_default
+
+    across = min(n_facets, 4 if n_facets != 3 and columns <= 40 else 3)
+    down = math.ceil(n_facets / across)
+    width, height, gap = _size(rows, columns, across, down, max(map(len, y_names)), max(map(len, x_names)))
+    fig = make_subplots(
+        down,
+        across,
+        subplot_titles=[plain(name) for name in facets or []] or None,
+        shared_xaxes="all",
+        shared_yaxes="all",
+        horizontal_spacing=0.03,
+        vertical_spacing=gap,
+    )
+    what = f"Heatmap of {rows} rows by {columns} columns" + (f", {n_facets} of them" if n_facets > 1 else "")
+    what += f", {len(frames)} frames ({animation_frame})" if animation_frame else ""
+    what += f"; {value_label} from {np.nanmin(finite(values)):.3g} to {np.nanmax(finite(values)):.3g}"
+    room = (110 if animation_frame else 0) + (50 if title else 20)
+    finish(fig, title, x_label, y_label, what=what, width=width, height=height + room)
+
+    pictures = [_pictures(frame, x_names, y_names, x_label, y_label, value_label, text) for frame in frames]
+    for i, picture in enumerate(pictures[0]):
+        row, column = i // across + 1, i % across + 1
+        lowest = i + across >= n_facets
+        fig.add_trace(picture, row, column)
+        fig.update_xaxes(showticklabels=lowest, title_text=x_label if lowest else "", row=row, col=column)
+        fig.update_yaxes(title_text=y_label if column == 1 else "", row=row, col=column)
+    small = {"tickfont_size": 10} if max(rows, columns) * across > 20 else {}
+    fig.update_xaxes(type="category", showgrid=False, **ticks(x_names, most=60 // across), **small)
+    fig.update_yaxes(type="category", showgrid=False, autorange="reversed", **ticks(y_names, most=40), **small)
+    top = limit or largest(values)
+    bar = {"title": {"text": value_label, "side": "right"}, "thickness": 14, "len": 1, "outlinewidth": 0}
+    bottom = -top if scale == "centred" else 0
+    fig.update_layout(
+        plot_bgcolor=BLANK,
+        coloraxis={"colorscale": SCALES[scale], "cmin": bottom, "cmax": top, "colorbar": bar},
+    )
+    if animation_frame:
+        _add_slider(fig, pictures, animation_frame)
+    return fig
+
+
+def _names(names, tokens, length: int, axis: str, kind: str) -> tuple[list[str], str]:
+    """The labels along one axis, and what the axis is called when the caller does not say."""
+    if names is not None:
+        check_length(names, length, axis, kind)
+        return [str(name) for name in names], kind
+    if tokens is not None and not isinstance(tokens, str) and len(tokens) == length:
+        return [show_token(token) for token in tokens], "token"
+    return [str(i) for i in range(length)], kind
+
+
+def _size(rows: int, columns: int, across: int, down: int, y_letters: int, x_letters: int) -> tuple[int, int, float]:
+    """Width, height (without title) and vertical gap: square cells where that fits, never wider than the notebook."""
+    left, right, letter = 60 + 7 * min(y_letters, 20), 100, 7
+    cell = min(60, (WIDTH - left - right) / across / columns, 460 / rows)
+    bottom = 55 + letter * min(x_letters, 20)  # room for labels that Plotly turns
+    inner = down * max(rows * cell, 110) + (down - 1) * 35
+    return (
+        int(max(left + right + across * columns * cell, 400)),
+        int(inner + bottom + (20 if across > 1 else 0)),
+        35 / inner if down > 1 else 0,
+    )
+
+
+def _pictures(frame: np.ndarray, x_names, y_names, x_label, y_label, value_label, text: bool) -> list[go.Heatmap]:
+    """One heatmap for each facet of [facet row column]. A number in front keeps equal labels apart."""
+    number = ".2f" if frame.dtype.kind == "f" else "d"
+    return [
+        go.Heatmap(
+            z=finite(matrix),
+            x=[f"{i}: {plain(name)}" if name != str(i) else name for i, name in enumerate(x_names)],
+            y=[f"{i}: {plain(name)}" if name != str(i) else name for i, name in enumerate(y_names)],
+            coloraxis="coloraxis",
+            hovertemplate=f"{x_label} %{{x}}<br>{y_label} %{{y}}<br>{value_label} %{{z:.4g}}<extra></extra>",
+            hoverongaps=False,
+            xgap=1 if max(matrix.shape) <= 30 else 0,
+            ygap=1 if max(matrix.shape) <= 30 else 0,
+            **{"text": [[format(v, number) for v in row] for row in matrix], "texttemplate": "%{text}"} if text else {},
+        )
+        for matrix in frame
+    ]
+
+
+def _add_slider(fig: go.Figure, pictures: list[list[go.Heatmap]], label: str) -> None:
+    """A slider over the frames and a play button; `fig` shows the first frame."""
+    shown = list(range(len(pictures[0])))
+    fig.frames = [go.Frame(data=frame, name=str(i), traces=shown) for i, frame in enumerate(pictures)]
+    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    moving = {"fromcurrent": True, "frame": {"duration": 400, "redraw": True}, "transition": {"duration": 0}}
+    steps = [{"method": "animate", "label": str(i), "args": [[str(i)], still]} for i in range(len(pictures))]
+    play = {"label": "▶", "method": "animate", "args": [None, moving]}
+    stop = {"label": "■", "method": "animate", "args": [[None], still]}
+    fig.update_layout(
+        sliders=[{"steps": steps, "currentvalue": {"prefix": f"{label} "}, "x": 0.12, "len": 0.88, "pad": {"t": 60}}],
+        updatemenus=[
+            {
+                "type": "buttons",
+                "direction": "left",
+                "buttons": [play, stop],
+                "x": 0,
+                "y": 0,
+                "pad": {"t": 75, "r": 10},
+                "xanchor": "left",
+                "yanchor": "top",
+                "showactive": False,
+            }
+        ],
+    )
