@@ -46,7 +46,7 @@ def check(notebooks: list[Notebook], course: Course) -> int:
         for path, text in build.build(notebook, course).items():
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 problems.append(f"{path} differs from {notebook.source}: run python scripts/build.py")
-        reason = build.stale(notebook)
+        reason = build.stale(notebook, course)
         if reason:
             path = course_root() / "solutions" / notebook.path
             problems.append(f"{path} {reason}: run python scripts/build.py --execute {notebook.id}")
@@ -68,7 +68,7 @@ def write(notebooks: list[Notebook], course: Course) -> None:
 
 
 def execute(notebooks: list[Notebook], course: Course) -> None:
-    waiting = [notebook for notebook in notebooks if build.stale(notebook)]
+    waiting = [notebook for notebook in notebooks if build.stale(notebook, course)]
     if not waiting:
         print("Every solutions notebook holds the outputs of its code.")
     with Progress() as progress:

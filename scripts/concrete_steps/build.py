@@ -83,15 +83,13 @@ def code_hash(nb) -> str:
     return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
 
 
-def stale(notebook: Notebook) -> str | None:
-    """Why the committed solutions notebook does not hold the outputs of its code, or None."""
+def stale(notebook: Notebook, course: Course) -> str | None:
+    """Why the committed solutions notebook does not hold the outputs of its source's code, or None."""
     path = course_root() / "solutions" / notebook.path
     if not path.is_file():
         return "does not exist"
-    nb = nbformat.read(path, as_version=4)
-    if nb.metadata.get("concrete_steps", {}).get("executed") != code_hash(nb):
-        return "holds outputs of older code"
-    return None
+    executed = nbformat.read(path, as_version=4).metadata.get("concrete_steps", {}).get("executed")
+    return None if executed == code_hash(solutions_notebook(notebook, course)) else "holds outputs of older code"
 
 
 def execute(notebook: Notebook, course: Course, timeout: int = 600) -> None:

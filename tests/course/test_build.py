@@ -64,6 +64,7 @@ def copy_of_course(tmp_path, monkeypatch):
     """The course's generated files and sources, where a test may spoil them."""
     for top in ("solutions", "notebooks"):
         shutil.copytree(course_root() / top, tmp_path / top)
+    shutil.copy(course_root() / "README.md", tmp_path)
     for module in ("concrete_steps.build", "concrete_steps.course"):
         monkeypatch.setattr(f"{module}.course_root", lambda: tmp_path)
     monkeypatch.syspath_prepend(str(course_root() / "scripts"))
@@ -91,6 +92,14 @@ def test_check_names_outputs_that_are_older_than_the_code(copy_of_course, capsys
     source.write_text(source.read_text(encoding="utf-8") + "# %%\nprint('new')\n", encoding="utf-8")
     assert command.main() == 1
     assert "holds outputs of older code: run python scripts/build.py --execute 0" in capsys.readouterr().err
+
+
+def test_check_names_a_readme_whose_map_is_old(copy_of_course, capsys):
+    root, command = copy_of_course
+    readme = root / "README.md"
+    readme.write_text(readme.read_text(encoding="utf-8").replace("| 0 Start here |", "| 0 Begin |"), encoding="utf-8")
+    assert command.main() == 1
+    assert f"{readme} does not show the map" in capsys.readouterr().err
 
 
 def test_check_names_a_notebook_without_source(copy_of_course, capsys):

@@ -68,9 +68,7 @@ def words_and_lines(notebook) -> tuple[int, int]:
     return words, sum(bool(line.strip()) and not line.lstrip().startswith("#") for line in lines)
 
 
-@pytest.mark.parametrize(
-    "notebook", [item for item in NOTEBOOKS if item.id != "0"], ids=lambda notebook: notebook.name
-)
+@pytest.mark.parametrize("notebook", [item for item in NOTEBOOKS if item.id != "0"], ids=lambda notebook: notebook.name)
 def test_at_most_eight_words_of_prose_a_line_of_code(notebook):
     # Notebook 0 is the exception: it is there to be read.
     words, lines = words_and_lines(notebook)

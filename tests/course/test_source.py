@@ -29,8 +29,16 @@ SLIPS = {
     "no check": ('# %% check="double"\n', "", r"line 1: exercise 'double' has no check"),
     "two kinds": ('check="double"', 'check="double" setup=True', r"line 6: the cell says"),
     "check with a body": ('check="double"\n', 'check="double"\nprint()\n', r"line 6: a check cell has no body"),
-    "generates nothing": ('# %% check="double"\n', '# %% check="double"\n# %% generated="poem"\n', r"line 7: nothing gen"),
-    "markdown with options": ("# %% exercise", '# %% [markdown] tag=1\n# %% exercise', r"line 1: a markdown cell takes no"),
+    "generates nothing": (
+        '# %% check="double"\n',
+        '# %% check="double"\n# %% generated="poem"\n',
+        r"line 7: nothing gen",
+    ),
+    "markdown with options": (
+        "# %% exercise",
+        "# %% [markdown] tag=1\n# %% exercise",
+        r"line 1: a markdown cell takes no",
+    ),
 }
 
 
