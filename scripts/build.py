@@ -8,11 +8,12 @@ python scripts/build.py --execute    also run the solutions notebooks whose code
 import argparse
 import sys
 
+from rich.progress import Progress
+
 from concrete_steps import build
 from concrete_steps.course import Course, Notebook, load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.paths import course_root
-from rich.progress import Progress
 
 
 def main() -> int:

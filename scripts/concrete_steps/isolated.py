@@ -2,9 +2,9 @@
 
 The parent (`grade_notebook`) starts a child, which loads the notebook and checks one exercise after the other, and says
 what it is doing on a private pipe. A child that dies or falls silent costs the cell or exercise that it was at; another
-child goes on with the rest. Nothing counts as passed unless the child said so with the parent's nonce, after it had seen
-a known wrong answer fail by the same check in the same process (fail closed: a patched torch or a patched check passes
-wrong answers too). CONTRIBUTING.md says what one process cannot prevent.
+child goes on with the rest. Nothing counts as passed unless the child said so with the parent's nonce, and every known
+wrong answer was then rejected by the same check in the same process (fail closed: a patched torch or a patched check
+passes wrong answers too). CONTRIBUTING.md says what one process cannot prevent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import secrets
 import signal
 import subprocess
@@ -20,127 +21,179 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from concrete_steps.course import Notebook, load_course
+from concrete_steps.errors import CourseError
 from concrete_steps.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.paths import course_root
+from concrete_steps.sandbox import SCRATCH_PREFIX, lock_down
 
-PATIENCE = 90.0  # seconds without a word from the child
-MEMORY = 12 * 2**30  # bytes of address space, where the system can limit it
 LONGEST_REPORT = 2_000_000  # characters that a child may report in all
+IMPORTING = 120.0  # seconds that a child may need, beyond the patience, before it is ready
+ENDED = "Your code ended the Python process while it was being checked."
+CHANGED = "Something in this notebook changes how checks work: here they pass a known wrong answer too."
+SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY", re.IGNORECASE)
 
 
-def grade_notebook(notebook: Notebook, path: Path, patience: float = PATIENCE) -> dict[str, Result]:
-    """Results by exercise for the notebook at `path`.
+@dataclass(frozen=True)
+class Limits:
+    """What one notebook may take.
 
-    Args:
-        notebook: which notebook of the course it is.
-        path: the learner's file.
+    Attributes:
         patience: seconds that one cell or one check may take before the child is killed.
+        whole: seconds for the whole notebook; what is not done then is not graded.
+        memory: bytes of address space beyond the imports (Linux).
+        closed: folders that the learner's code may not read, beside the solutions.
     """
+
+    patience: float = 90.0
+    whole: float = 1800.0
+    memory: int = 8 * 2**30
+    closed: tuple[Path, ...] = ()
+
+
+def grade_notebook(notebook: Notebook, path: Path, limits: Limits | None = None) -> dict[str, Result]:
+    """Results by exercise for the learner's file at `path`.
+
+    Raises:
+        CourseError: the grader itself did not start; that says nothing about the learner's work.
+    """
+    limits = limits or Limits()
     results: dict[str, Result] = {}
     skip: list[str] = []
+    end = time.monotonic() + limits.whole
+    unfinished = "The process ended before this exercise was checked."
     # Each round ends with all done, or with one more cell or exercise that is known to be fatal.
-    for _ in range(len(notebook.exercises) + 50):
-        waiting = [name for name in notebook.exercises if name not in results]
-        if not waiting:
+    while waiting := [name for name in notebook.exercises if name not in results]:
+        if time.monotonic() > end:
+            unfinished = f"The whole notebook took more than {limits.whole:g} seconds; this exercise was not checked."
             break
-        found, at, how = _run_child(notebook, path, waiting, skip, patience)
+        found, at, how = _run_child(notebook, path, waiting, skip, limits, end)
         results |= found
-        if at is None:
-            break
         kind, name = at
-        if kind == "cell" and name not in skip:
+        if kind == "check":
+            results[name] = _ended(name, how, limits)
+        elif kind == "cell" and name not in skip:
             skip.append(name)
-        elif kind == "check":
-            results[name] = _ended(name, how, patience)
-        else:
+        elif not found:
             break
-    unfinished = "The grader could not finish this exercise: the process ended before its check was done."
     return {name: results.get(name) or Result(name, ERROR, message=unfinished) for name in notebook.exercises}
 
 
-def _ended(name: str, how: str, patience: float) -> Result:
+def _ended(name: str, how: str, limits: Limits) -> Result:
     if how == "silent":
-        return Result(name, TIMED_OUT, message=f"It did not stop within {patience:g} seconds; the process was killed.")
-    return Result(name, ERROR, message="Your code ended the Python process while it was being checked.")
+        message = f"It did not stop within {limits.patience:g} seconds; the process was killed."
+        return Result(name, TIMED_OUT, message=message)
+    return Result(name, ERROR, message=ENDED)
 
 
-def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[str], patience: float):
-    """One child's results, and where it was when it ended early: (results, ("cell"|"check", name) or None, how)."""
-    nonce = secrets.token_hex(16)
+def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[str], limits: Limits, end: float):
+    """One child's results, where it was when it ended, as (kind, name), and how: done, died or silent."""
     results: dict[str, Result] = {}
-    at = None
-    with tempfile.TemporaryDirectory(prefix="concrete-steps-", ignore_cleanup_errors=True) as scratch:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "concrete_steps.isolated"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=scratch,
-            env={
-                **os.environ,
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "PYTHONUTF8": "1",
-                "TMPDIR": scratch,
-                "MPLBACKEND": "Agg",
-            },
-            start_new_session=os.name == "posix",
-        )
-        order = {"nonce": nonce, "notebook": notebook.id, "path": str(path.resolve()), "waiting": waiting, "skip": skip}
-        with contextlib.suppress(OSError):
-            child.stdin.write(json.dumps(order).encode() + b"\n")
-            child.stdin.close()
-        lines: queue.Queue[bytes | None] = queue.Queue()
-        threading.Thread(target=_read, args=(child.stdout, lines), daemon=True).start()
-        how = "died"
-        deadline = time.monotonic() + patience + 60  # the first word comes after the imports
+    at = ("start", "")
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True) as folder:
+        scratch = Path(folder)
+        (scratch / path.name).write_bytes(path.read_bytes())
+        order = {
+            "nonce": secrets.token_hex(16),
+            "notebook": notebook.id,
+            "path": str(scratch / path.name),
+            "waiting": waiting,
+            "skip": skip,
+            "memory": limits.memory,
+            "closed": [str(folder) for folder in limits.closed],
+        }
+        with open(scratch / "start.log", "wb") as log:
+            child = _start(scratch, order, log)
+        words = _Words(child.stdout, order["nonce"])
+        deadline = time.monotonic() + limits.patience + IMPORTING
         try:
-            while True:
-                try:
-                    line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
-                except queue.Empty:
-                    how = "silent"
-                    break
-                if line is None:
-                    break
-                word = _trusted(line, nonce)
-                if word is None:
-                    continue
-                deadline = time.monotonic() + patience
-                if word["kind"] == "done":
-                    return results, None, "done"
+            while (word := words.next(min(deadline, end))) not in ("died", "silent"):
+                deadline = time.monotonic() + limits.patience
+                at = (word["kind"], word.get("name", ""))
                 if word["kind"] == "result":
                     result = Result(**word["result"])
-                    results[result.exercise], at = result, None
-                else:
-                    at = (word["kind"], word["name"])
+                    results[result.exercise] = _proven(result, word["wrong_answers"])
+                elif word["kind"] == "done":
+                    return results, at, "done"
         finally:
             _kill(child)
-    return results, at, how
+            words.close()
+        if at == ("start", ""):
+            raise CourseError(f"The grader did not start ({word}): {_last_line(scratch / 'start.log')}")
+    return results, at, word
 
 
-def _read(pipe, lines: queue.Queue) -> None:
-    """Pass on what the child reports, up to a limit; then the end."""
-    read = 0
-    with contextlib.suppress(OSError, ValueError):
-        while read < LONGEST_REPORT:
-            line = pipe.readline(LONGEST_REPORT)
-            if not line:
-                break
-            read += len(line)
-            lines.put(line)
-    lines.put(None)
+def _proven(result: Result, wrong_answers: list[str]) -> Result:
+    """The result; but a pass only if the check still rejects every wrong answer that it was shown."""
+    if result.outcome == PASSED and (not wrong_answers or PASSED in wrong_answers):
+        message = (
+            "Not graded: in this notebook the check passes wrong answers too, so something changes how checks work."
+        )
+        return Result(result.exercise, ERROR, message=message)
+    return result
 
 
-def _trusted(line: bytes, nonce: str) -> dict | None:
-    try:
-        word = json.loads(line)
-    except ValueError:
-        return None
-    return word if isinstance(word, dict) and word.get("nonce") == nonce else None
+def _start(scratch: Path, order: dict, log) -> subprocess.Popen:
+    """A child that has its order. It has no secrets of the environment, no GPU, and one core."""
+    inherited = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
+    own = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1", "MPLBACKEND": "Agg"}
+    own |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    own |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "concrete_steps.isolated"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        cwd=scratch,
+        env=inherited | own,
+        start_new_session=os.name == "posix",
+    )
+    with contextlib.suppress(OSError):
+        child.stdin.write(json.dumps(order).encode() + b"\n")
+        child.stdin.close()
+    return child
+
+
+class _Words:
+    """What a child says with the right nonce, read by a thread, so that waiting for it can end."""
+
+    def __init__(self, pipe, nonce: str):
+        self.pipe = pipe
+        self.nonce = nonce
+        self.lines: queue.Queue[bytes | None] = queue.Queue()
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def next(self, deadline: float) -> dict | str:
+        """The next word, or "died" (nothing more will come), or "silent" (the deadline has passed)."""
+        while True:
+            try:
+                line = self.lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return "silent"
+            if line is None:
+                return "died"
+            with contextlib.suppress(ValueError, RecursionError):
+                word = json.loads(line)
+                if isinstance(word, dict) and word.get("nonce") == self.nonce:
+                    return word
+
+    def close(self) -> None:
+        # If a process that escaped still holds the pipe, closing it here would wait for that process.
+        self.thread.join(timeout=2)
+        if not self.thread.is_alive():
+            self.pipe.close()
+
+    def _read(self) -> None:
+        read = 0
+        with contextlib.suppress(OSError, ValueError):
+            while read < LONGEST_REPORT and (line := self.pipe.readline(LONGEST_REPORT)):
+                read += len(line)
+                self.lines.put(line)
+        self.lines.put(None)
 
 
 def _kill(child: subprocess.Popen) -> None:
@@ -151,7 +204,11 @@ def _kill(child: subprocess.Popen) -> None:
         else:
             child.kill()
     child.wait()
-    child.stdout.close()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1][:500] if lines else "it said nothing"
 
 
 # ---- in the child ----------------------------------------------------------------------------------------------------
@@ -160,85 +217,53 @@ def _kill(child: subprocess.Popen) -> None:
 def main() -> None:
     order = json.loads(sys.stdin.readline())
     say = _private_pipe(order["nonce"])
-    _limit_memory()
     from concrete_steps.checks import run_checks
     from concrete_steps.loader import Loaded, load
     from concrete_steps.mistakes import mistakes_of
 
     notebook = load_course().notebook(order["notebook"])
-    wrong_answers = mistakes_of(notebook)
-    # Import everything that a check uses before the learner's code can put something else in its place.
-    run_checks(notebook, notebook.exercises, Loaded(notebook.path))
-    _forbid(course_root())
-    path = Path(order["path"])
-    loaded = load(path, notebook.exercises, tuple(order["skip"]), on_cell=lambda cell: say("cell", name=cell))
+    mistakes = mistakes_of(notebook)
+    # The released notebook first: what it and its checks import is imported before the learner's code can put something
+    # else in its place, and the time that it takes is not the learner's.
+    run_checks(notebook, notebook.exercises, load(course_root() / "notebooks" / notebook.path, notebook.exercises))
+    private = [course_root() / name for name in ("solutions", "work", ".git")]
+    lock_down(Path.cwd(), [*private, *map(Path, order["closed"])], order["memory"])
+    _silence()
+    say("ready")
+    loaded = load(Path(order["path"]), notebook.exercises, tuple(order["skip"]), lambda cell: say("cell", name=cell))
+    say("loaded")
     for name in order["waiting"]:
         say("check", name=name)
         result = run_checks(notebook, (name,), loaded)[name]
-        if result.outcome == PASSED and not _rejects_wrong_answers(notebook, name, loaded, wrong_answers[name]):
-            result = Result(
-                name, ERROR, message="The notebook changes how checks work: a known wrong answer passes too."
-            )
-        say("result", result=asdict(result))
+        wrong_answers = []
+        for mistake in mistakes[name] if result.outcome == PASSED else ():
+            say("check", name=name)
+            wrong = {**loaded.namespace, name: mistake.answer(loaded.namespace[name])}
+            # A check with random inputs may, rarely, be lucky for a wrong answer: twice it is not.
+            tries = (run_checks(notebook, (name,), Loaded(loaded.path, wrong))[name].outcome for _ in range(2))
+            wrong_answers.append(next((outcome for outcome in tries if outcome != PASSED), PASSED))
+        say("result", result=asdict(result), wrong_answers=wrong_answers)
     say("done")
 
 
-def _rejects_wrong_answers(notebook: Notebook, name: str, loaded, wrong_answers: list) -> bool:
-    """The check, in this very process, still rejects a known wrong answer."""
-    from concrete_steps.checks import run_check
-    from concrete_steps.loader import Loaded
-
-    wrong = secrets.choice(wrong_answers).answer(loaded.namespace[name])
-    return run_check(notebook, name, Loaded(loaded.path, {**loaded.namespace, name: wrong})).outcome != PASSED
-
-
 def _private_pipe(nonce: str):
-    """A function that reports to the parent; the ordinary stdout and stderr, and stdin, lead nowhere from here on."""
+    """A function that reports to the parent; the ordinary stdin and stdout lead nowhere from here on."""
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
+    _silence(0, 1)
+    dumps = json.dumps
 
     def say(kind: str, **facts) -> None:
-        pipe.write(json.dumps({"nonce": nonce, "kind": kind, **facts}) + "\n")
+        pipe.write(dumps({"nonce": nonce, "kind": kind, **facts}) + "\n")
         pipe.flush()
 
     return say
 
 
-def _limit_memory() -> None:
-    """A submission may not take the whole machine. Windows has no such limit."""
-    try:
-        import resource
-    except ImportError:
-        return
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-STARTS_PROCESSES = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "os.kill")
-
-
-def _forbid(root: Path) -> None:
-    """From here on, this process cannot open the solutions, other people's work or the grades, nor write to the course."""
-    closed = [str(root / name) + os.sep for name in ("solutions", "grading", ".git")]
-    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    course = str(root) + os.sep
-
-    def guard(event: str, arguments: tuple) -> None:
-        if event in STARTS_PROCESSES or event == "sqlite3.connect":
-            raise PermissionError(f"{event} is not allowed while a notebook is graded")
-        if event == "open" or event.startswith(("os.", "shutil.")):
-            for argument in arguments:
-                if isinstance(argument, str | bytes | os.PathLike):
-                    target = os.path.realpath(os.fsdecode(argument))
-                    if f"{target}{os.sep}".startswith(tuple(closed)):
-                        raise PermissionError(f"{target} may not be read while a notebook is graded")
-                    if event == "open" and target.startswith(course) and (arguments[2] or 0) & writing:
-                        raise PermissionError(f"{target} may not be changed while a notebook is graded")
-
-    sys.addaudithook(guard)
+def _silence(*descriptors: int) -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors or (2,):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-
 from concrete_steps import training
 from concrete_steps.games import brackets
+from torch import Tensor
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -27,16 +25,11 @@ CONFIG = {
 
 
 def new_model(seed: int) -> TransformerBridge:
-    """The untrained model. Input: tokens as `games.brackets` makes them; output at position 0: not balanced, balanced."""
+    """The untrained model. Input: tokens of `games.brackets`; output at position 0: "not balanced", "balanced"."""
     from transformer_lens import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
 
     return TransformerBridge.boot_native(TransformerBridgeConfig(**CONFIG, seed=seed), tokenizer=None)
-
-
-def classify(model: TransformerBridge, tokens: Int[Tensor, "string token"]) -> Float[Tensor, "string 2"]:
-    """The logits of "not balanced" and "balanced"; padding is masked out of the attention."""
-    return model(tokens, attention_mask=(tokens != brackets.PAD).long())[:, 0]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def loss_at(step: int) -> Tensor:
         tokens, balanced, _ = brackets.sample(STRINGS_A_STEP, training.step_generator(args.seed, step))
-        logits = classify(model, tokens.to(args.device))
+        logits = brackets.classify(model, tokens.to(args.device))
         return torch.nn.functional.cross_entropy(logits, balanced.long().to(args.device))
 
     run = training.train(

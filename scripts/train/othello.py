@@ -11,16 +11,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from concrete_steps import training
 from concrete_steps.games import othello
+from jaxtyping import Float
+from torch import Tensor
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 STEPS = 8_000
+WARMUP = 300
+DECAY = 1_500  # over the last steps the learning rate falls to 0
 GAMES_A_STEP = 32
 CONFIG = {
     "d_model": 128, "d_head": 32, "n_heads": 4, "n_layers": 6, "d_mlp": 512, "act_fn": "gelu",
@@ -45,6 +46,11 @@ def loss_on(logits: Float[Tensor, "game ply move"], games: othello.Games) -> Flo
     return per_ply[~games.over.to(logits.device)].mean()
 
 
+def schedule(step: int) -> float:
+    """Learning-rate factor: up in WARMUP steps, then 1, then down to 0 in the last DECAY steps."""
+    return max(min((step + 1) / WARMUP, 1.0, (STEPS - step) / DECAY), 0.0)
+
+
 def main(argv: list[str] | None = None) -> None:
     args = training.arguments("othello_6x6", STEPS, __doc__.splitlines()[0], argv)
     model = new_model(args.seed).to(args.device)
@@ -56,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
     run = training.train(
         args, model, optimizer, loss_at,
-        schedule=lambda step: training.warmup_cosine(step, warmup=300, length=STEPS), clip=1.0,
+        schedule=schedule, clip=1.0,
     )  # fmt: skip
     print(run.steps_done)
 

@@ -11,12 +11,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 import concrete_steps
-from concrete_steps.paths import course_root
 from concrete_steps import checks
 from concrete_steps.checks import CheckFailed, Panel, run_check
 from concrete_steps.course import load_course
 from concrete_steps.loader import Loaded
 from concrete_steps.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG
+from concrete_steps.paths import course_root
 
 NOTEBOOK = load_course().notebook("0")
 

@@ -74,7 +74,7 @@ def test_exercise_that_the_map_does_not_know(tmp_path):
 
 
 def test_exercise_that_the_source_does_not_have(tmp_path):
-    with pytest.raises(CourseError, match="course.toml lists exercise 'treble', but no cell defines it"):
+    with pytest.raises(CourseError, match=r"course.toml lists exercise 'treble', but no cell defines it"):
         read(tmp_path, EXERCISE, ("double", "treble"))
 
 

@@ -103,6 +103,7 @@ def next_token_probabilities(tokens: Sequence[str]) -> dict[str, float]:
     return law.next_token_probabilities(tell, list(tokens))
 
 
+@functools.cache
 def vocabulary() -> list[str]:
     """All tokens in the order of their ids: the special ones, then all that 20,000 stories show, sorted."""
     seen = {token for s in stories(20_000, "vocabulary") for token in s.tokens}

@@ -4,9 +4,14 @@ A string is balanced when, read from the left, its height (how many "(" are stil
 0. A string of at most 40 brackets becomes 42 tokens: START, the brackets, END, then PAD.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 PAD, START, OPEN, CLOSE, END = range(5)
 N_TOKENS = 5
@@ -31,7 +36,7 @@ def heights(tokens: Int[Tensor, "string token"]) -> Int[Tensor, "string token"]:
     return ((tokens == OPEN).long() - (tokens == CLOSE).long()).cumsum(-1)
 
 
-def is_balanced(tokens: Int[Tensor, "string token"]) -> Bool[Tensor, "string"]:
+def is_balanced(tokens: Int[Tensor, "string token"]) -> Bool[Tensor, " string"]:
     """Whether each string is balanced."""
     height = heights(tokens)
     return (height.amin(-1) >= 0) & (height[:, -1] == 0)
@@ -39,7 +44,7 @@ def is_balanced(tokens: Int[Tensor, "string token"]) -> Bool[Tensor, "string"]:
 
 def sample(
     n_strings: int, generator: torch.Generator
-) -> tuple[Int[Tensor, "string token"], Bool[Tensor, "string"], Int[Tensor, "string"]]:
+) -> tuple[Int[Tensor, "string token"], Bool[Tensor, " string"], Int[Tensor, " string"]]:
     """Random strings, whether each is balanced, and the kind (a key of KINDS) as which it was drawn.
 
     A string drawn as TWO_SWAPPED, SHUFFLED or RANDOM may be balanced by chance; the label is always the truth.
@@ -59,6 +64,11 @@ def sample(
     )
     tokens = _tokens(drawn[kind, torch.arange(n_strings)])
     return tokens, is_balanced(tokens), kind
+
+
+def classify(model: "TransformerBridge", tokens: Int[Tensor, "string token"]) -> Float[Tensor, "string 2"]:
+    """The logits of "not balanced" and "balanced"; padding is masked out of the attention."""
+    return model(tokens, attention_mask=(tokens != PAD).long())[:, 0]
 
 
 def tokenise(strings: list[str]) -> Int[Tensor, "string token"]:
@@ -86,7 +96,7 @@ def _tokens(steps: Steps) -> Int[Tensor, "string token"]:
     return tokens
 
 
-def _shuffled(n_open: Int[Tensor, "string"], n_close: Int[Tensor, "string"], generator: torch.Generator) -> Steps:
+def _shuffled(n_open: Int[Tensor, " string"], n_close: Int[Tensor, " string"], generator: torch.Generator) -> Steps:
     """`n_open` steps up and `n_close` down in uniformly random order; one position longer than a string."""
     position = torch.arange(MAX_BRACKETS + 1)
     length = n_open + n_close
@@ -97,7 +107,7 @@ def _shuffled(n_open: Int[Tensor, "string"], n_close: Int[Tensor, "string"], gen
     return steps.masked_fill(position >= length[:, None], 0)
 
 
-def _balanced(pairs: Int[Tensor, "string"], generator: torch.Generator) -> Steps:
+def _balanced(pairs: Int[Tensor, " string"], generator: torch.Generator) -> Steps:
     """Uniform balanced strings by the cycle lemma (Dvoretzky and Motzkin 1947).
 
     Of the 2n+1 rotations of n steps up and n+1 down, exactly one stays at 0 or above until its very last step: the one
@@ -112,7 +122,7 @@ def _balanced(pairs: Int[Tensor, "string"], generator: torch.Generator) -> Steps
     return rotated.masked_fill(position >= length - 1, 0)[:, :MAX_BRACKETS]
 
 
-def _pick(allowed: Bool[Tensor, "string position"], generator: torch.Generator) -> Int[Tensor, "string"]:
+def _pick(allowed: Bool[Tensor, "string position"], generator: torch.Generator) -> Int[Tensor, " string"]:
     """For each string one of the allowed positions, uniformly."""
     luck: Float[Tensor, "string position"] = torch.rand(allowed.shape, generator=generator)
     return luck.masked_fill(~allowed, -1.0).argmax(-1)

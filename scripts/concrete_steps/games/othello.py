@@ -80,7 +80,7 @@ def legal_squares(board: Int[Tensor, "game square"], player: int) -> Bool[Tensor
     return (board == 0) & turned[..., 0].any(-1)
 
 
-def play(board: Int[Tensor, "game square"], player: int, move: Int[Tensor, "game"]) -> Int[Tensor, "game square"]:
+def play(board: Int[Tensor, "game square"], player: int, move: Int[Tensor, " game"]) -> Int[Tensor, "game square"]:
     """The boards after each game's move, which is a legal square or PASS."""
     square = move.clamp(max=N_SQUARES - 1)
     along = rays()[square].flatten(1)  # game, 8 directions x 5 steps
