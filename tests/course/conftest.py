@@ -1,0 +1,70 @@
+"""Fixtures that several tests of the course's machinery share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GGUF file of SmolLM2's kind but tiny (2 layers, 4 heads, 2 of keys and values), by ggml's own writer."""
+    gguf = pytest.importorskip("gguf", reason="the package gguf writes the test's files: pip install gguf")
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = list(bytes_to_unicode().values())
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    merges = ["Ġ t", "h e", "Ġt he", "Ċ Ċ", "Ġ Ġ", "i n"]
+    tokens = special + letters + [merge.replace(" ", "") for merge in merges]
+
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("tiny")
+    writer.add_block_count(2)
+    writer.add_context_length(256)
+    writer.add_embedding_length(64)
+    writer.add_feed_forward_length(96)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_rope_dimension_count(16)
+    writer.add_rope_freq_base(100000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] * len(special) + [1] * (len(tokens) - len(special)))
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_pad_token_id(2)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    )
+
+    kinds = gguf.GGMLQuantizationType
+    random = np.random.default_rng(0)
+
+    def add(name: str, *shape: int, kind=kinds.Q4_1) -> None:
+        values = random.normal(1.0 if len(shape) == 1 else 0.0, 0.1, shape).astype(np.float32)
+        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
+
+    add("token_embd", len(tokens), 64, kind=kinds.Q8_0)
+    for layer in range(2):
+        add(f"blk.{layer}.attn_norm", 64, kind=kinds.F32)
+        add(f"blk.{layer}.attn_q", 64, 64)
+        add(f"blk.{layer}.attn_k", 32, 64)
+        add(f"blk.{layer}.attn_v", 32, 64)
+        add(f"blk.{layer}.attn_output", 64, 64, kind=kinds.F16)
+        add(f"blk.{layer}.ffn_norm", 64, kind=kinds.F32)
+        add(f"blk.{layer}.ffn_gate", 96, 64)
+        add(f"blk.{layer}.ffn_up", 96, 64)
+        add(f"blk.{layer}.ffn_down", 64, 96)
+    add("output_norm", 64, kind=kinds.F32)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
