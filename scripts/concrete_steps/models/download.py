@@ -72,10 +72,10 @@ def is_disk_full(error: Exception) -> bool:
     )
 
 
-def disk_full(folder: Path) -> CourseError:
+def disk_full(folder: Path, numbers: str = "no space is left") -> CourseError:
     return CourseError(
-        f"The disk is full: make room on the disk of {folder} (or set {CACHE_VARIABLE} to a folder on another disk), "
-        "then run this again."
+        f"The disk is full ({numbers}): make room on the disk of {folder}, or set {CACHE_VARIABLE} to a folder on "
+        "another disk, then run this again."
     )
 
 
