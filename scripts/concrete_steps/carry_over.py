@@ -78,7 +78,7 @@ def carry_over(mine: NotebookNode, new: NotebookNode, base: NotebookNode | None)
     result.notebook.cells = following[-1] + [
         placed for position, cell in enumerate(cells) for placed in [cell, *following[position]]
     ]
-    make_ids_unique(result.notebook.cells)
+    give_ids([cell for group in following.values() for cell in group], {cell.get("id") for cell in cells})
     return result
 
 
@@ -125,9 +125,9 @@ def own(cell: NotebookNode) -> NotebookNode:
     return copied
 
 
-def make_ids_unique(cells: list[NotebookNode]) -> None:
-    seen = set()
+def give_ids(cells: list[NotebookNode], taken: set[str]) -> None:
+    """A new id for each of the learner's cells that has none, or one that is taken by a released cell or another."""
     for cell in cells:
-        if cell.get("id") in seen or not cell.get("id"):
+        if not cell.get("id") or cell["id"] in taken:
             cell["id"] = uuid.uuid4().hex[:12]
-        seen.add(cell["id"])
+        taken.add(cell["id"])
