@@ -1,0 +1,763 @@
+# %% [markdown]
+# # 1.1 Tensors
+#
+# Everything a language model computes is a **tensor**: numbers in a box with named axes. Below is one, an *attention
+# pattern* of shape `[head query key]`: for each head, how much each word (query) reads from each word up to it (key).
+# Soon you will compute such patterns from scratch, and read shapes like sentences. All later notebooks speak this
+# language.
+# %% generated="overview"
+# %% setup=True
+import time
+
+import torch
+from einops import einsum, rearrange, reduce, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from concrete_steps import plot
+
+# %%
+torch.manual_seed(0)  # the same random numbers in every run
+words = ["The", "cat", "sat", "on", "the", "mat"]
+pattern = torch.zeros(3, 6, 6)  # [head query key]
+for query in range(6):
+    pattern[0, query, max(query - 1, 0)] = 1
+    pattern[1, query, 0] = 1
+    pattern[2, query, : query + 1] = 1 / (query + 1)
+heads = ["previous word", "first word", "all so far"]
+plot.imshow(
+    pattern,
+    tokens=words,
+    facets=heads,
+    x_label="key",
+    y_label="query",
+    value_label="weight",
+    scale="positive",
+    title="Three attention heads, made by hand",
+)
+# %% [markdown]
+# One rule: **no Python loops over entries**. The checks accept any right answer, loops too; section 2 measures their
+# cost.
+#
+# ## 1. A shape is a sentence
+#
+# `Float[Tensor, "batch pos d_model"]` reads: floats, with three axes called *batch*, *pos* and *d_model*. A name that
+# occurs twice has the same size both times; `...` is any number of axes; `""` is a single number; `head*d_head` is a
+# product. `Int` and `Bool` likewise.
+# %%
+def project(
+    resid: Float[Tensor, "batch pos d_model"], direction: Float[Tensor, "d_model"]
+) -> Float[Tensor, "batch pos"]:
+    """How far each position's vector points along a direction."""
+    return resid @ direction
+# %% [markdown]
+# **`resid` has shape `[2, 5, 768]`. What must `direction` be, and what comes back?**
+# (a) `[768]`, giving `[2, 5]`; (b) `[5]`, giving `[2, 768]`; (c) `[2, 5, 768]`, giving `[2, 5]`
+# %% exercise="answer_annotation" points=1 difficulty=1 minutes=2
+answer_annotation = None  # "a", "b" or "c"
+### BEGIN SOLUTION
+answer_annotation = "a"
+### END SOLUTION
+# %% check="answer_annotation"
+# %% [markdown]
+# **Broadcasting** combines tensors of different shapes. Align the shapes at the *right*. A missing axis counts as 1; an
+# axis of 1 is stretched to fit the other; any other mismatch is an error. `x[:, None]` inserts an axis of 1.
+# %%
+column = torch.tensor([[10], [20], [30]])  # [3 1]
+row = torch.tensor([1, 2])  # [2], read as [1 2]
+print(column + row)
+# %% [markdown]
+# **`x` has shape `[4, 1, 3]` and `y` has shape `[5, 1]`. What is `x + y`?**
+# (a) an error; (b) of shape `[4, 5, 3]`; (c) of shape `[4, 1, 3, 5, 1]`
+# %% exercise="answer_broadcast" points=1 difficulty=2 minutes=3
+answer_broadcast = None  # "a", "b" or "c"
+### BEGIN SOLUTION
+answer_broadcast = "b"
+### END SOLUTION
+# %% check="answer_broadcast"
+# %% [markdown]
+# Now write it. The specification comes as loops:
+# %%
+def outer_loops(x, y):
+    out = torch.zeros(len(x), len(y))
+    for i in range(len(x)):
+        for j in range(len(y)):
+            out[i, j] = x[i] * y[j]
+    return out
+
+
+print(outer_loops(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 10.0])))
+# %% exercise="outer" points=1 difficulty=1 minutes=4
+def outer(x: Float[Tensor, "n"], y: Float[Tensor, "m"]) -> Float[Tensor, "n m"]:
+    """The product of each entry of x (rows) with each entry of y (columns)."""
+    ### BEGIN SOLUTION
+    return x[:, None] * y
+    ### END SOLUTION
+# %% check="outer"
+# %% [markdown]
+# A token is a number; a model meets it as a **one-hot** row, all 0 but for a 1 at the token's place.
+#
+# <details><summary>Hint</summary>
+#
+# `torch.arange(d_vocab)` holds each token once. Compare (`==`) every token with all of them; which axis is missing?
+#
+# </details>
+# %% exercise="one_hot" points=1 difficulty=2 minutes=6
+def one_hot(tokens: Int[Tensor, "batch pos"], d_vocab: int) -> Float[Tensor, "batch pos d_vocab"]:
+    """1.0 at [b, p, tokens[b, p]] and 0.0 elsewhere; on the device of the tokens."""
+    ### BEGIN SOLUTION
+    return (tokens[..., None] == torch.arange(d_vocab, device=tokens.device)).float()
+    ### END SOLUTION
+# %% check="one_hot"
+# %% [markdown]
+# Put the pieces together: the Euclidean distance from each of n points to each of m others.
+#
+# <details><summary>Hint 1</summary>
+#
+# First all differences, of shape `[n m d]`. Which axis does each input lack?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Square, sum over the last axis, take the root; `.norm(dim=-1)` does all three.
+#
+# </details>
+# %% exercise="pairwise_distances" points=2 difficulty=2 minutes=8
+def pairwise_distances(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+    """Entry [i, j] is the Euclidean distance between point x[i] and point y[j]."""
+    ### BEGIN SOLUTION
+    return (x[:, None] - y).norm(dim=-1)
+    ### END SOLUTION
+# %% check="pairwise_distances"
+# %% [markdown]
+# **Predict**: put seven days evenly round a circle. How many different distances between two days are there?
+#
+# <details><summary>Answer</summary>
+#
+# Three: one, two or three days apart, whichever way round.
+#
+# </details>
+# %% experiment=True
+days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+angle = 2 * torch.pi * torch.arange(7) / 7
+circle = torch.stack([angle.cos(), angle.sin()], dim=-1)  # [day xy]
+scattered = torch.randn(7, 2)
+distances = torch.stack([pairwise_distances(points, points) for points in (circle, scattered)])
+print("on the circle, from Monday:", [round(d, 2) for d in distances[0, 0].tolist()])
+plot.imshow(
+    distances,
+    tokens=days,
+    facets=["on a circle", "scattered at random"],
+    x_label="day",
+    y_label="day",
+    value_label="distance",
+    scale="positive",
+    title="Distances between seven points",
+)
+# %% [markdown]
+# Stripes along the diagonals are the mark of a circle; random points show none. Engels et al. (*Not All Language Model
+# Features Are One-Dimensionally Linear*, 2024) found weekdays lying so inside language models. Ours we laid ourselves.
+#
+# ## 2. einsum: name the axes, drop what is summed
+#
+# `einsum(a, b, "i k, k j -> i j")` is the loops below in one line. Each name is a loop. A name that stands left of the
+# arrow only is **summed over**; the right side orders the result's axes.
+#
+# **Predict**: how many times slower are the loops?
+#
+# <details><summary>Answer</summary>
+#
+# Thousands of times, even for matrices this small. The cell prints your machine's figure.
+#
+# </details>
+# %% experiment=True
+a, b = torch.randn(20, 15), torch.randn(15, 25)
+
+
+def matmul_loops(a, b):
+    out = torch.zeros(20, 25)
+    for i in range(20):
+        for j in range(25):
+            for k in range(15):
+                out[i, j] += a[i, k] * b[k, j]
+    return out
+
+
+def seconds(function, repeats):
+    start = time.perf_counter()
+    for _ in range(repeats):
+        result = function(a, b)
+    return (time.perf_counter() - start) / repeats, result
+
+
+def matmul_einsum(a, b):
+    return einsum(a, b, "i k, k j -> i j")
+
+
+slow, by_loops = seconds(matmul_loops, 1)
+seconds(matmul_einsum, 10)  # warm up
+fast, by_einsum = seconds(matmul_einsum, 100)
+print(f"loops {1e3 * slow:.0f} ms, einsum {1e3 * fast:.3f} ms: {slow / fast:,.0f} times faster")
+print(f"largest difference: {(by_loops - by_einsum).abs().max():.1e}")
+# %% [markdown]
+# A name may stand twice in one input: then both indices move together, along the diagonal.
+#
+# <details><summary>Hint</summary>
+#
+# `"i i ->"` would be the trace of a single matrix.
+#
+# </details>
+# %% exercise="batched_trace" points=1 difficulty=1 minutes=3
+def batched_trace(x: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch"]:
+    """For each matrix of the batch, the sum of its diagonal."""
+    ### BEGIN SOLUTION
+    return einsum(x, "batch i i -> batch")
+    ### END SOLUTION
+# %% check="batched_trace"
+# %% [markdown]
+# How well does a query fit a key? Their dot product, divided by `d_head ** 0.5` so that its size does not grow with
+# `d_head`. Each head does this by itself.
+#
+# <details><summary>Hint</summary>
+#
+# The axes are in the annotation: which name of the inputs is missing in the result?
+#
+# </details>
+# %% exercise="attention_scores" points=1 difficulty=2 minutes=6
+def attention_scores(
+    q: Float[Tensor, "batch query head d_head"], k: Float[Tensor, "batch key head d_head"]
+) -> Float[Tensor, "batch head query key"]:
+    """Dot product of each query with each key of the same batch entry and head, over the root of d_head."""
+    ### BEGIN SOLUTION
+    scores = einsum(q, k, "batch query head d_head, batch key head d_head -> batch head query key")
+    return scores / q.shape[-1] ** 0.5
+    ### END SOLUTION
+# %% check="attention_scores"
+# %% [markdown]
+# The simplest language model only knows which token follows which. Each row of `tokens` is a text of its own: its last
+# token is followed by nothing.
+#
+# <details><summary>Hint 1</summary>
+#
+# `tokens[:, :-1]` and `tokens[:, 1:]` are the firsts and seconds of all pairs. Make both one-hot.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# A pair (a, b) is counted where both one-hots are 1, so their product is. Over which axes do you sum?
+#
+# </details>
+# %% exercise="bigram_counts" points=2 difficulty=3 minutes=10
+def bigram_counts(tokens: Int[Tensor, "batch pos"], d_vocab: int) -> Float[Tensor, "d_vocab d_vocab"]:
+    """Entry [a, b] is how often token b comes directly after token a, within the rows of tokens."""
+    ### BEGIN SOLUTION
+    first, second = one_hot(tokens[:, :-1], d_vocab), one_hot(tokens[:, 1:], d_vocab)
+    return einsum(first, second, "batch pos a, batch pos b -> a b")
+    ### END SOLUTION
+# %% check="bigram_counts"
+# %% [markdown]
+# **Predict**: count the letters of the text below. What comes after *h*? And which row has the most different
+# followers?
+#
+# <details><summary>Answer</summary>
+#
+# Only *e*: every *h* here stands in *the* or *then*. The space, shown as `·`, has most: words begin with many letters.
+#
+# </details>
+# %% experiment=True
+text = "the cat sat on the mat. the dog sat on the log. the cat saw the dog, and then the dog saw the cat."
+letters = sorted(set(text))
+ids = torch.tensor([[letters.index(letter) for letter in text]])  # [batch=1 pos]
+counts = bigram_counts(ids, len(letters))
+for letter in "h ":
+    followers = counts[letters.index(letter)]
+    print(repr(letter), {letters[i]: int(followers[i]) for i in followers.argsort(descending=True) if followers[i]})
+plot.imshow(
+    counts,
+    tokens=letters,
+    x_label="next letter",
+    y_label="letter",
+    value_label="count",
+    scale="positive",
+    title="Which letter follows which",
+)
+# %% [markdown]
+# A zero-layer transformer can learn nothing but such a table. A table knows pairs; *which* cat is meant it cannot know.
+#
+# ## 3. Cut and join axes
+#
+# `rearrange` reorders axes. Brackets hold an axis that is a product of two, and **the first name in the brackets moves
+# slowest**. `repeat` adds an axis, `reduce` removes one (by `"mean"`, `"sum"`, `"max"`).
+# %%
+cut = [rearrange(torch.arange(12), f"({names}) -> row column", row=3) for names in ("row column", "column row")]
+plot.imshow(
+    torch.stack(cut),
+    facets=["(row column)", "(column row)"],
+    text=True,
+    scale="positive",
+    title="0 to 11, cut into 3 rows of 4",
+)
+# %% [markdown]
+# A model stores all heads' vectors side by side, in one axis: head 0 first, then head 1, and so on.
+#
+# **Predict**: `x.reshape(batch, n_heads, pos, d_head)` runs without complaint. Does it separate heads?
+#
+# <details><summary>Answer</summary>
+#
+# No. `reshape` keeps the reading order and only cuts it: its "head 0" gets the first positions, all heads mixed.
+#
+# </details>
+# %% exercise="split_heads" points=1 difficulty=2 minutes=4
+def split_heads(x: Float[Tensor, "batch pos head*d_head"], n_heads: int) -> Float[Tensor, "batch pos head d_head"]:
+    """Cut the last axis into n_heads equal pieces; head 0 is the first piece."""
+    ### BEGIN SOLUTION
+    return rearrange(x, "batch pos (head d_head) -> batch pos head d_head", head=n_heads)
+    ### END SOLUTION
+# %% check="split_heads"
+# %% exercise="merge_heads" points=1 difficulty=1 minutes=2
+def merge_heads(z: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "batch pos head*d_head"]:
+    """Join the heads' vectors side by side, head 0 first: undoes split_heads."""
+    ### BEGIN SOLUTION
+    return rearrange(z, "batch pos head d_head -> batch pos (head d_head)")
+    ### END SOLUTION
+# %% check="merge_heads"
+# %% [markdown]
+# Llama-like models save memory: a *group* of neighbouring query heads shares one key head. With two key heads and
+# `group=3`, query heads 0, 1, 2 use key head 0, and 3, 4, 5 use key head 1. Give each query head its copy.
+#
+# <details><summary>Hint</summary>
+#
+# In `repeat`, `(kv_head group)` and `(group kv_head)` order the copies differently. Which moves slowest?
+#
+# </details>
+# %% exercise="repeat_kv" points=1 difficulty=2 minutes=5
+def repeat_kv(k: Float[Tensor, "batch pos kv_head d_head"], group: int) -> Float[Tensor, "batch pos head d_head"]:
+    """Each key head `group` times, the copies next to each other."""
+    ### BEGIN SOLUTION
+    return repeat(k, "batch pos kv_head d_head -> batch pos (kv_head group) d_head", group=group)
+    ### END SOLUTION
+# %% check="repeat_kv"
+# %% [markdown]
+# An image model reads patches as a language model reads tokens. `height` and `width` are multiples of `size`.
+#
+# <details><summary>Hint</summary>
+#
+# Four names on the left: `(row y) (column x)`. Two brackets on the right.
+#
+# </details>
+# %% exercise="image_to_patches" points=1 difficulty=3 minutes=7
+def image_to_patches(
+    image: Float[Tensor, "batch height width"], size: int
+) -> Float[Tensor, "batch patch size*size"]:
+    """Cut images into size x size squares.
+
+    Patches, and the pixels in each patch, are in reading order: left to right, then down.
+    """
+    ### BEGIN SOLUTION
+    return rearrange(image, "batch (row y) (column x) -> batch (row column) (y x)", y=size, x=size)
+    ### END SOLUTION
+# %% check="image_to_patches"
+# %% [markdown]
+# **Predict**: in an image of 12 by 12 pixels with patches of 4 by 4, where is patch 5?
+#
+# <details><summary>Answer</summary>
+#
+# Middle row, right end: patches 0 to 2 are the top row, 3 to 5 the middle one.
+#
+# </details>
+# %% experiment=True
+y, x = torch.meshgrid(torch.arange(12) - 5.5, torch.arange(12) - 5.5, indexing="ij")
+face = ((x**2 + y**2 < 33) & (x**2 + y**2 > 20)) | ((y == 2.5) & (x.abs() < 3)) | ((y == -1.5) & (x.abs() == 1.5))
+patches = image_to_patches(face.float()[None], 4)[0]  # [patch pixel]
+tiles = rearrange(patches, "patch (y x) -> patch y x", y=4)
+apart = torch.nn.functional.pad(tiles, (0, 1, 0, 1), value=torch.nan)  # a grey line behind each patch
+back = rearrange(apart, "(row column) y x -> (row y) (column x)", row=3)
+ink = {"scale": "positive", "value_label": "ink"}
+plot.show(
+    plot.imshow(back, title="The image, cut", x_label="x", y_label="y", **ink),
+    plot.imshow(patches, title="What a model reads", x_label="pixel", y_label="patch", **ink),
+)
+# %% [markdown]
+# Now compose. Each query reads a mix of **values**, weighted by its row of the pattern; then the heads are joined.
+#
+# <details><summary>Hint 1</summary>
+#
+# Four steps: split the values into their heads, give every query head its copy, mix, merge.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `pattern.shape[1]` is the number of query heads. The mix is an einsum which sums over `key`.
+#
+# </details>
+# %% exercise="mix_values" points=2 difficulty=3 minutes=10
+def mix_values(
+    pattern: Float[Tensor, "batch head query key"], v: Float[Tensor, "batch key kv_head*d_head"], n_kv_heads: int
+) -> Float[Tensor, "batch query head*d_head"]:
+    """Each head's average of its values, weighted by the pattern; neighbouring query heads share a value head."""
+    ### BEGIN SOLUTION
+    values = repeat_kv(split_heads(v, n_kv_heads), pattern.shape[1] // n_kv_heads)
+    mixed = einsum(pattern, values, "batch head query key, batch key head d_head -> batch query head d_head")
+    return merge_heads(mixed)
+    ### END SOLUTION
+# %% check="mix_values"
+# %% [markdown]
+# **Predict**: take the three heads from the top, and let word *i* carry the one-hot vector of *i* as its value. What
+# does the output look like?
+#
+# <details><summary>Answer</summary>
+#
+# The three patterns, side by side: the weight of word *i* lands in column *i*.
+#
+# </details>
+# %% experiment=True
+whose = torch.eye(6)[None]  # [batch=1 key d_head]: the value of word i is one-hot at i; one value head serves all three
+output = mix_values(pattern[None], whose, n_kv_heads=1)
+plot.imshow(
+    output[0],
+    y=words,
+    x=words * 3,
+    y_label="query",
+    x_label="which word was read, by each head",
+    value_label="weight",
+    scale="positive",
+    title="What each word has read: " + ", ".join(heads),
+)
+# %% [markdown]
+# Attention only moves and averages vectors. It shows from where; *what* was moved is up to the values.
+#
+# ## 4. Triangles
+#
+# A word must not read what comes later, or predicting the next one would be cheating. So later keys' scores become
+# minus infinity, which softmax turns into weight 0. Note what a score of 0 does instead:
+# %%
+scores = torch.tensor([2.0, 1.0, 3.0])
+for later in (0.0, -torch.inf):
+    scores[2] = later
+    print(f"{scores.tolist()} -> {[round(weight, 2) for weight in scores.softmax(-1).tolist()]}")
+# %% [markdown]
+# Make new tensors where the input lives (`device=scores.device`), or your code breaks on a GPU.
+#
+# <details><summary>Hint 1</summary>
+#
+# `torch.ones(3, 3).tril()` keeps the lower triangle, `.triu(1)` what lies above the diagonal.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `scores.masked_fill(where, value)`, with `where` of type bool. `masked_fill_`, with underscore, would change the
+# input.
+#
+# </details>
+# %% exercise="causal_mask" points=1 difficulty=2 minutes=6
+def causal_mask(scores: Float[Tensor, "... query key"]) -> Float[Tensor, "... query key"]:
+    """A copy of the scores with every key after its query at minus infinity. There are as many keys as queries."""
+    ### BEGIN SOLUTION
+    allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    return scores.masked_fill(~allowed, -torch.inf)
+    ### END SOLUTION
+# %% check="causal_mask"
+# %% [markdown]
+# A triangle also adds up: entry *i* of a cumulative sum is the sum of entries 0 to *i*. Write it as a matrix product.
+#
+# <details><summary>Hint</summary>
+#
+# `out[i]` is the sum over *j* of `x[j] * m[j, i]`. For which *j* is `m[j, i]` 1? Give m the dtype of x, too.
+#
+# </details>
+# %% exercise="cumsum_by_matmul" points=1 difficulty=2 minutes=6
+def cumsum_by_matmul(x: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
+    """The running sum along the last axis."""
+    ### BEGIN SOLUTION
+    n = x.shape[-1]
+    return x @ torch.ones(n, n, dtype=x.dtype, device=x.device).triu()
+    ### END SOLUTION
+# %% check="cumsum_by_matmul"
+# %% [markdown]
+# **Predict**: all scores are 0. What does causal attention make of values 1, 2, 3, ...?
+#
+# <details><summary>Answer</summary>
+#
+# Their running mean: each query spreads its weight evenly over itself and what came before.
+#
+# </details>
+# %% experiment=True
+values = torch.arange(1.0, 7.0)
+triangle = torch.ones(6, 6).tril()
+average = causal_mask(torch.zeros(6, 6)).softmax(-1)
+print("attention with equal scores:", (average @ values).tolist())
+print("running sum / how many:     ", (cumsum_by_matmul(values) / torch.arange(1, 7)).tolist())
+plot.imshow(
+    torch.stack([triangle, average]),
+    facets=["adds up", "averages"],
+    x_label="key",
+    y_label="query",
+    value_label="weight",
+    scale="positive",
+    text=True,
+    title="One triangle, two uses",
+)
+# %% [markdown]
+# Now the whole first half of attention, from flat queries and keys to a pattern.
+#
+# <details><summary>Hint</summary>
+#
+# Split both, repeat the keys, score, mask, softmax. Each query's weights sum to 1: over which axis?
+#
+# </details>
+# %% exercise="attention_pattern" points=3 difficulty=3 minutes=12
+def attention_pattern(
+    q: Float[Tensor, "batch pos head*d_head"],
+    k: Float[Tensor, "batch pos kv_head*d_head"],
+    n_heads: int,
+    n_kv_heads: int,
+) -> Float[Tensor, "batch head query key"]:
+    """The causal attention pattern; neighbouring query heads share a key head."""
+    ### BEGIN SOLUTION
+    queries = split_heads(q, n_heads)
+    keys = repeat_kv(split_heads(k, n_kv_heads), n_heads // n_kv_heads)
+    return causal_mask(attention_scores(queries, keys)).softmax(-1)
+    ### END SOLUTION
+# %% check="attention_pattern"
+# %% [markdown]
+# **Predict**: head 0 gets the word's one-hot as query and as key. Head 1 asks for position *i - 1*, and keys say their
+# position. Where will the second *dog* look, in each?
+#
+# <details><summary>Answer</summary>
+#
+# Head 0: half at itself, half at the first *dog*. Head 1: at the word before it, *the*.
+#
+# </details>
+# %% experiment=True
+story = ["the", "cat", "saw", "the", "dog", "and", "the", "dog", "saw", "the", "cat"]
+known = sorted(set(story))
+n = len(story)
+same_word = one_hot(torch.tensor([[known.index(word) for word in story]]), n)  # [batch=1 pos d_head=n]
+position = torch.eye(n)[None]
+q = 8 * torch.cat([same_word, position.roll(1, dims=1)], dim=-1)  # query i asks for position i - 1
+k = 8 * torch.cat([same_word, position], dim=-1)
+hand_made = attention_pattern(q, k, n_heads=2, n_kv_heads=2)
+for head, weights in enumerate(hand_made[0, :, 7]):
+    read = {f"{story[i]} {i}": round(weight, 2) for i, weight in enumerate(weights.tolist()) if weight > 0.01}
+    print(f"head {head}, second dog:", read)
+plot.attention(story, hand_made[0], heads=["same word", "word before"])
+# %% [markdown]
+# Nobody trained these heads; section 2.2 hand-wires more. Does your whole attention agree with PyTorch's own?
+# %% experiment=True
+q, k, v = torch.randn(2, 10, 32), torch.randn(2, 10, 16), torch.randn(2, 10, 16)  # 4 heads, 2 key heads, d_head 8
+ours = mix_values(attention_pattern(q, k, n_heads=4, n_kv_heads=2), v, n_kv_heads=2)
+by_head = [rearrange(split_heads(t, n), "batch pos head d -> batch head pos d") for t, n in ((q, 4), (k, 2), (v, 2))]
+theirs = torch.nn.functional.scaled_dot_product_attention(*by_head, is_causal=True, enable_gqa=True)
+difference = (ours - rearrange(theirs, "batch head pos d -> batch pos (head d)")).abs().max()
+print(f"largest difference from torch's scaled_dot_product_attention: {difference:.1e}")
+# %% [markdown]
+# ## 5. Pick by index
+#
+# Two index tensors pick **pairs**: `x[rows, columns]` has entry *i* at `x[rows[i], columns[i]]`. Index tensors
+# broadcast. To pick one entry per row of the last axis, `x.gather(-1, index)`: `index` has as many axes as x.
+# %%
+grid = torch.tensor([[1, 2, 3], [4, 5, 6]])
+print("pairs: ", grid[torch.tensor([0, 1]), torch.tensor([2, 0])])
+print("gather:", grid.gather(-1, torch.tensor([[2], [0]])))
+# %% [markdown]
+# A model gives each token of the vocabulary a logit; `log_softmax` makes them log-probabilities (`softmax` and then
+# `log` overflows into minus infinity). Pick those of the tokens given.
+#
+# <details><summary>Hint</summary>
+#
+# `tokens[..., None]` has as many axes as the logits; afterwards take that axis away again.
+#
+# </details>
+# %% exercise="gather_log_probs" points=1 difficulty=2 minutes=7
+def gather_log_probs(
+    logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos"]:
+    """Entry [b, p] is the log-probability that logits[b, p] give to tokens[b, p]."""
+    ### BEGIN SOLUTION
+    return logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+    ### END SOLUTION
+# %% check="gather_log_probs"
+# %% [markdown]
+# <details><summary>Hint for the next</summary>
+#
+# `logits.topk(k).indices` has shape `[batch k]`. Is the label `.any` of them?
+#
+# </details>
+# %% exercise="topk_accuracy" points=1 difficulty=2 minutes=6
+def topk_accuracy(logits: Float[Tensor, "batch d_vocab"], labels: Int[Tensor, "batch"], k: int) -> Float[Tensor, ""]:
+    """The share of rows whose label is among the k highest logits."""
+    ### BEGIN SOLUTION
+    return (logits.topk(k).indices == labels[:, None]).any(-1).float().mean()
+    ### END SOLUTION
+# %% check="topk_accuracy"
+# %% [markdown]
+# A **view** shows the same numbers under another shape: write into it and the original changes.
+# Slices, `rearrange` and `.T` give views where they can; picking by tensor or list copies.
+#
+# **`y = x[:, 0]` and `z = x[:, [0]]`. Then `y.zero_()`. What has changed?**
+# (a) only `y`; (b) `x` and `y`; (c) `x`, `y` and `z`
+# %% exercise="answer_view" points=1 difficulty=2 minutes=3
+answer_view = None  # "a", "b" or "c"
+### BEGIN SOLUTION
+answer_view = "b"
+### END SOLUTION
+# %% check="answer_view"
+# %% [markdown]
+# All runs of `size` tokens, each one further than the last: `[5, 6, 7, 8]` has the windows of two `[5, 6]`, `[6, 7]`,
+# `[7, 8]`.
+#
+# <details><summary>Hint 1</summary>
+#
+# How many windows fit into `pos` tokens? Try sizes 1 and `pos`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Entry `[w, i]` is token `w + i`: a sum that broadcasts makes the index. (`x.unfold` does it too.)
+#
+# </details>
+# %% exercise="sliding_windows" points=2 difficulty=3 minutes=8
+def sliding_windows(tokens: Int[Tensor, "batch pos"], size: int) -> Int[Tensor, "batch window size"]:
+    """Entry [b, w] holds the tokens w to w + size - 1 of row b."""
+    ### BEGIN SOLUTION
+    starts = torch.arange(tokens.shape[1] - size + 1, device=tokens.device)
+    return tokens[:, starts[:, None] + torch.arange(size, device=tokens.device)]
+    ### END SOLUTION
+# %% check="sliding_windows"
+# %% [markdown]
+# **Predict**: which share of the text's windows occurs more than once, as they get longer? And if we shuffle its
+# letters?
+#
+# <details><summary>Answer</summary>
+#
+# Both fall, the shuffled text's far faster: nothing but chance repeats there. Repetition is what induction heads live
+# on.
+#
+# </details>
+# %% experiment=True
+def repeated_share(tokens, size):
+    _, which, times = sliding_windows(tokens, size)[0].unique(dim=0, return_inverse=True, return_counts=True)
+    return (times[which] > 1).float().mean().item()
+
+
+sizes = range(1, 13)
+shuffled = ids[:, torch.randperm(ids.shape[1])]
+shares = {name: [repeated_share(t, s) for s in sizes] for name, t in (("text", ids), ("shuffled", shuffled))}
+print({name: round(share[3], 2) for name, share in shares.items()}, "of windows of 4 letters occur again")
+plot.line(
+    shares,
+    x=list(sizes),
+    x_label="letters in the window",
+    y_label="share that occurs more than once",
+    title="Language repeats itself",
+)
+# %% [markdown]
+# This is one small, repetitive text: the gap is real, its size means little.
+#
+# ## 6. Reduce, and mind the padding
+#
+# `x.sum(dim=1)` removes axis 1; with `keepdim=True` it stays, with size 1, ready for broadcasting.
+# %%
+print("dim=1:        ", grid.sum(dim=1).shape, "or", reduce(grid, "row column -> row", "sum").shape)
+print("keepdim:      ", grid.sum(dim=1, keepdim=True).shape, "or", reduce(grid, "row column -> row 1", "sum").shape)
+print("share of row:\n", grid / grid.sum(dim=1, keepdim=True))
+# %% [markdown]
+# **`p` is `[3, 3]`, and each row should sum to 1. What does `p / p.sum(-1)` do?**
+# (a) what it should; (b) it fails, `[3, 3]` and `[3]` do not fit; (c) it divides column *j* by the sum of row *j*
+# %% exercise="answer_keepdim" points=1 difficulty=2 minutes=3
+answer_keepdim = None  # "a", "b" or "c"
+### BEGIN SOLUTION
+answer_keepdim = "c"
+### END SOLUTION
+# %% check="answer_keepdim"
+# %% [markdown]
+# Sentences in a batch differ in length, so short ones are padded, and the padding must not count. It may hold anything,
+# even `nan`, and `0 * nan` is `nan`. Every row has at least one real entry.
+#
+# <details><summary>Hint</summary>
+#
+# `x.masked_fill(~mask, 0)` makes padding harmless in the sum. By what do you divide?
+#
+# </details>
+# %% exercise="masked_mean" points=1 difficulty=2 minutes=6
+def masked_mean(x: Float[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]) -> Float[Tensor, "batch"]:
+    """For each row, the mean of the entries where mask is True."""
+    ### BEGIN SOLUTION
+    return x.masked_fill(~mask, 0).sum(-1) / mask.sum(-1)
+    ### END SOLUTION
+# %% check="masked_mean"
+# %% [markdown]
+# Finally, what every language model is trained on: `logits[:, p]` predict the token at **p + 1**. A prediction counts
+# if the token that it should predict is real.
+#
+# <details><summary>Hint 1</summary>
+#
+# The last logits predict nothing; the first token is predicted by nothing. Cut each.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `gather_log_probs`, a minus sign, `masked_mean`. Cut the mask like the tokens.
+#
+# </details>
+# %% exercise="next_token_loss" points=3 difficulty=3 minutes=10
+def next_token_loss(
+    logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]
+) -> Float[Tensor, "batch"]:
+    """For each row, the mean of -log p(token) over its real tokens (mask True) after the first.
+
+    p comes from the logits one position earlier.
+    """
+    ### BEGIN SOLUTION
+    log_probs = gather_log_probs(logits[:, :-1], tokens[:, 1:])
+    return masked_mean(-log_probs, mask[:, 1:])
+    ### END SOLUTION
+# %% check="next_token_loss"
+# %% [markdown]
+# **Predict**: a model that knows only our letter pairs: how does its loss on the sentences compare with that on the
+# same letters shuffled, and with guessing evenly?
+#
+# <details><summary>Answer</summary>
+#
+# Lowest on the sentences. On shuffled letters it is *worse* than an even guess: it is confidently wrong.
+#
+# </details>
+# %% experiment=True
+sentences = [sentence.strip() + "." for sentence in text.split(".") if sentence]
+longest = max(len(sentence) for sentence in sentences)
+batch = torch.zeros(len(sentences), longest, dtype=torch.long)
+mask = torch.zeros(len(sentences), longest, dtype=torch.bool)
+scrambled = batch.clone()
+for i, sentence in enumerate(sentences):
+    batch[i, : len(sentence)] = torch.tensor([letters.index(letter) for letter in sentence])
+    scrambled[i, : len(sentence)] = batch[i, torch.randperm(len(sentence))]
+    mask[i, : len(sentence)] = True
+bigram_logits = (counts + 0.01).log()  # a pair never seen is unlikely, not impossible
+for name, tokens in (("as written", batch), ("scrambled", scrambled)):
+    logits = bigram_logits[tokens]  # [sentence pos d_vocab]: the row of each token
+    top3 = topk_accuracy(logits[:, :-1][mask[:, 1:]], tokens[:, 1:][mask[:, 1:]], k=3)
+    losses = [round(loss, 2) for loss in next_token_loss(logits, tokens, mask).tolist()]
+    print(f"{name:>10}: loss of each sentence {losses}, top-3 accuracy {top3:.0%}")
+print(f"even guess: loss {torch.tensor(float(len(letters))).log():.2f}, top-3 accuracy {3 / len(letters):.0%}")
+# %% [markdown]
+# The model was tested on the text that it counted, so this says nothing about new text.
+#
+# ## Bonus (not graded)
+#
+# 1. Write `patches_to_image`, and test it by a round trip.
+# 2. For each token, find the latest earlier position with the same token: `==`, a triangle, `argmax`.
+# 3. Do the first third of *numpy-100* in PyTorch.
+# %% [markdown]
+# ## Recap
+#
+# Write the annotation first: it tells you which axes to add (broadcast), sum (einsum) or cut (rearrange).
+#
+# | confusion | what holds |
+# |---|---|
+# | "The shape is right, so the code is" | `reshape`, `(group head)`, a missing `keepdim`: same shape, other numbers |
+# | "Masked means 0" | before softmax minus infinity, after a mean left out of the count |
+# | "`dim=1` sums axis 1, so it stays" | the axis you name is the one that goes |
+# | "`y = x[0]` is a copy" | a view; `.clone()` copies |
+#
+# Read on: PyTorch, *Broadcasting semantics* (docs.pytorch.org); *einops tutorial* (einops.rocks); *jaxtyping*
+# (docs.kidger.site/jaxtyping); Rush, *Tensor Puzzles*. Next: **1.2 Linear algebra for interpretability**.
