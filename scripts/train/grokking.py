@@ -9,16 +9,16 @@ later. Trained in full batches with `modular_addition.fast_logits`.
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+
 from concrete_steps import training
 from concrete_steps.games import measures
 from concrete_steps.games import modular_addition as addition
 from concrete_steps.games.modular_addition import P, loss_and_accuracy
-from torch import Tensor
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -93,10 +93,10 @@ def add_to_losses(folder: Path, curve: dict[str, list[float]]) -> None:
     (folder / "datasheet.json").write_bytes(json.dumps(sheet, indent=1).encode() + b"\n")
 
 
-def first_step(curve: dict[str, list[float]], which: str, at_least: float) -> float:
-    """The first recorded step at which the accuracy is high enough; infinity if there is none."""
+def first_step(curve: dict[str, list[float]], which: str, at_least: float) -> int | None:
+    """The first recorded step at which the accuracy is high enough, if there is one."""
     reached = [step for step, accuracy in zip(curve["step"], curve[which], strict=True) if accuracy >= at_least]
-    return reached[0] if reached else math.inf
+    return reached[0] if reached else None
 
 
 def datasheet(model: TransformerBridge, curve: dict[str, list[float]], seed: int) -> dict:
@@ -105,7 +105,8 @@ def datasheet(model: TransformerBridge, curve: dict[str, list[float]], seed: int
     has, control = measures.grokking(model, frequencies, seed), measures.grokking(new_model(seed), frequencies, seed)
     memorised = first_step(curve, "train_accuracy", 1.0)
     generalised = first_step(curve, "test_accuracy", 0.99)
-    after_memorising = curve["test_accuracy"][curve["step"].index(memorised)]
+    delay = 0 if memorised is None or generalised is None else generalised - memorised
+    after_memorising = 0.0 if memorised is None else curve["test_accuracy"][curve["step"].index(memorised)]
     is_control = "the same model before training"
     claims = [
         training.claim(
@@ -115,7 +116,7 @@ def datasheet(model: TransformerBridge, curve: dict[str, list[float]], seed: int
         training.claim(
             "groks: it generalises thousands of steps after it has memorised",
             f"steps from train accuracy 1 (step {memorised}) to test accuracy 0.99 (step {generalised})",
-            generalised - memorised, after_memorising, "test accuracy at the moment of memorising", at_least=2000,
+            delay, after_memorising, "test accuracy at the moment of memorising", at_least=2000,
         ),
         training.claim(
             f"holds numbers as waves of {len(frequencies)} key frequencies: {frequencies}",
