@@ -37,7 +37,7 @@ def server_options(work: Path, port: int | None, no_browser: bool) -> list[str]:
         f"--LabApp.default_url=/lab/tree/{first_notebook(work)}",
         f"--ServerApp.open_browser={not no_browser}",
         "--ServerApp.answer_yes=True",  # Ctrl-C stops it at once
-        "--ServerApp.log_level=WARNING",  # the address is printed all the same
+        "--ServerApp.log_level=WARN",  # the address is printed all the same
         "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
