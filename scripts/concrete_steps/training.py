@@ -48,7 +48,7 @@ class Training:
 
 
 def arguments(name: str, steps: int, description: str, argv: list[str] | None = None) -> argparse.Namespace:
-    """The options that all training scripts take: --steps, --out, --device, --seed, --threads, --restart.
+    """The options that all training scripts take: --steps, --out, --device, --seed and so on.
 
     With another --out (a retraining in CI, say) the resume file lies there too, and never mixes with the shipped run's.
     """
@@ -60,6 +60,7 @@ def arguments(name: str, steps: int, description: str, argv: list[str] | None = 
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     parser.add_argument("--restart", action="store_true", help="forget an earlier run instead of resuming it")
+    parser.add_argument("--no-claims", action="store_true", help="measure nothing: only the losses are wanted")
     args = parser.parse_args(argv)
     if args.steps < 1:
         parser.error("--steps must be 1 or more")

@@ -3,7 +3,7 @@
 Every measure takes a TransformerBridge, so that the same number can be taken from a control: the model at step 0.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -58,7 +58,7 @@ def previous_token_scores(model: "TransformerBridge", tokens: Int[Tensor, "rows 
 
 @torch.no_grad()
 def copy_losses(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"], hooks=()) -> tuple[float, float]:
-    """Mean loss in nats on the first copy of the block and on the second, without the second copy's first token."""
+    """Mean loss in nats on the first copy of the block, and on the second without its first token."""
     block = tokens.shape[1] // 2
     logits = model.run_with_hooks(tokens, fwd_hooks=list(hooks))
     losses = -logits[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
@@ -67,7 +67,7 @@ def copy_losses(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"], hoo
 
 @torch.no_grad()
 def without_heads(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"], heads: list[Head], part: str) -> list:
-    """Forward hooks that take what layer-0 heads wrote away from what layer 1's `part` (q, k or v) reads, and only there.
+    """Forward hooks that take what layer-0 heads wrote away from what layer 1's `part` (q, k or v) reads, only there.
 
     Exact where nothing normalises: q, k and v are then linear in the residual stream.
     """
@@ -80,25 +80,25 @@ def without_heads(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"], h
 
 
 def attention_only(model: "TransformerBridge", seed: int = 1) -> dict[str, float]:
-    """All measures of an attention-only model on 64 rows of a random block of 40, twice.
+    """All measures of an attention-only model, on 64 rows of a block of 30 random tokens, twice, and on held-out stories.
 
-    best_induction: the highest induction score of any head. copying_gain: loss on the first copy minus loss on the second, in nats.
-    previous_token: the highest previous-token score in layer 0. With two layers also: best_induction and copying_gain after the
-    layer-0 previous-token heads (score 0.3 or more, else the best one) were taken away from layer 1's k, q or v.
-    story_gap: loss on held-out stories minus their law's entropy.
+    story_gap: see `story_gap`.
+    copying_gain: loss in nats on the first copy minus loss on the second.
+    best_induction, previous_token: the highest induction score of any head; the highest previous-token score in layer 0.
+    best_induction_without_k and so on: the same in layer 1, after what the layer-0 heads of a previous-token score of 0.3
+    or more wrote (else the best one) was taken away from layer 1's k (or q, or v) alone.
     """
     found = {"story_gap": story_gap(model, 100)}
-    tokens = repeated_tokens(64, 40, model.cfg.d_vocab, seed)
+    tokens = repeated_tokens(64, 30, model.cfg.d_vocab, seed)
     first, second = copy_losses(model, tokens)
     found["copying_gain"] = first - second
     if model.cfg.n_layers == 0:
         return found
     found["best_induction"] = induction_scores(model, tokens).max().item()
-    previous = previous_token_scores(model, tokens)[0]
-    found["previous_token"] = previous.max().item()
-    if model.cfg.n_layers < 2:
+    found["previous_token"] = previous_token_scores(model, tokens)[0].max().item()
+    if model.cfg.n_layers == 1:
         return found
-    heads = [(0, head) for head in range(model.cfg.n_heads) if previous[head] >= 0.3] or [(0, int(previous.argmax()))]
+    heads = previous_token_heads(model, tokens)
     for part in "kqv":
         hooks = without_heads(model, tokens, heads, part)
         found[f"best_induction_without_{part}"] = induction_scores(model, tokens, hooks)[1].max().item()
@@ -107,15 +107,23 @@ def attention_only(model: "TransformerBridge", seed: int = 1) -> dict[str, float
     return found
 
 
+def previous_token_heads(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"]) -> list[Head]:
+    """The layer-0 heads with a previous-token score of 0.3 or more; the best one where there is none."""
+    scores = previous_token_scores(model, tokens)[0]
+    return [(0, head) for head in range(len(scores)) if scores[head] >= 0.3] or [(0, int(scores.argmax()))]
+
+
 @torch.no_grad()
 def story_gap(model: "TransformerBridge", count: int = 200) -> float:
-    """Loss in nats per token on held-out stories minus the law's own on the same tokens: an estimate of the KL divergence."""
-    held_out = list(corpus.stories(count, corpus.HELD_OUT))
+    """Loss in nats per token on held-out stories minus the law's own on the same tokens: it estimates the KL divergence.
+
+    Stories longer than the model's context are cut.
+    """
     n_ctx = model.cfg.n_ctx
     tokens = corpus.batch(count, n_ctx, corpus.HELD_OUT)
     losses = -_log_probs(model, tokens)[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
     real = tokens[:, 1:] != 0
-    law = sum(sum(story.token_log_probs[: n_ctx - 1]) for story in held_out)
+    law = sum(sum(story.token_log_probs[: n_ctx - 1]) for story in corpus.stories(count, corpus.HELD_OUT))
     return ((losses * real).sum().item() + law) / real.sum().item()
 
 
@@ -124,45 +132,57 @@ def _log_probs(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"]) -> F
     return torch.cat([model(part).log_softmax(-1) for part in tokens.split(32)])
 
 
-def questions(count: int = 200, n_ctx: int = 128) -> dict[str, list[tuple[int, int, str, str | None]]]:
-    """Places in `count` held-out stories where only one token is right: (story, position, right token, a tempting wrong one).
+class Question(NamedTuple):
+    """A place in a held-out story where only one token is right."""
 
-    receiver: the receiver's name, where two people are there and no creature; tempting: the giver's.
-    agreement: the pronoun after "so" or "but" that stands for a person of a common name; tempting: the other gender's.
+    story: int  # its number in corpus.stories(..., corpus.HELD_OUT)
+    position: int  # of the right token; it is predicted from the row's [BOS] and the tokens before it
+    right: str
+
+
+def questions(stories: int = 2000, most: int = 80, n_ctx: int = 128) -> dict[str, list[Question]]:
+    """Questions on held-out stories, at most `most` of each topic.
+
+    receiver: who gets the object, where two people are there and no creature (the giver is the tempting wrong answer).
+    agreement: the pronoun after "so" or "but", for a person of a common name.
     list: each object that is taken out again, in order. colour: the colour of an object that was found.
     """
-    asked: dict[str, list] = {"receiver": [], "agreement": [], "list": [], "colour": []}
-    for number, story in enumerate(corpus.stories(count, corpus.HELD_OUT)):
-        tokens, people = story.tokens, {person["name"]: person for person in story.facts["people"]}
+    asked: dict[str, list[Question]] = {"receiver": [], "agreement": [], "list": [], "colour": []}
+    for number, story in enumerate(corpus.stories(stories, corpus.HELD_OUT)):
+        creature = {person["name"]: person["creature"] for person in story.facts["people"]}
         for event in story.facts["events"]:
             start, stop = event["tokens"]
-            kind, words = event["kind"], tokens[start:stop]
-            if kind == "give" and len(people) == 2:
-                asked["receiver"].append(
-                    (number, start + words.index(" to") + 1, f" {event['receiver']}", f" {event['giver']}")
-                )
-            if kind in ("feel", "lose") and people[event["who"]]["creature"] is None:
-                position = start + words.index(" so" if kind == "feel" else " but") + 1
-                wrong = " he" if tokens[position] == " she" else " she"
-                asked["agreement"].append((number, position, tokens[position], wrong))
-            if kind == "list":
-                later = words.index(" out")
-                places = [start + i for i in range(later, len(words)) if words[i].strip() in event["items"]]
-                asked["list"] += [(number, place, tokens[place], None) for place in places]
-            if kind == "colour":
-                asked["colour"].append((number, start + words.index(" was") + 1, f" {event['colour']}", None))
-    return {topic: [q for q in found if q[1] < n_ctx - 1] for topic, found in asked.items()}
+            kind, said = event["kind"], story.tokens[start:stop]
+            if kind == "give" and len(creature) == 2:
+                topic, places = "receiver", [said.index(" to") + 1]
+            elif kind in ("feel", "lose") and creature[event["who"]] is None:
+                topic, places = "agreement", [said.index(" so" if kind == "feel" else " but") + 1]
+            elif kind == "list":
+                topic = "list"
+                places = [i for i in range(said.index(" out"), len(said)) if said[i].strip() in event["items"]]
+            elif kind == "colour":
+                topic, places = "colour", [said.index(" was") + 1]
+            else:
+                continue
+            asked[topic] += [Question(number, start + place, said[place]) for place in places]
+        if all(len(found) >= most for found in asked.values()):
+            break
+    return {
+        topic: [question for question in found if question.position < n_ctx - 1][:most]
+        for topic, found in asked.items()
+    }
 
 
-def story_model(model: "TransformerBridge", count: int = 200) -> dict[str, float]:
-    """All measures of a story model: story_gap in nats per token; for each topic of `questions` the share answered rightly.
+def story_model(model: "TransformerBridge") -> dict[str, float]:
+    """All measures of a story model: `story_gap`, and for each topic of `questions` the share answered rightly.
 
-    Rightly: no other token is likelier; for agreement and receiver this includes the tempting one.
+    Rightly: no token of the vocabulary is likelier than the right one.
     """
     ids = corpus.tokenizer().get_vocab()
-    log_probs = _log_probs(model, corpus.batch(count, model.cfg.n_ctx, corpus.HELD_OUT))
-    found = {"story_gap": story_gap(model, count)}
-    for topic, asked in questions(count, model.cfg.n_ctx).items():
-        right = [log_probs[story, position].argmax().item() == ids[answer] for story, position, answer, _ in asked]
+    found = {"story_gap": story_gap(model)}
+    for topic, asked in questions(n_ctx=model.cfg.n_ctx).items():
+        rows = [corpus.batch(1, model.cfg.n_ctx, corpus.HELD_OUT, first=question.story) for question in asked]
+        log_probs = _log_probs(model, torch.cat(rows))
+        right = [row[q.position].argmax().item() == ids[q.right] for row, q in zip(log_probs, asked, strict=True)]
         found[topic] = sum(right) / len(right)
     return found
