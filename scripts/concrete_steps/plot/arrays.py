@@ -117,9 +117,9 @@ def show_token(token) -> str:
     nothing. The byte-level marks of GPT-2's vocabulary (`Ġ`, `Ċ`) and SentencePiece's `▁` are read as what they mean.
     """
     token = str(token)
-    special = re.fullmatch(r"<\|?(/?\w+)\|?>", token.strip())
+    special = re.fullmatch(r"<\|(\w+)\|>|<(/?s|bos|eos|pad|unk|mask|cls|sep)>", token.strip(), re.IGNORECASE)
     if special:
-        return f"[{special[1].upper()}]"
+        return f"[{(special[1] or special[2]).upper()}]"
     for hidden, shown in {" ": "·", "Ġ": "·", "▁": "·", "\r": "", "\n": "↵", "Ċ": "↵", "\t": "⇥"}.items():
         token = token.replace(hidden, shown)
     return token or "[EMPTY]"

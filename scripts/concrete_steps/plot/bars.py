@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from concrete_steps.errors import CourseError
 from concrete_steps.plot.arrays import check_length, finite, named_groups, plain, show_tokens
-from concrete_steps.plot.look import colours, finish, summary, ticks
+from concrete_steps.plot.look import PLOT_WIDTH, colours, finish, summary, ticks
 
 
 def bar(
@@ -54,7 +54,7 @@ def bar(
         whisker = {"array": error, "color": "#444", "thickness": 1.5} if error is not None else None
         look = {"marker_color": colour, "error_y": whisker, "hovertemplate": hover}
         fig.add_bar(y=finite(group), name=plain(name), customdata=[plain(label) for label in labels], **look)
-    fig.update_xaxes(ticks(labels))
+    fig.update_xaxes(ticks(labels, PLOT_WIDTH / length))
     fig.update_yaxes(zeroline=True, zerolinecolor="#888")
     fig.update_layout(showlegend=len(groups) > 1, barmode="group", bargap=0.25)
     x_label = x_label or ("index" if tokens is None else "token")

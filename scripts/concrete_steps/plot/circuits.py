@@ -28,6 +28,16 @@ _carrier: tuple[str, str] | None = None  # the cell whose output holds the bundl
 MOST_WEIGHTS = 50_000  # 12 heads of 64 tokens: 200 kB in the saved notebook
 
 
+# CircuitsVis's headings are a page's, and its small pictures hide under their names in a notebook's column.
+STYLE = """<style>
+[data-figure] h2 {display: none}
+[data-figure] h3 {font-size: 14px; font-weight: normal; margin: 4px 0 !important}
+[data-figure] h4 {font-size: 11px; font-weight: normal; padding: 0 3px !important}
+[data-figure] > div > h3 + div > div {flex: 0 0 84px !important; max-width: 84px !important}
+[data-figure] > div > div:nth-of-type(2) div[style*="aspect-ratio"] {max-width: 520px !important}
+</style>"""
+
+
 class Picture:
     """A figure made of HTML, shown by notebooks as the last value of a cell or by `show()`.
 
@@ -45,7 +55,7 @@ class Picture:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         script = self.script + (_bundle_script() if self.script and _must_bring_bundle() else "")
-        html = f"{self.html}<script>{script}</script>" if script else self.html
+        html = f"{STYLE}{self.html}<script>{script}</script>" if script else self.html
         return {"text/plain": self.text, "text/html": html}
 
     def show(self) -> None:
@@ -79,7 +89,7 @@ def attention(
     if queries != keys:
         raise CourseError(f"the pattern has {queries} queries but {keys} keys; a square [head query key] is needed.")
     tokens = show_tokens(tokens, keys)
-    heads = [f"Head {i}" for i in range(n_heads)] if heads is None else [str(head) for head in heads]
+    heads = [f"head {i}" for i in range(n_heads)] if heads is None else [str(head) for head in heads]
     check_length(heads, n_heads, "heads", "head")
     causal = not np.triu(pattern, 1).any()
     text = _attention_text(tokens, pattern, heads, title, causal)

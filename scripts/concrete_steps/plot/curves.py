@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from concrete_steps.errors import CourseError
 from concrete_steps.plot.arrays import check_length, finite, named_groups, plain, show_tokens, to_array, with_dims
-from concrete_steps.plot.look import colours, faint, finish, summary, ticks
+from concrete_steps.plot.look import PLOT_WIDTH, colours, faint, finish, summary, ticks
 
 MOST_WRITTEN = 40  # texts written beside points; more overlap, and are shown on hover only
 
@@ -62,7 +62,8 @@ def line(
         look = {"mode": mode, "line": {"color": colour, "width": 2}, "hovertemplate": hover}
         fig.add_scatter(x=x_, y=finite(y), name=plain(name), legendgroup=name, **look)
     if tokens is not None:
-        fig.update_xaxes(ticks(show_tokens(tokens, max(map(len, curves)))))
+        shown = show_tokens(tokens, max(map(len, curves)))
+        fig.update_xaxes(ticks(shown, PLOT_WIDTH / len(shown)))
     fig.update_layout(showlegend=len(curves) > 1)
     _axis_types(fig, log_x, log_y)
     x_label = x_label or ("index" if tokens is None else "token")

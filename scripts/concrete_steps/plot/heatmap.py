@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -9,8 +10,9 @@ from plotly.subplots import make_subplots
 
 from concrete_steps.errors import CourseError
 from concrete_steps.plot.arrays import check_length, finite, largest, plain, show_token, with_dims
-from concrete_steps.plot.look import BLANK, WIDTH, finish, ticks
+from concrete_steps.plot.look import BLANK, LETTER, LINE, WIDTH, finish, ticks
 
+SLIDER = 90  # pixels for a slider and its label
 MOST_TEXT = 400  # printed values; more cannot be read
 SCALES = {"centred": "RdBu", "positive": "Blues"}
 
@@ -73,43 +75,44 @@ def imshow(
         raise CourseError(f"tokens has {len(tokens)} entries, but the tensor has {rows} rows and {columns} columns.")
     x_label, y_label = x_label or x_default, y_label or y_default
 
-    across = min(n_facets, 4 if n_facets != 3 and columns <= 40 else 3)
-    down = math.ceil(n_facets / across)
-    width, height, gap = _size(rows, columns, across, down, max(map(len, y_names)), max(map(len, x_names)))
+    grid = _grid(n_facets, x_names, y_names, title, slider=bool(animation_frame))
     fig = make_subplots(
-        down,
-        across,
+        grid.down,
+        grid.across,
         subplot_titles=[plain(name) for name in facets or []] or None,
         shared_xaxes="all",
         shared_yaxes="all",
         horizontal_spacing=0.03,
-        vertical_spacing=gap,
+        vertical_spacing=grid.gap,
     )
     what = f"Heatmap of {rows} rows by {columns} columns" + (f", {n_facets} of them" if n_facets > 1 else "")
     what += f", {len(frames)} frames ({animation_frame})" if animation_frame else ""
     what += f"; {value_label} from {np.nanmin(finite(values)):.3g} to {np.nanmax(finite(values)):.3g}"
-    room = (110 if animation_frame else 0) + (50 if title else 20)
-    finish(fig, title, x_label, y_label, what=what, width=width, height=height + room)
+    finish(fig, title, x_label, y_label, what=what, **grid.layout)
 
     pictures = [_pictures(frame, x_names, y_names, x_label, y_label, value_label, text) for frame in frames]
     for i, picture in enumerate(pictures[0]):
-        row, column = i // across + 1, i % across + 1
-        lowest = i + across >= n_facets
+        row, column = i // grid.across + 1, i % grid.across + 1
+        lowest = i + grid.across >= n_facets
         fig.add_trace(picture, row, column)
         fig.update_xaxes(showticklabels=lowest, title_text=x_label if lowest else "", row=row, col=column)
         fig.update_yaxes(title_text=y_label if column == 1 else "", row=row, col=column)
-    small = {"tickfont_size": 10} if max(rows, columns) * across > 20 else {}
-    fig.update_xaxes(type="category", showgrid=False, **ticks(x_names, most=60 // across), **small)
-    fig.update_yaxes(type="category", showgrid=False, autorange="reversed", **ticks(y_names, most=40), **small)
+    small = {"tickfont_size": 11 if n_facets == 1 else 10}
+    fig.update_xaxes(type="category", showgrid=False, **grid.x_ticks, **small)
+    fig.update_yaxes(type="category", showgrid=False, autorange="reversed", **grid.y_ticks, **small)
+    fig.update_annotations(font_size=13)  # the small pictures' names
     top = limit or largest(values)
-    bar = {"title": {"text": value_label, "side": "right"}, "thickness": 14, "len": 1, "outlinewidth": 0}
-    bottom = -top if scale == "centred" else 0
     fig.update_layout(
         plot_bgcolor=BLANK,
-        coloraxis={"colorscale": SCALES[scale], "cmin": bottom, "cmax": top, "colorbar": bar},
+        coloraxis={
+            "colorscale": SCALES[scale],
+            "cmin": -top if scale == "centred" else 0,
+            "cmax": top,
+            "colorbar": {"title": {"text": value_label}, "thickness": 14, "len": 1, "outlinewidth": 0},
+        },
     )
     if animation_frame:
-        _add_slider(fig, pictures, animation_frame)
+        _add_slider(fig, pictures, animation_frame, below=fig.layout.margin.b - SLIDER)
     return fig
 
 
@@ -123,17 +126,38 @@ def _names(names, tokens, length: int, axis: str, kind: str) -> tuple[list[str],
     return [str(i) for i in range(length)], kind
 
 
-def _size(rows: int, columns: int, across: int, down: int, y_letters: int, x_letters: int) -> tuple[int, int, float]:
-    """Width, height (without title) and vertical gap: square cells where that fits, never wider than the notebook."""
-    left, right, letter = 60 + 7 * min(y_letters, 20), 100, 7
-    cell = min(60, (WIDTH - left - right) / across / columns, 460 / rows)
-    bottom = 55 + letter * min(x_letters, 20)  # room for labels that Plotly turns
-    inner = down * max(rows * cell, 110) + (down - 1) * 35
-    return (
-        int(max(left + right + across * columns * cell, 400)),
-        int(inner + bottom + (20 if across > 1 else 0)),
-        35 / inner if down > 1 else 0,
-    )
+class _Grid(NamedTuple):
+    """How the small pictures lie, with the axis settings and the layout that follow."""
+
+    across: int
+    down: int
+    x_ticks: dict
+    y_ticks: dict
+    gap: float  # between rows of pictures, as Plotly wants it: a share of the height inside the margins
+    layout: dict
+
+
+def _grid(n_facets: int, x_names: list[str], y_names: list[str], title: str | None, slider: bool) -> _Grid:
+    """Square cells where they fit, at most 60 pixels each, and never wider than the notebook."""
+    across = min(n_facets, 3 if n_facets in (3, 5, 6, 9) else 4)
+    down = math.ceil(n_facets / across)
+    left = 45 + LETTER * min(20, max(map(len, y_names)))
+    right = 100  # the colour bar
+    cell = min(60, (WIDTH - left - right) / across / len(x_names), 460 / len(y_names))
+    x_pitch, y_pitch = max(cell, 110 / len(x_names)), max(cell, 110 / len(y_names))
+    x_ticks, y_ticks = ticks(x_names, x_pitch), ticks(y_names, y_pitch, turn=False)
+    label = LETTER * min(20, max(map(len, x_names)))
+    bottom = 50 + {0: LINE, -45: LINE + int(0.7 * label), -90: label}[x_ticks["tickangle"]]
+    gap = 35
+    inner = down * y_pitch * len(y_names) + (down - 1) * gap
+    top = (50 if title else 20) + (20 if n_facets > 1 else 0)
+    foot = bottom + (SLIDER if slider else 0)
+    layout = {
+        "width": int(max(400, left + right + across * x_pitch * len(x_names))),
+        "height": int(top + inner + foot),
+        "margin": {"l": left, "r": right, "t": top, "b": foot},
+    }
+    return _Grid(across, down, x_ticks, y_ticks, gap / inner if down > 1 else 0, layout)
 
 
 def _pictures(frame: np.ndarray, x_names, y_names, x_label, y_label, value_label, text: bool) -> list[go.Heatmap]:
@@ -155,8 +179,8 @@ def _pictures(frame: np.ndarray, x_names, y_names, x_label, y_label, value_label
     ]
 
 
-def _add_slider(fig: go.Figure, pictures: list[list[go.Heatmap]], label: str) -> None:
-    """A slider over the frames and a play button; `fig` shows the first frame."""
+def _add_slider(fig: go.Figure, pictures: list[list[go.Heatmap]], label: str, below: int) -> None:
+    """A slider over the frames and a play button, `below` pixels under the axes; `fig` shows the first frame."""
     shown = list(range(len(pictures[0])))
     fig.frames = [go.Frame(data=frame, name=str(i), traces=shown) for i, frame in enumerate(pictures)]
     still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
@@ -165,7 +189,9 @@ def _add_slider(fig: go.Figure, pictures: list[list[go.Heatmap]], label: str) ->
     play = {"label": "▶", "method": "animate", "args": [None, moving]}
     stop = {"label": "■", "method": "animate", "args": [[None], still]}
     fig.update_layout(
-        sliders=[{"steps": steps, "currentvalue": {"prefix": f"{label} "}, "x": 0.12, "len": 0.88, "pad": {"t": 60}}],
+        sliders=[
+            {"steps": steps, "currentvalue": {"prefix": f"{label} "}, "x": 0.16, "len": 0.84, "pad": {"t": below}}
+        ],
         updatemenus=[
             {
                 "type": "buttons",
@@ -173,7 +199,7 @@ def _add_slider(fig: go.Figure, pictures: list[list[go.Heatmap]], label: str) ->
                 "buttons": [play, stop],
                 "x": 0,
                 "y": 0,
-                "pad": {"t": 75, "r": 10},
+                "pad": {"t": below + 15, "r": 10},
                 "xanchor": "left",
                 "yanchor": "top",
                 "showactive": False,

@@ -11,6 +11,8 @@ from plotly.io.base_renderers import PlotlyRenderer
 from concrete_steps.plot.arrays import finite, plain
 
 WIDTH, HEIGHT = 700, 420  # pixels: a laptop's notebook column
+PLOT_WIDTH = 560  # of it inside the axes, about
+LETTER, LINE = 7, 13  # pixels of one letter and one line of a label
 POSITIVE, NEGATIVE = "#2166ac", "#b2182b"  # blue and red: far apart for every common kind of colour blindness
 
 BLANK = "#d9d9d9"  # a value that is not finite
@@ -48,7 +50,10 @@ def colours(count: int) -> list[str]:
     """`count` colours: the palette while it lasts, else steps along Viridis."""
     if count <= len(PALETTE):
         return PALETTE[:count]
-    return [VIRIDIS[i * len(VIRIDIS) // count] for i in range(count)]
+    stops = np.array([list(bytes.fromhex(colour[1:])) for colour in VIRIDIS])
+    at = np.linspace(0, len(VIRIDIS) - 1, count)
+    channels = [np.interp(at, range(len(VIRIDIS)), stops[:, c]).astype(int) for c in range(3)]
+    return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in zip(*channels, strict=True)]
 
 
 def faint(colour: str) -> str:
@@ -69,7 +74,7 @@ def finish(fig: go.Figure, title: str | None, x_label: str, y_label: str, *, wha
         xaxis_title_text=x_label,
         yaxis_title_text=y_label,
         meta={"description": f"{title}. {described}" if title else described},
-        **{"width": WIDTH, "height": HEIGHT, "margin_t": 50 if title else 20} | layout,
+        **{"width": WIDTH, "height": HEIGHT, "margin": {"t": 50 if title else 20}} | layout,
     )
     return fig
 
@@ -83,11 +88,20 @@ def summary(kind: str, names: Sequence[str], groups: Sequence[np.ndarray], most:
     return f"{kind}: " + ", ".join(parts) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def ticks(labels: Sequence[str], most: int = 50) -> dict:
-    """Axis settings that put `labels` at positions 0, 1, ...: equal ones stay apart, and at most `most` are written."""
-    every = math.ceil(len(labels) / most)
+def ticks(labels: Sequence[str], pitch: float, turn: bool = True) -> dict:
+    """Axis settings that put `labels` at positions 0, 1, ...: equal ones stay apart.
+
+    Args:
+        pitch: pixels between neighbours. Labels are left out where they would come closer than a line of text.
+        turn: for the x axis, where labels too wide for their place are turned.
+    """
+    every = math.ceil(LINE / pitch)
     at = list(range(0, len(labels), every))
-    return {"tickmode": "array", "tickvals": at, "ticktext": [plain(labels[i]) for i in at]}
+    settings = {"tickmode": "array", "tickvals": at, "ticktext": [plain(labels[i]) for i in at]}
+    if turn:
+        fits = LETTER * max(map(len, labels)) + 4 <= pitch * every
+        settings["tickangle"] = 0 if fits else -45 if pitch * every >= 1.5 * LINE else -90
+    return settings
 
 
 class NotebookRenderer(PlotlyRenderer):
