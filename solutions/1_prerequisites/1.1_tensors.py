@@ -36,7 +36,7 @@ plot.imshow(
     title="Three attention heads, made by hand",
 )
 # %% [markdown]
-# One rule: **no Python loops over entries**. The checks accept any right answer, loops too; section 2 measures their
+# One rule: **no Python loops over entries**. The checks accept any right answer, loops too; section 3 measures their
 # cost.
 #
 # ## 1. A shape is a sentence
@@ -60,6 +60,23 @@ answer_annotation = "a"
 ### END SOLUTION
 # %% check="answer_annotation"
 # %% [markdown]
+# **Predict**: which of these fit `Float[Tensor, "... pos 768"]`: floats of shape `[2, 5, 768]`, `[5, 768]`, `[768]`, or
+# whole numbers of shape `[5, 768]`?
+#
+# <details><summary>Answer</summary>
+#
+# The first two. `...` may be nothing, but *pos* must be there, and whole numbers are no floats.
+#
+# </details>
+# %% experiment=True
+for tensor in (torch.zeros(2, 5, 768), torch.zeros(5, 768), torch.zeros(768), torch.zeros(5, 768).long()):
+    fits = isinstance(tensor, Float[Tensor, "... pos 768"])
+    print(f"{tensor.dtype} {list(tensor.shape)}: {'fits' if fits else 'does not fit'}")
+# %% [markdown]
+# In a function the annotation is a promise to the reader. Python itself does not hold you to it.
+#
+# ## 2. Broadcasting
+#
 # **Broadcasting** combines tensors of different shapes. Align the shapes at the *right*. A missing axis counts as 1; an
 # axis of 1 is stretched to fit the other; any other mismatch is an error. `x[:, None]` inserts an axis of 1.
 # %%
@@ -76,7 +93,7 @@ answer_broadcast = "b"
 ### END SOLUTION
 # %% check="answer_broadcast"
 # %% [markdown]
-# Now write it. The specification comes as loops:
+# Now write this without loops:
 # %%
 def outer_loops(x, y):
     out = torch.zeros(len(x), len(y))
@@ -158,7 +175,7 @@ plot.imshow(
 # Stripes along the diagonals are the mark of a circle; random points show none. Engels et al. (*Not All Language Model
 # Features Are One-Dimensionally Linear*, 2024) found weekdays lying so inside language models. Ours we laid ourselves.
 #
-# ## 2. einsum: name the axes, drop what is summed
+# ## 3. einsum: name the axes, drop what is summed
 #
 # `einsum(a, b, "i k, k j -> i j")` is the loops below in one line. Each name is a loop. A name that stands left of the
 # arrow only is **summed over**; the right side orders the result's axes.
@@ -284,7 +301,7 @@ plot.imshow(
 # %% [markdown]
 # A zero-layer transformer can learn nothing but such a table. A table knows pairs; *which* cat is meant it cannot know.
 #
-# ## 3. Cut and join axes
+# ## 4. Cut and join axes
 #
 # `rearrange` reorders axes. Brackets hold an axis that is a product of two, and **the first name in the brackets moves
 # slowest**. `repeat` adds an axis, `reduce` removes one (by `"mean"`, `"sum"`, `"max"`).
@@ -307,6 +324,11 @@ plot.imshow(
 # No. `reshape` keeps the reading order and only cuts it: its "head 0" gets the first positions, all heads mixed.
 #
 # </details>
+# <details><summary>Hint</summary>
+#
+# A bracket may stand on the left, too. `rearrange` needs one of its two sizes: `head=`.
+#
+# </details>
 # %% exercise="split_heads" points=1 difficulty=2 minutes=4
 def split_heads(x: Float[Tensor, "batch pos head*d_head"], n_heads: int) -> Float[Tensor, "batch pos head d_head"]:
     """Cut the last axis into n_heads equal pieces; head 0 is the first piece."""
@@ -322,8 +344,8 @@ def merge_heads(z: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "bat
     ### END SOLUTION
 # %% check="merge_heads"
 # %% [markdown]
-# Llama-like models save memory: a *group* of neighbouring query heads shares one key head. With two key heads and
-# `group=3`, query heads 0, 1, 2 use key head 0, and 3, 4, 5 use key head 1. Give each query head its copy.
+# Llama-like models save memory: a *group* of neighbouring query heads shares one key head. With `group=3`, query heads
+# 0, 1, 2 use key head 0, and 3, 4, 5 use key head 1.
 #
 # <details><summary>Hint</summary>
 #
@@ -371,10 +393,10 @@ face = ((x**2 + y**2 < 33) & (x**2 + y**2 > 20)) | ((y == 2.5) & (x.abs() < 3)) 
 patches = image_to_patches(face.float()[None], 4)[0]  # [patch pixel]
 tiles = rearrange(patches, "patch (y x) -> patch y x", y=4)
 apart = torch.nn.functional.pad(tiles, (0, 1, 0, 1), value=torch.nan)  # a grey line behind each patch
-back = rearrange(apart, "(row column) y x -> (row y) (column x)", row=3)
+back = rearrange(apart, "(row column) y x -> (row y) (column x)", row=3)[:-1, :-1]
 ink = {"scale": "positive", "value_label": "ink"}
 plot.show(
-    plot.imshow(back, title="The image, cut", x_label="x", y_label="y", **ink),
+    plot.imshow(back, title="The image, cut", x_label="x, with cuts", y_label="y, with cuts", **ink),
     plot.imshow(patches, title="What a model reads", x_label="pixel", y_label="patch", **ink),
 )
 # %% [markdown]
@@ -426,7 +448,7 @@ plot.imshow(
 # %% [markdown]
 # Attention only moves and averages vectors. It shows from where; *what* was moved is up to the values.
 #
-# ## 4. Triangles
+# ## 5. Triangles
 #
 # A word must not read what comes later, or predicting the next one would be cheating. So later keys' scores become
 # minus infinity, which softmax turns into weight 0. Note what a score of 0 does instead:
@@ -542,7 +564,7 @@ for head, weights in enumerate(hand_made[0, :, 7]):
     print(f"head {head}, second dog:", read)
 plot.attention(story, hand_made[0], heads=["same word", "word before"])
 # %% [markdown]
-# Nobody trained these heads; section 2.2 hand-wires more. Does your whole attention agree with PyTorch's own?
+# Nobody trained these heads; notebook 2.2 hand-wires more. Does your whole attention agree with PyTorch's own?
 # %% experiment=True
 q, k, v = torch.randn(2, 10, 32), torch.randn(2, 10, 16), torch.randn(2, 10, 16)  # 4 heads, 2 key heads, d_head 8
 ours = mix_values(attention_pattern(q, k, n_heads=4, n_kv_heads=2), v, n_kv_heads=2)
@@ -551,7 +573,7 @@ theirs = torch.nn.functional.scaled_dot_product_attention(*by_head, is_causal=Tr
 difference = (ours - rearrange(theirs, "batch head pos d -> batch pos (head d)")).abs().max()
 print(f"largest difference from torch's scaled_dot_product_attention: {difference:.1e}")
 # %% [markdown]
-# ## 5. Pick by index
+# ## 6. Pick by index
 #
 # Two index tensors pick **pairs**: `x[rows, columns]` has entry *i* at `x[rows[i], columns[i]]`. Index tensors
 # broadcast. To pick one entry per row of the last axis, `x.gather(-1, index)`: `index` has as many axes as x.
@@ -561,7 +583,7 @@ print("pairs: ", grid[torch.tensor([0, 1]), torch.tensor([2, 0])])
 print("gather:", grid.gather(-1, torch.tensor([[2], [0]])))
 # %% [markdown]
 # A model gives each token of the vocabulary a logit; `log_softmax` makes them log-probabilities (`softmax` and then
-# `log` overflows into minus infinity). Pick those of the tokens given.
+# `log` would round small ones to minus infinity). Pick those of the tokens given.
 #
 # <details><summary>Hint</summary>
 #
@@ -654,7 +676,7 @@ plot.line(
 # %% [markdown]
 # This is one small, repetitive text: the gap is real, its size means little.
 #
-# ## 6. Reduce, and mind the padding
+# ## 7. Reduce, and mind the padding
 #
 # `x.sum(dim=1)` removes axis 1; with `keepdim=True` it stays, with size 1, ready for broadcasting.
 # %%
