@@ -9,6 +9,7 @@ later. Trained in full batches with `modular_addition.fast_logits`.
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 STEPS = 25_000
 WARMUP = 10
 CURVE_EVERY = 50
-CHECKPOINTS = [0, 50, 100, 150, 200, 300, 400, *range(500, STEPS + 1, 250)]
+MEMORISING = [0, 50, 100, 150, 200, 300, 500, 1000]
+FORMING_THE_CIRCUIT = [2000, 4000, 6000, 8000, 9000, 10_000, 11_000, 12_000, 12_500, 13_000, 13_500, 14_000]
+CLEANING_UP = [14_500, 15_000, 15_500, 16_000, 16_500, 17_000, 18_000, 20_000, 22_500, 25_000]
+CHECKPOINTS = [*MEMORISING, *FORMING_THE_CIRCUIT, *CLEANING_UP]
 CONFIG = {
     "d_model": 128, "d_head": 32, "n_heads": 4, "n_layers": 1, "n_ctx": 3, "d_vocab": P + 1, "d_vocab_out": P,
     "d_mlp": 512, "act_fn": "relu", "normalization_type": None,
@@ -70,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         schedule=lambda step: min((step + 1) / WARMUP, 1.0), checkpoint_steps=CHECKPOINTS, log_every=10,
     )  # fmt: skip
     curve = read_curve(curve_file, run.steps_done)
-    training.write_model(args, run, model.state_dict(), datasheet(model.cpu(), curve, args.seed))
+    training.write_model(args, run, model.state_dict(), datasheet(model.cpu(), curve, args))
     add_to_losses(args.out, curve)
 
 
@@ -99,24 +103,17 @@ def first_step(curve: dict[str, list[float]], which: str, at_least: float) -> in
     return reached[0] if reached else None
 
 
-def datasheet(model: TransformerBridge, curve: dict[str, list[float]], seed: int) -> dict:
+def datasheet(model: TransformerBridge, curve: dict[str, list[float]], args: Namespace) -> dict:
     """What is claimed of the model, measured beside the same model untrained."""
     frequencies = addition.key_frequencies(model.embed.weight[:P].detach())
-    has, control = measures.grokking(model, frequencies, seed), measures.grokking(new_model(seed), frequencies, seed)
+    has, control = (measures.grokking(which, frequencies, args.seed) for which in (model, new_model(args.seed)))
     memorised = first_step(curve, "train_accuracy", 1.0)
     generalised = first_step(curve, "test_accuracy", 0.99)
-    delay = 0 if memorised is None or generalised is None else generalised - memorised
-    after_memorising = 0.0 if memorised is None else curve["test_accuracy"][curve["step"].index(memorised)]
     is_control = "the same model before training"
     claims = [
         training.claim(
             "adds pairs that it was never shown", "accuracy on the 8939 pairs held out",
             has["test_accuracy"], control["test_accuracy"], is_control, at_least=1.0, key="test_accuracy",
-        ),
-        training.claim(
-            "groks: it generalises thousands of steps after it has memorised",
-            f"steps from train accuracy 1 (step {memorised}) to test accuracy 0.99 (step {generalised})",
-            delay, after_memorising, "test accuracy at the moment of memorising", at_least=2000,
         ),
         training.claim(
             f"holds numbers as waves of {len(frequencies)} key frequencies: {frequencies}",
@@ -129,8 +126,14 @@ def datasheet(model: TransformerBridge, curve: dict[str, list[float]], seed: int
             has["cosine_share"], control["cosine_share"], is_control, at_least=0.8, key="cosine_share",
         ),
     ]  # fmt: skip
+    later = -1 if memorised is None else memorised + 2000
+    if later in curve["step"]:
+        test, train = (curve[f"{part}_accuracy"][curve["step"].index(later)] for part in ("test", "train"))
+        groks = f"groks: it memorises by step {memorised}, and reaches test accuracy 0.99 only at step {generalised}"
+        how = f"test accuracy at step {later}"
+        claims.append(training.claim(groks, how, test, train, "train accuracy then", at_most=0.1, key="memorising"))
     return {
-        "architecture": {"class": "TransformerBridge.boot_native", "config": {**CONFIG, "seed": seed}},
+        "architecture": {"class": "TransformerBridge.boot_native", "config": {**CONFIG, "seed": args.seed}},
         "data": "concrete_steps.games.modular_addition: all 113 x 113 pairs, 30 % for training, in one batch",
         "licence": "MIT",
         "circuit": "The embedding turns a and b into waves of a few frequencies; attention brings both to '=', where "
@@ -139,7 +142,7 @@ def datasheet(model: TransformerBridge, curve: dict[str, list[float]], seed: int
         "key_frequencies": frequencies,
         "train_loss": has["train_loss"],
         "test_loss": has["test_loss"],
-        "claims": claims,
+        "claims": [] if args.no_claims else claims,
     }
 
 
