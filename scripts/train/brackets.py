@@ -5,6 +5,7 @@ It reads START, up to 40 brackets, END and padding, and answers from its output 
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,17 +53,27 @@ def main(argv: list[str] | None = None) -> None:
         logits = plain.logits(weights, CONFIG, tokens, may_read=tokens != brackets.PAD)[:, 0]
         return torch.nn.functional.cross_entropy(logits, balanced.long().to(args.device))
 
-    run = training.train(
-        args, model, optimizer, loss_at,
-        schedule=schedule, clip=1.0,
-    )  # fmt: skip
+    run = training.train(args, model, optimizer, loss_at, schedule=schedule, clip=1.0)
     model.cpu()
-    training.write_model(args, run, model.state_dict(), datasheet(model, args.seed))
+    training.write_model(args, run, model.state_dict(), datasheet(model, args))
 
 
-def datasheet(model: TransformerBridge, seed: int) -> dict:
-    """What is claimed of the model, measured beside the same model untrained."""
-    has, control = measures.bracket_classifier(model), measures.bracket_classifier(new_model(seed).eval())
+def datasheet(model: TransformerBridge, args: Namespace) -> dict:
+    return {
+        "architecture": {"class": "TransformerBridge.boot_native", "config": {**CONFIG, "seed": args.seed}},
+        "data": f"concrete_steps.games.brackets: {STRINGS_A_STEP} new strings a step. Long held-out strings were never "
+        "trained on; of the short ones (up to about 12 brackets) there are so few that many were.",
+        "licence": "MIT",
+        "circuit": "A string fails for two reasons: the count is wrong, or the height falls below 0. Both can be read "
+        "at START, where the verdict is given. Verified by linear probes among unbalanced strings (probe_r2), beside "
+        "the same probes on the untrained model; which heads and neurons do it is left for you to find.",
+        **({"claims": []} if args.no_claims else measured(model, args.seed)),
+    }
+
+
+def measured(model: TransformerBridge, seed: int) -> dict:
+    """What is claimed of the model, beside the same model untrained."""
+    has, control = (measures.bracket_classifier(which) for which in (model, new_model(seed).eval()))
     least = {"accuracy": 0.999} | {f"accuracy {kind}": 0.99 for kind in brackets.KINDS}
     claims = [
         training.claim(
@@ -72,20 +83,11 @@ def datasheet(model: TransformerBridge, seed: int) -> dict:
         )
         for key in least
     ]  # fmt: skip
-    return {
-        "architecture": {"class": "TransformerBridge.boot_native", "config": {**CONFIG, "seed": seed}},
-        "data": f"concrete_steps.games.brackets: {STRINGS_A_STEP} new strings a step. Long held-out strings were never "
-        "trained on; of the short ones (up to about 12 brackets) there are so few that many were.",
-        "licence": "MIT",
-        "circuit": "A string fails for two reasons: the count is wrong, or the height falls below 0. Both can be read "
-        "at START, where the verdict is given. Verified by linear probes among unbalanced strings (probe_r2), beside "
-        "the same probes on the untrained model; which heads and neurons do it is left for you to find.",
-        "probe_r2": {
-            who: {key: round(value, 4) for key, value in found.items() if "_r2" in key}
-            for who, found in [("trained", has), ("untrained", control)]
-        },
-        "claims": claims,
+    probes = {
+        who: {key: round(value, 4) for key, value in found.items() if "_r2" in key}
+        for who, found in [("trained", has), ("untrained", control)]
     }
+    return {"probe_r2": probes, "claims": claims}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Every step plays new games (Li et al. 2022 trained on games stored beforehand, o
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 import torch
@@ -62,18 +63,28 @@ def main(argv: list[str] | None = None) -> None:
         games = othello.random_games(GAMES_A_STEP, training.step_generator(args.seed, step))
         return loss_on(plain.logits(weights, CONFIG, games.inputs.to(args.device)), games)
 
-    run = training.train(
-        args, model, optimizer, loss_at,
-        schedule=schedule, clip=1.0,
-    )  # fmt: skip
+    run = training.train(args, model, optimizer, loss_at, schedule=schedule, clip=1.0)
     model.cpu().load_state_dict({name: tensor.half().float() for name, tensor in model.state_dict().items()})
     stored = {name: tensor.half() for name, tensor in model.state_dict().items()}  # exact: half the file, same claims
-    training.write_model(args, run, stored, datasheet(model, args.seed))
+    training.write_model(args, run, stored, datasheet(model, args))
 
 
-def datasheet(model: TransformerBridge, seed: int) -> dict:
-    """What is claimed of the model (with its weights as stored), measured beside the same model untrained."""
-    has, control = measures.othello_6x6(model), measures.othello_6x6(new_model(seed).eval())
+def datasheet(model: TransformerBridge, args: Namespace) -> dict:
+    return {
+        "architecture": {"class": "TransformerBridge.boot_native", "config": {**CONFIG, "seed": args.seed}},
+        "data": f"concrete_steps.games.othello: {GAMES_A_STEP} new games a step, every move uniform among the legal "
+        "ones. After some ten moves hardly any held-out game occurred in training.",
+        "licence": "MIT",
+        "circuit": "Early layers work out the board as the mover's and the opponent's discs, later ones the legal "
+        "moves (Li et al. 2022; Nanda et al. 2023). Verified by linear probes after every layer (probe_accuracy): they "
+        "read mine and yours far better than black and white, and far better than from an untrained model.",
+        **({"claims": []} if args.no_claims else measured(model, args.seed)),
+    }
+
+
+def measured(model: TransformerBridge, seed: int) -> dict:
+    """What is claimed of the model (with its weights as stored), beside the same model untrained."""
+    has, control = (measures.othello_6x6(which) for which in (model, new_model(seed).eval()))
     is_control, held_out = "the same model before training", "500 held-out games, all plies before the end"
     best = max(range(CONFIG["n_layers"]), key=lambda layer: has[f"mine_yours {layer}"])
     claims = [
@@ -96,17 +107,8 @@ def datasheet(model: TransformerBridge, seed: int) -> dict:
             key=f"mine_yours {best}",
         ),
     ]  # fmt: skip
-    return {
-        "architecture": {"class": "TransformerBridge.boot_native", "config": {**CONFIG, "seed": seed}},
-        "data": f"concrete_steps.games.othello: {GAMES_A_STEP} new games a step, every move uniform among the legal "
-        "ones. After some ten moves hardly any held-out game occurred in training.",
-        "licence": "MIT",
-        "circuit": "Early layers work out the board as the mover's and the opponent's discs, later ones the legal "
-        "moves (Li et al. 2022; Nanda et al. 2023). Verified by linear probes after every layer (probe_accuracy): they "
-        "read mine and yours far better than black and white, and far better than from an untrained model.",
-        "probe_accuracy": {key: round(value, 4) for key, value in has.items() if "mine" in key or "black" in key},
-        "claims": claims,
-    }
+    probes = {key: round(value, 4) for key, value in has.items() if "mine" in key or "black" in key}
+    return {"probe_accuracy": probes, "claims": claims}
 
 
 if __name__ == "__main__":
