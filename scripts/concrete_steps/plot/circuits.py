@@ -92,7 +92,7 @@ def attention(
     heads = [f"head {i}" for i in range(n_heads)] if heads is None else [str(head) for head in heads]
     check_length(heads, n_heads, "heads", "head")
     causal = not np.triu(pattern, 1).any()
-    text = _attention_text(tokens, pattern, heads, title, causal)
+    text = _attention_text(tokens, pattern, heads, causal)
     top = max(1.0, largest(pattern))
     props = {
         "attention": _rounded(pattern),
@@ -107,7 +107,7 @@ def attention(
     figure = uuid4().hex[:12]
     box = f'<div data-figure="{figure}"><pre>{escape(text)}\n(Run the cell to see the picture.)</pre></div>'
     names = {"FIGURE": figure, "PROPS": props, "KEY": _cache_key()}
-    return Picture(text, _frame(title, box), _filled("attention.js", names))
+    return Picture(f"{title}. {text}" if title else text, _frame(title, box), _filled("attention.js", names))
 
 
 def tokens(tokens: Sequence[str], values, *, title: str | None = None, limit: float | None = None) -> Picture:
@@ -157,11 +157,11 @@ def _token_style(strength: float) -> str:
     return f"background-color:rgb({rgb});color:{'white' if part > 0.55 else 'black'};{TOKEN}"
 
 
-def _attention_text(tokens, pattern, heads, title, causal: bool, most: int = 12) -> str:
+def _attention_text(tokens, pattern, heads, causal: bool, most: int = 12) -> str:
     """The three largest weights of each head, leaving out a causal pattern's first row, which is always 1."""
     n_heads, length, _ = pattern.shape
-    lines = [f"{title}. " if title else ""]
-    lines[0] += f"Attention of {n_heads} heads over {length} tokens; largest weights, query -> key:"
+    several = "s" if n_heads > 1 else ""
+    lines = [f"Attention of {n_heads} head{several} over {length} tokens; largest weights, query -> key:"]
     rows = 1 if causal and length > 1 else 0
     for name, weights in zip(heads[:most], pattern, strict=False):
         order = np.argsort(-np.nan_to_num(weights[rows:]), axis=None, kind="stable")[:3]

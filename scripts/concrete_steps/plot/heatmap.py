@@ -10,11 +10,13 @@ from plotly.subplots import make_subplots
 
 from concrete_steps.errors import CourseError
 from concrete_steps.plot.arrays import check_length, finite, largest, plain, show_token, with_dims
-from concrete_steps.plot.look import BLANK, LETTER, LINE, WIDTH, finish, ticks
+from concrete_steps.plot.look import BLANK, LETTER, LINE, NEGATIVE, POSITIVE, WIDTH, finish, ticks
 
 SLIDER = 90  # pixels for a slider and its label
 MOST_TEXT = 400  # printed values; more cannot be read
-SCALES = {"centred": "RdBu", "positive": "Blues"}
+# One value has one colour on both scales: the second is the upper half of the first.
+ABOVE, BELOW = ["white", "#92c5de", POSITIVE, "#053061"], ["#67001f", NEGATIVE, "#f4a582"]
+SCALES = {"centred": BELOW + ABOVE, "positive": ABOVE}
 
 
 def imshow(
