@@ -277,6 +277,8 @@ def write_model(
         }
         save_file(stored, args.out / "checkpoints.safetensors")
         names.append("checkpoints.safetensors")
+    for written in args.out.glob("*.safetensors"):
+        written.chmod(0o644)  # safetensors leaves them readable by their owner alone
     losses = json.dumps({"step": run.logged_steps, "loss": run.logged_losses})
     (args.out / "losses.json").write_bytes(losses.encode() + b"\n")
 

@@ -1,4 +1,4 @@
-"""Train story_lm: a GPT-2 of three layers on the stories, close to their entropy.
+"""Train story_lm: a GPT-2 of two layers on the stories, close to their entropy.
 
     python scripts/train/story_lm.py
 
@@ -8,7 +8,8 @@ The weights are stored under the names of Hugging Face's GPT2LMHeadModel, so tha
 import functools
 
 import torch
-from torch.nn.functional import cross_entropy
+from attn_only import repeated_tokens, sinusoids
+from torch.nn.functional import cross_entropy, pad
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -16,20 +17,22 @@ from concrete_steps import corpus
 from concrete_steps import training as tr
 from concrete_steps.models import measures
 
-STEPS = 5000
+STEPS = 2500
+REPEATS, REPEATS_UNTIL = 4, 800  # rows of repeated random tokens in a batch, until this step
 N_CTX = 128
 ROWS = 16
 CHUNK = 8  # batches that are sorted by length together
-LEARNING_RATE = 1.5e-3
+LEARNING_RATE = 2e-3
 KEPT = range(0, STEPS + 1, 250)  # for resuming and choosing
 STORED = [0, 500, 1500, STEPS]
+D_POSITION = 32  # dimensions in which positions start
 
 
 def config() -> dict:
     """The arguments of GPT2Config."""
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    size = {"n_layer": 3, "n_embd": 128, "n_head": 4, "n_positions": N_CTX, "vocab_size": len(corpus.tokenizer())}
+    size = {"n_layer": 2, "n_embd": 128, "n_head": 4, "n_positions": N_CTX, "vocab_size": len(corpus.tokenizer())}
     return size | no_dropout | special
 
 
@@ -45,8 +48,24 @@ def chunk(seed: int, number: int) -> list[torch.Tensor]:
 
 
 def batch(seed: int, step: int) -> torch.Tensor:
-    """The step's stories, cut after the longest: (rows, tokens)."""
-    return chunk(seed, step // CHUNK)[step % CHUNK]
+    """The step's stories, cut after the longest: (rows, tokens); early on, with a few rows of repeated random tokens.
+
+    The repeats bring about induction within some hundred steps. Stories alone bring it, and with it lists, much later.
+    """
+    stories = chunk(seed, step // CHUNK)[step % CHUNK]
+    if step >= REPEATS_UNTIL:
+        return stories
+    repeats = repeated_tokens(REPEATS, len(corpus.tokenizer()), tr.step_generator(seed, step))
+    width = max(stories.shape[1], repeats.shape[1])
+    return torch.cat([pad(rows, (0, width - rows.shape[1])) for rows in (stories, repeats)])
+
+
+@torch.no_grad()
+def initialise(model: GPT2LMHeadModel) -> None:
+    """Positions as sinusoids in the first D_POSITION dimensions, tokens mostly in the others; the rest as GPT-2's."""
+    tokens, positions = model.transformer.wte.weight, model.transformer.wpe.weight
+    positions.zero_()[:, :D_POSITION] = 2 * model.config.initializer_range * sinusoids(N_CTX, D_POSITION)
+    tokens[:, :D_POSITION] *= 0.1
 
 
 GAP = "loss on 200 held-out stories minus their exact -log p, nats per token"
@@ -80,6 +99,7 @@ def claims(model: GPT2LMHeadModel, control: GPT2LMHeadModel) -> list[dict]:
 if __name__ == "__main__":
     args = tr.arguments("story_lm", STEPS, __doc__)
     model = GPT2LMHeadModel(GPT2Config(**config())).to(args.device)
+    initialise(model)
     decayed = [p for p in model.parameters() if p.dim() > 1]
     rest = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
@@ -99,8 +119,10 @@ if __name__ == "__main__":
     control.load_state_dict(run.checkpoints[0])
     sheet = {
         "architecture": {"class": "GPT2LMHeadModel", "config": config(), "tokenizer": "corpus"},
-        "data": f"each batch {ROWS} fresh stories of concrete_steps.corpus (seed 'train {args.seed}')",
-        "training": f"AdamW, learning rate {LEARNING_RATE}, 200 steps of warm-up, a cosine, decay 0.05, clipped at 1",
+        "data": f"each batch {ROWS} fresh stories of concrete_steps.corpus (seed 'train {args.seed}'); for the first "
+        f"{REPEATS_UNTIL} steps also {REPEATS} rows of repeated random tokens",
+        "training": f"AdamW, learning rate {LEARNING_RATE}, 200 steps of warm-up, a cosine, decay 0.05, clipped at 1; "
+        f"positions start as sinusoids in {D_POSITION} dimensions",
         "licence": "MIT",
         "circuit": "Copies names, colours and list items from the story; pronouns agree with the subject. Which heads "
         "do it is for the learner to find: no circuit is claimed.",

@@ -57,7 +57,8 @@ def test_two_layers_do_induction_through_keys_and_fewer_layers_do_not():
     assert two["copying_gain_without_k"] < 0.3 * two["copying_gain"]
     assert measured("attn_only_2l", 0)["best_induction"] < 0.1
     assert measured("attn_only_1l", None)["best_induction"] < 0.1
-    assert measured("attn_only_1l", None)["copying_gain"] < 0.3 * two["copying_gain"]
+    assert two["best_induction_without_k_of_one"] < 0.5 * two["best_induction"]
+    assert measured("attn_only_1l", None)["copying_gain"] < 0.4 * two["copying_gain"]
 
 
 def test_story_lm_is_near_the_entropy_and_knows_what_the_stories_are_about():

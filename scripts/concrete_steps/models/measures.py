@@ -80,13 +80,15 @@ def without_heads(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"], h
 
 
 def attention_only(model: "TransformerBridge", seed: int = 1) -> dict[str, float]:
-    """All measures of an attention-only model, on 64 rows of a block of 30 random tokens, twice, and on held-out stories.
+    """All measures of an attention-only model: 64 rows of a block of 30 random tokens, twice; and held-out stories.
 
     story_gap: see `story_gap`.
     copying_gain: loss in nats on the first copy minus loss on the second.
-    best_induction, previous_token: the highest induction score of any head; the highest previous-token score in layer 0.
-    best_induction_without_k and so on: the same in layer 1, after what the layer-0 heads of a previous-token score of 0.3
-    or more wrote (else the best one) was taken away from layer 1's k (or q, or v) alone.
+    best_induction: the highest induction score of any head.
+    previous_token: the highest previous-token score in layer 0.
+    best_induction_without_k and so on: the same in layer 1, after what the layer-0 heads of a previous-token score of
+    0.3 or more wrote (else the best one) was taken away from layer 1's k (or q, or v) alone.
+    best_induction_without_k_of_one and so on: without the best of these heads only.
     """
     found = {"story_gap": story_gap(model, 100)}
     tokens = repeated_tokens(64, 30, model.cfg.d_vocab, seed)
@@ -95,27 +97,23 @@ def attention_only(model: "TransformerBridge", seed: int = 1) -> dict[str, float
     if model.cfg.n_layers == 0:
         return found
     found["best_induction"] = induction_scores(model, tokens).max().item()
-    found["previous_token"] = previous_token_scores(model, tokens)[0].max().item()
+    previous = previous_token_scores(model, tokens)[0]
+    found["previous_token"] = previous.max().item()
     if model.cfg.n_layers == 1:
         return found
-    heads = previous_token_heads(model, tokens)
-    for part in "kqv":
-        hooks = without_heads(model, tokens, heads, part)
+    best = (0, int(previous.argmax()))
+    heads = [(0, head) for head in range(len(previous)) if previous[head] >= 0.3] or [best]
+    for part, taken in {"k": heads, "q": heads, "v": heads, "k_of_one": [best]}.items():
+        hooks = without_heads(model, tokens, taken, part[0])
         found[f"best_induction_without_{part}"] = induction_scores(model, tokens, hooks)[1].max().item()
         first, second = copy_losses(model, tokens, hooks)
         found[f"copying_gain_without_{part}"] = first - second
     return found
 
 
-def previous_token_heads(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"]) -> list[Head]:
-    """The layer-0 heads with a previous-token score of 0.3 or more; the best one where there is none."""
-    scores = previous_token_scores(model, tokens)[0]
-    return [(0, head) for head in range(len(scores)) if scores[head] >= 0.3] or [(0, int(scores.argmax()))]
-
-
 @torch.no_grad()
 def story_gap(model: "TransformerBridge", count: int = 200) -> float:
-    """Loss in nats per token on held-out stories minus the law's own on the same tokens: it estimates the KL divergence.
+    """Loss in nats per token on held-out stories minus the law's own on the same tokens: an estimate of the KL.
 
     Stories longer than the model's context are cut.
     """

@@ -84,10 +84,10 @@ def load(name: str, step: int | None = None, device: str = "cpu") -> "Transforme
     tokenizer = _tokenizer(architecture.get("tokenizer"))
     where = _folder(name)
     if architecture["class"] == "GPT2LMHeadModel":
-        bridge = _gpt2(name, architecture["config"], weights, tokenizer, where)
+        bridge = _gpt2(name, architecture["config"], weights, tokenizer, where, device)
     else:
-        bridge = _native(architecture["config"], weights, tokenizer, where)
-    return bridge.to(device).eval()
+        bridge = _native(architecture["config"], weights, tokenizer, where, device)
+    return bridge.eval()
 
 
 def verified_file(name: str, file: str, sheet: dict[str, Any] | None = None) -> Path:
@@ -114,24 +114,26 @@ def _folder(name: str) -> Path:
     return folder
 
 
-def _native(config: dict, weights: "dict[str, Tensor]", tokenizer, where: Path) -> "TransformerBridge":
+def _native(config: dict, weights: "dict[str, Tensor]", tokenizer, where: Path, device: str) -> "TransformerBridge":
     from transformer_lens import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
 
-    bridge = TransformerBridge.boot_native(TransformerBridgeConfig(**config), tokenizer=tokenizer)
+    bridge = TransformerBridge.boot_native(TransformerBridgeConfig(**config), tokenizer=tokenizer, device=device)
     _require_same_shapes(bridge.state_dict(), weights, where)
     bridge.load_state_dict(weights)
     return bridge
 
 
-def _gpt2(name: str, config: dict, weights: "dict[str, Tensor]", tokenizer, where: Path) -> "TransformerBridge":
+def _gpt2(
+    name: str, config: dict, weights: "dict[str, Tensor]", tokenizer, where: Path, device: str
+) -> "TransformerBridge":
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model = GPT2LMHeadModel(GPT2Config(**config)).eval()
     _require_same_shapes(model.state_dict(), weights, where)
     model.load_state_dict(weights)
-    return TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)
+    return TransformerBridge.boot_transformers(name, hf_model=model.to(device), tokenizer=tokenizer, device=device)
 
 
 def _require_same_shapes(expected: "dict[str, Tensor]", given: "dict[str, Tensor]", where: Path) -> None:
