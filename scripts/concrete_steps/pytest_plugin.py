@@ -118,6 +118,8 @@ def pytest_runtest_call(item: pytest.Item):
         seconds=marker.args[0] if marker else SECONDS,
         seed=getattr(item.funcargs.get("rng"), "seed", None),
     )
+    # What stays if judging itself breaks down: a check that came to no verdict has not passed.
+    item.stash[RESULT] = judge.no_verdict()
     stand_in = next((value for value in item.funcargs.values() if isinstance(value, outcomes.Broken)), None)
     if stand_in is not None:
         item.stash[RESULT] = judge.cannot_run(stand_in)
