@@ -113,17 +113,22 @@ def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, e
 
 def share(rows: list[Figures]) -> str:
     rejected, survived = sum(row.rejected for row in rows), sum(len(row.survivors) for row in rows)
-    return f"{rejected} of {rejected + survived} ({rejected / max(1, rejected + survived):.1%})"
+    return (
+        f"{rejected} of {rejected + survived} ({rejected / (rejected + survived):.1%})"
+        if rejected + survived
+        else "none"
+    )
+
+
+def named(rows: list[Figures]) -> str:
+    return f"{sum(row.named for row in rows)} of {sum(row.mistakes for row in rows)}"
 
 
 def show(notebook: Notebook, rows: list[Figures]) -> None:
     table = Table("exercise", "mutants rejected", "equivalent", "mistakes named", "seconds", title=notebook.name)
-    for row in rows:
-        table.add_row(row.exercise, share([row]), str(row.equivalent), f"{row.named} of {row.mistakes}", f"{row.seconds:.1f}")
-    named, mistakes = sum(row.named for row in rows), sum(row.mistakes for row in rows)
-    table.add_section()
-    equivalent, seconds = sum(row.equivalent for row in rows), sum(row.seconds for row in rows)
-    table.add_row("all", share(rows), str(equivalent), f"{named} of {mistakes}", f"{seconds:.1f}")
+    for name, part in [*((row.exercise, [row]) for row in rows), ("all", rows)]:
+        equivalent, seconds = sum(row.equivalent for row in part), sum(row.seconds for row in part)
+        table.add_row(name, share(part), str(equivalent), named(part), f"{seconds:.1f}")
     console.print(table)
     for row in rows:
         for mutant in row.survivors:
@@ -133,8 +138,7 @@ def show(notebook: Notebook, rows: list[Figures]) -> None:
 def readme_table(figures: dict[Notebook, list[Figures]]) -> str:
     lines = ["| notebook | exercises | unseen mutants rejected | written mistakes named |", "|---|---|---|---|"]
     for notebook, rows in figures.items():
-        named, mistakes = sum(row.named for row in rows), sum(row.mistakes for row in rows)
-        lines.append(f"| {notebook.id} {notebook.title} | {len(rows)} | {share(rows)} | {named} of {mistakes} |")
+        lines.append(f"| {notebook.id} {notebook.title} | {len(rows)} | {share(rows)} | {named(rows)} |")
     return "\n".join(lines)
 
 

@@ -134,8 +134,9 @@ def _changes_of_call(call: ast.Call) -> Iterator[Change]:
         for other in ALIKE.get(name, ()):
             yield f"{name} -> {other}", lambda n, other=other: _call(n, func=ast.Attribute(n.func.value, other))
     for i in range(len(call.args) - 1):
-        yield f"swap arguments {i} and {i + 1} of {name}", lambda n, i=i: _call(
-            n, args=[*n.args[:i], n.args[i + 1], n.args[i], *n.args[i + 2 :]]
+        yield (
+            f"swap arguments {i} and {i + 1} of {name}",
+            lambda n, i=i: _call(n, args=[*n.args[:i], n.args[i + 1], n.args[i], *n.args[i + 2 :]]),
         )
     for i in range(len(call.args)):
         yield f"drop argument {i} of {name}", lambda n, i=i: _call(n, args=n.args[:i] + n.args[i + 1 :])
@@ -166,7 +167,8 @@ def _sides(side: str) -> list[str]:
 
 def _parameters(tree: ast.Module, node: ast.AST) -> list[str]:
     """Parameters of the functions around a node, without self."""
-    around = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and any(n is node for s in f.body for n in ast.walk(s))]
+    functions = [function for function in ast.walk(tree) if isinstance(function, ast.FunctionDef)]
+    around = [f for f in functions if any(part is node for statement in f.body for part in ast.walk(statement))]
     return [argument.arg for function in around for argument in function.args.args if argument.arg != "self"]
 
 

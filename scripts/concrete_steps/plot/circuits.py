@@ -38,6 +38,9 @@ STYLE = """<style>
 </style>"""
 
 
+NO_PICTURE = "Restart the kernel and run all cells to see the picture."
+
+
 class Picture:
     """A figure made of HTML, shown by notebooks as the last value of a cell or by `show()`.
 
@@ -105,7 +108,7 @@ def attention(
         "maskUpperTri": causal,
     }
     figure = uuid4().hex[:12]
-    box = f'<div data-figure="{figure}"><pre>{escape(text)}\n(Run the cell to see the picture.)</pre></div>'
+    box = f'<div data-figure="{figure}"><pre>{escape(text)}\n({NO_PICTURE})</pre></div>'
     names = {"FIGURE": figure, "PROPS": props, "KEY": _cache_key()}
     return Picture(f"{title}. {text}" if title else text, _frame(title, box), _filled("attention.js", names))
 

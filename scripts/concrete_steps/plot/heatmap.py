@@ -190,21 +190,11 @@ def _add_slider(fig: go.Figure, pictures: list[list[go.Heatmap]], label: str, be
     steps = [{"method": "animate", "label": str(i), "args": [[str(i)], still]} for i in range(len(pictures))]
     play = {"label": "▶", "method": "animate", "args": [None, moving]}
     stop = {"label": "■", "method": "animate", "args": [[None], still]}
+    buttons = 95 / (fig.layout.width - fig.layout.margin.l - fig.layout.margin.r)  # their share of the width
+    place = {"x": buttons, "len": 1 - buttons, "pad": {"t": below}}
+    corner = {"x": 0, "y": 0, "xanchor": "left", "yanchor": "top", "pad": {"t": below + 15, "r": 10}}
+    menu = {"type": "buttons", "direction": "left", "buttons": [play, stop], "showactive": False}
     fig.update_layout(
-        sliders=[
-            {"steps": steps, "currentvalue": {"prefix": f"{label} "}, "x": 0.16, "len": 0.84, "pad": {"t": below}}
-        ],
-        updatemenus=[
-            {
-                "type": "buttons",
-                "direction": "left",
-                "buttons": [play, stop],
-                "x": 0,
-                "y": 0,
-                "pad": {"t": below + 15, "r": 10},
-                "xanchor": "left",
-                "yanchor": "top",
-                "showactive": False,
-            }
-        ],
+        sliders=[{"steps": steps, "currentvalue": {"prefix": f"{label} "}} | place],
+        updatemenus=[menu | corner],
     )
