@@ -92,8 +92,9 @@ def attention(
     if queries != keys:
         raise CourseError(f"the pattern has {queries} queries but {keys} keys; a square [head query key] is needed.")
     tokens = show_tokens(tokens, keys)
-    heads = [f"head {i}" for i in range(n_heads)] if heads is None else [str(head) for head in heads]
+    heads = [f"head {i}" for i in range(n_heads)] if heads is None else heads
     check_length(heads, n_heads, "heads", "head")
+    heads = [str(head) for head in heads]
     causal = not np.triu(pattern, 1).any()
     text = _attention_text(tokens, pattern, heads, causal)
     top = max(1.0, largest(pattern))
