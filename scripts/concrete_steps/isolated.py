@@ -129,10 +129,7 @@ def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[st
 def _proven(result: Result, wrong_answers: list[str]) -> Result:
     """The result; but a pass only if the check still rejects every wrong answer that it was shown."""
     if result.outcome == PASSED and (not wrong_answers or PASSED in wrong_answers):
-        message = (
-            "Not graded: in this notebook the check passes wrong answers too, so something changes how checks work."
-        )
-        return Result(result.exercise, ERROR, message=message)
+        return Result(result.exercise, ERROR, message=CHANGED)
     return result
 
 
@@ -217,6 +214,9 @@ def _last_line(log: Path) -> str:
 def main() -> None:
     order = json.loads(sys.stdin.readline())
     say = _private_pipe(order["nonce"])
+    # jsonschema (behind plotly's nbformat) imports this if it can, and does without it: 2 seconds for a grammar of web
+    # addresses, half of what a healthy submission costs.
+    sys.modules["rfc3987_syntax"] = None
     from concrete_steps.checks import run_checks
     from concrete_steps.loader import Loaded, load
     from concrete_steps.mistakes import mistakes_of
