@@ -30,6 +30,7 @@ from sqlalchemy.exc import SAWarning
 from concrete_steps.course import Step
 from concrete_steps.errors import CourseError
 from concrete_steps.grading import HOME, GradeApart, grading_home
+from concrete_steps.paths import course_root
 from concrete_steps.submissions import Submission, step_named, tidy
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -201,7 +202,8 @@ def formgrader(port: int, no_browser: bool) -> int:
     """JupyterLab in the grading folder, at nbgrader's formgrader; until Ctrl-C."""
     home = grading_home()
     home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={home}", f"--ServerApp.port={port}"]
+    root = course_root() if home.is_relative_to(course_root()) else home  # its links to the solutions lead out of home
+    command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={root}", f"--ServerApp.port={port}"]
     command += [
         "--ServerApp.default_url=/formgrader",
         "--LabApp.default_url=/formgrader",

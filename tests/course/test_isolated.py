@@ -94,7 +94,7 @@ def test_the_whole_notebook_has_a_limit(tmp_path):
 def test_a_grader_that_cannot_start_says_so():
     """It raises, so that nobody gets 0 for what is wrong with the grader."""
     unknown = dataclasses.replace(START, id="nowhere")
-    with pytest.raises(CourseError, match="did not start.*There is no notebook 'nowhere'"):
+    with pytest.raises(CourseError, match=r"did not start.*There is no notebook 'nowhere'"):
         grade_notebook(unknown, course_root() / "solutions" / START.path)
 
 
