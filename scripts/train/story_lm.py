@@ -105,8 +105,8 @@ def main(argv: list[str] | None = None) -> None:
         "data": f"each batch {ROWS} fresh stories of concrete_steps.corpus (seed 'train {args.seed}')",
         "training": f"AdamW, learning rate {LEARNING_RATE}, 200 steps of warm-up, a cosine, decay 0.05, clipped at 1",
         "licence": "MIT",
-        "circuit": "Names come from the story, nobody gives to herself, pronouns agree with the subject. Which heads do "
-        "it is for the learner to find. It has no induction heads: lists and colours are not recalled.",
+        "circuit": "Names come from the story, nobody gives to herself, pronouns agree with the subject. Which heads "
+        "do it is for the learner to find. It has no induction heads: lists and colours are not recalled.",
         "entropy_nats_per_token": round(corpus.entropy()[0], 4),
         "claims": [] if args.no_claims else claims(model.cpu(), control),
     }
