@@ -50,6 +50,7 @@ def configure(c) -> None:
     prepare = "nbgrader.preprocessors.{}"
     c.GenerateAssignment.preprocessors = [
         "concrete_steps.build.ClearAnswers",
+        "concrete_steps.build.LetExperimentsFail",
         *map(prepare.format, ("LockCells", "ClearOutput", "CheckCellMetadata", "ComputeChecksums", "SaveCells")),
         *map(prepare.format, ("ComputeChecksums", "CheckCellMetadata")),
     ]
