@@ -11,7 +11,6 @@ STEP is a folder of notebooks/, as 1_prerequisites, or its number. Nothing is wr
 
 import argparse
 import os
-import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         os.environ[HOME] = str(options.home.resolve())
     try:
         if options.command == "formgrader":
-            return formgrader(options.port, options.no_browser)
+            formgrader(options.port, options.no_browser)
+            return 0
         grader = Grader()
         if options.command == "export":
             return grader.export((options.to or grading_home() / "grades.csv").resolve())
@@ -198,25 +198,20 @@ class Grader:
             raise CourseError(f"{failed}; nbgrader's own words are in {log}")
 
 
-def formgrader(port: int, no_browser: bool) -> int:
-    """JupyterLab in the grading folder, at nbgrader's formgrader; until Ctrl-C."""
+def formgrader(port: int, no_browser: bool) -> None:
+    """JupyterLab at nbgrader's formgrader, until Ctrl-C."""
+    from jupyterlab.labapp import LabApp
+
     home = grading_home()
     home.mkdir(parents=True, exist_ok=True)
+    os.environ[HOME] = str(home)
+    os.chdir(SCRIPTS)  # where nbgrader finds its configuration
     root = course_root() if home.is_relative_to(course_root()) else home  # its links to the solutions lead out of home
-    command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={root}", f"--ServerApp.port={port}"]
-    command += [
-        "--ServerApp.default_url=/formgrader",
-        "--LabApp.default_url=/formgrader",
-        "--ServerApp.answer_yes=True",
-    ]
-    command += [f"--ServerApp.open_browser={not no_browser}"]
+    options = [f"--ServerApp.root_dir={root}", f"--ServerApp.port={port}", f"--ServerApp.open_browser={not no_browser}"]
+    options += ["--LabApp.default_url=/formgrader", "--ServerApp.answer_yes=True", "--Application.log_level=ERROR"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--ServerApp.allow_root=True")
-    try:
-        # nbgrader reads scripts/nbgrader_config.py because it is started there.
-        return subprocess.call(command, cwd=SCRIPTS, env={**os.environ, HOME: str(home)})
-    except KeyboardInterrupt:
-        return 0
+        options.append("--ServerApp.allow_root=True")  # containers; it listens on this machine only, behind a token
+    LabApp.launch_instance(options)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def configure(c) -> None:
         *map(prepare.format, ("LockCells", "ClearOutput", "CheckCellMetadata", "ComputeChecksums", "SaveCells")),
         *map(prepare.format, ("ComputeChecksums", "CheckCellMetadata")),
     ]
-    c.Autograde.pre_convert_hook = tidy_submission
+    c.Autograde.pre_convert_hook = "concrete_steps.grading.tidy_submission"
     c.Autograde.sanitize_preprocessors = [
         *map(prepare.format, ("ClearOutput", "OverwriteKernelspec", "OverwriteCells", "CheckCellMetadata")),
     ]
