@@ -128,7 +128,7 @@ def _run_cell(loaded: Loaded, cell: dict, label: str, exercises: tuple[str, ...]
         return
     try:
         exec(compile(tree, file_name, "exec"), loaded.namespace)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file_name]
         line = f", line {lines[-1]}" if lines else ""
         _blame(loaded, [*wanted, *defined], f"{type(error).__name__} in your cell {label}{line}: {error}")

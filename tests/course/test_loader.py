@@ -45,6 +45,12 @@ def test_an_error_while_running_names_cell_and_line(tmp_path):
     assert "NameError in your cell triple, line 2: name 'missing'" in result.problems["triple"]
 
 
+def test_leaving_the_program_costs_only_its_cell(tmp_path):
+    result = loaded(tmp_path, SETUP, DOUBLE, code("import sys\ndef triple(x):\n    return 3 * x\nsys.exit()", "triple"))
+    assert result.namespace["double"](3) == 6
+    assert "SystemExit in your cell triple, line 4" in result.problems["triple"]
+
+
 def test_experiments_checks_and_calls_do_not_run(tmp_path):
     start = time.monotonic()
     result = loaded(
