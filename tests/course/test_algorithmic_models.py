@@ -12,6 +12,16 @@ from concrete_steps import models
 from concrete_steps.games import brackets, measures, modular_addition, othello, plain
 from concrete_steps.paths import course_root, data_dir
 
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Models this small are fastest on one thread, and the trainings were run on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 # ---- Othello ---------------------------------------------------------------------------------------------------------
 
 
