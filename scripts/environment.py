@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -274,6 +273,8 @@ def has_own_index(environment: Path) -> bool:
 
 def answers(url: str) -> bool:
     """Does this address answer in time? Asked in a thread: looking up a name can take longer than its time-out."""
+    import urllib.request  # here, since it is slow to import and rarely used
+
     found = threading.Event()
 
     def ask() -> None:

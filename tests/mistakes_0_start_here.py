@@ -19,7 +19,7 @@ def logit_difference(logits, right, wrong):
     return logits[right]
 
 
-@mistake("after the result is seen, any result looks expected; a prediction made before shows where your picture is off")
+@mistake("after the result is seen, any result looks expected; a prediction shows where your picture is off")
 def answer_before_running():
     return "a"
 

@@ -1,6 +1,6 @@
 """Checks of 0 Start here."""
 
-from concrete_steps.testing import assert_close, assert_equal, assert_tensor
+from concrete_steps.testing import assert_choice, assert_close, assert_tensor
 
 
 def test_logit_difference(logit_difference, rng):
@@ -14,9 +14,9 @@ def test_logit_difference(logit_difference, rng):
 
 def test_answer_before_running(answer_before_running):
     """A prediction comes before an experiment."""
-    assert_equal(str(answer_before_running).strip().lower(), "b", "how to meet an experiment")
+    assert_choice(answer_before_running, "b", "look again at the four steps of How to work")
 
 
 def test_answer_already_know(answer_already_know):
     """Criteria decide what to skip."""
-    assert_equal(str(answer_already_know).strip().lower(), "c", "what to do with what you may know")
+    assert_choice(answer_already_know, "c", "what tells you in a minute whether you can do it?")

@@ -4,14 +4,7 @@ import math
 
 import torch
 
-from concrete_steps.testing import assert_close, assert_gradient_flows, assert_tensor, unchanged
-
-
-def assert_choice(answer, right, hint):
-    """A letter was chosen, and the right one; the message does not give it away."""
-    letter = str(answer).strip(" ().").lower()
-    assert letter in ("a", "b", "c"), f'answer with one of the letters "a", "b" and "c", in quotes; this is {answer!r}'
-    assert letter == right, f"({letter}) is not it; {hint}"
+from concrete_steps.testing import assert_choice, assert_close, assert_gradient_flows, assert_tensor, unchanged
 
 
 def softmax(scores):

@@ -22,7 +22,6 @@ from concrete_steps.paths import course_root
 from concrete_steps.source import Cell, exercise_cells, read_source
 
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-README_MAP = ("<!-- map: written by scripts/build.py -->", "<!-- end of map -->")
 SETUP = """\
 try:
     import concrete_steps
@@ -128,11 +127,18 @@ def write(path: Path, text: str) -> bool:
 
 
 def readme(course: Course) -> dict[Path, str]:
-    """The README with its map of the course between the two marks brought up to date."""
-    path = course_root() / "README.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition(README_MAP[0])
-    _, _, after = rest.partition(README_MAP[1])
-    return {path: f"{before}{README_MAP[0]}\n{course_map(course)}\n{README_MAP[1]}{after}"}
+    """The README with its map of the course brought up to date."""
+    return {course_root() / "README.md": between("map", course_map(course))}
+
+
+def between(name: str, text: str) -> str:
+    """The README with `text` between the two marks that are called `name`."""
+    readme_text = (course_root() / "README.md").read_text(encoding="utf-8")
+    begin, end = f"<!-- {name}: written by a command -->", f"<!-- end of {name} -->"
+    before, found, rest = readme_text.partition(begin)
+    if not found or end not in rest:
+        raise CourseError(f"README.md has lost its marks '{begin}' and '{end}'; put them back where the table belongs.")
+    return f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
 
 
 def orphans(course: Course) -> list[Path]:

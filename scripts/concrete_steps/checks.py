@@ -136,9 +136,10 @@ class Panel:
         colour = COLOURS[self.result.outcome]
         rows = "".join(_row(label, text) for label, text in self.result.lines())
         title = f"{SIGNS[self.result.outcome]} {html.escape(self.result.exercise)}: {self.result.outcome}"
-        progress = f'<span style="float:right;opacity:.65;font-weight:normal">{html.escape(self.progress)}</span>'
+        progress = f'<span style="float:right;opacity:.75">{html.escape(self.progress)}</span>'
         frame = f"border-left:4px solid {colour};padding:4px 12px;margin:4px 0;max-width:52em;line-height:1.45"
-        head = f'<div style="font-weight:600;color:{colour}">{title}{progress}</div>'
+        badge = f"background:{colour};color:white;font-weight:600;border-radius:3px;padding:2px 8px"  # on any theme
+        head = f'<div style="margin-bottom:4px"><span style="{badge}">{title}</span>{progress}</div>'
         return f'<div style="{frame}">{head}{rows}</div>'
 
 
@@ -146,7 +147,7 @@ def _row(label: str, text: str) -> str:
     text = html.escape(text).replace("\n", "<br>")
     if label in ("failing case", "where", "repeat"):
         text = f'<code style="white-space:pre-wrap;background:none">{text}</code>'
-    caption = f'<span style="opacity:.65">{label}: </span>' if label else ""
+    caption = f'<span style="opacity:.75">{label}: </span>' if label else ""
     return f'<div style="margin-top:2px">{caption}{text}</div>'
 
 

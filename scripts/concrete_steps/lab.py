@@ -6,10 +6,13 @@ import socket
 import sys
 from pathlib import Path
 
+import zmq
+
 from concrete_steps.errors import CourseError
-from concrete_steps.workspace import sync
+from concrete_steps.workspace import files_in, sync
 
 COURSE = Path(__file__).resolve().parents[2]
+NBGRADER = ("formgrader", "validate_assignment", "assignment_list", "course_list")
 
 
 def main() -> None:
@@ -31,16 +34,20 @@ def main() -> None:
 
 
 def server_options(work: Path, port: int | None, no_browser: bool) -> list[str]:
-    """JupyterLab's command line: quiet, without news or update checks, on the first notebook."""
+    """JupyterLab's command line: quiet, and on the first notebook."""
     options = [
         f"--ServerApp.root_dir={work}",
         f"--LabApp.default_url=/lab/tree/{first_notebook(work)}",
         f"--ServerApp.open_browser={not no_browser}",
         "--ServerApp.answer_yes=True",  # Ctrl-C stops it at once
-        "--ServerApp.log_level=WARN",  # the address is printed all the same
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+        "--Application.log_level=ERROR",  # the address is printed all the same
+        # For a learner: no news and no update checks, no teacher's buttons of nbgrader's, no layout of other projects.
+        f"--LabApp.app_settings_dir={Path(__file__).with_name('lab_settings')}",
+        f"--LabApp.workspaces_dir={work / '.layout'}",
         "--LabApp.extension_manager=readonly",
+        # Otherwise each kernel warns, in the learner's terminal, that others on this machine could listen in.
+        f"--KernelManager.transport_encryption={'auto' if zmq.has('curve') else 'disabled'}",
+        *(f"--ServerApp.jpserver_extensions=nbgrader.server_extensions.{name}=False" for name in NBGRADER),
     ]
     if port is not None:
         options += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
@@ -51,8 +58,7 @@ def server_options(work: Path, port: int | None, no_browser: bool) -> list[str]:
 
 def first_notebook(work: Path) -> str:
     """Path of 0_start_here inside work/, as in an address ("" while the course has none)."""
-    found = sorted(work.glob("**/0_start_here.ipynb"))
-    return found[0].relative_to(work).as_posix() if found else ""
+    return next((name for name in files_in(work) if name.endswith("0_start_here.ipynb")), "")
 
 
 def require_free(port: int) -> None:

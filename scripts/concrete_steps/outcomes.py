@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import linecache
+import math
 import re
 import threading
 import traceback
@@ -57,7 +58,7 @@ class Result:
     def lines(self) -> list[tuple[str, str]]:
         """Pairs of a label and a text: the facts that panel and plain text both show."""
         rows = [("verified", text) for text in self.verified] if self.outcome == PASSED else []
-        rows += [("", self.message), ("what it does", self.mistake), ("failing case", self.case), ("where", self.where)]
+        rows += [("", self.message), ("recognised", self.mistake), ("failing case", self.case), ("where", self.where)]
         if self.outcome == WRONG and self.seed is not None:
             rows.append(("repeat", f'check("{self.exercise}", seed={self.seed})'))
         return [(label, text) for label, text in rows if text]
@@ -81,6 +82,9 @@ class Judge:
 
     def passed(self) -> Result:
         return Result(self.exercise, PASSED, verified=[self.verifies])
+
+    def no_verdict(self) -> Result:
+        return Result(self.exercise, ERROR, message="The check came to no verdict; tell the authors of the course.")
 
     def cannot_run(self, broken: Broken) -> Result:
         if isinstance(broken, Untouched):
@@ -205,15 +209,18 @@ def _case(calls: list[Call]) -> str:
 
 
 def _value(value: Any) -> str:
-    """A short form of a value: small tensors whole, large ones by type and shape."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        kind = str(value.dtype).removeprefix("torch.")
-        shape = ", ".join(map(str, value.shape))
-        if value.numel() > 24 if hasattr(value, "numel") else value.size > 24:
-            return f"{kind}[{shape}]"
-        return f"{kind}[{shape}] {_round(value.tolist())}"
-    text = repr(value)
+    """A short form of a value: small tensors whole, large ones by type and shape. Never raises."""
+    try:
+        text = _tensor(value) if hasattr(value, "shape") and hasattr(value, "dtype") else repr(value)
+    except Exception:
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 200 else text[:200] + "..."
+
+
+def _tensor(value: Any) -> str:
+    described = f"{str(value.dtype).removeprefix('torch.')}[{', '.join(map(str, value.shape))}]"
+    is_small = math.prod(value.shape) <= 24
+    return f"{described} {_round(value.tolist())}" if is_small else described
 
 
 def _round(value: Any) -> Any:

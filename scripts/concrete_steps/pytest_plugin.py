@@ -7,6 +7,7 @@ a fixture that gives the learner's object, from the kernel (`check("causal_mask"
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -69,10 +70,13 @@ def _folder(of: str | None) -> Path:
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:
-    """Before pytest looks for fixtures in a module of checks, give it one for each exercise of the notebook."""
+    """Before pytest looks for fixtures in a module of checks, give it one for each exercise and each model."""
     if isinstance(collector, pytest.Module) and collector.path.parent == course_root() / "tests":
-        for name in load_course().notebook(collector.path.stem).exercises:
+        notebook = load_course().notebook(collector.path.stem)
+        for name in notebook.exercises:
             setattr(collector.obj, f"_fixture_{name}", _fixture(name))
+        for name in notebook.needs:
+            setattr(collector.obj, f"_model_{name}", _model_fixture(name))
 
 
 def _fixture(name: str):
@@ -92,6 +96,24 @@ def _fixture(name: str):
         return value
 
     return learners_object
+
+
+def _model_fixture(name: str):
+    @pytest.fixture(name=name)
+    def model():
+        bridge = _load_model(name)
+        bridge.reset_hooks()
+        return bridge
+
+    return model
+
+
+@functools.cache
+def _load_model(name: str):
+    """One bridge a process: checks must leave its weights alone."""
+    from concrete_steps import models
+
+    return models.smollm2() if name == "smollm2" else models.load(name)
 
 
 @pytest.fixture
@@ -118,6 +140,8 @@ def pytest_runtest_call(item: pytest.Item):
         seconds=marker.args[0] if marker else SECONDS,
         seed=getattr(item.funcargs.get("rng"), "seed", None),
     )
+    # What stays if judging itself breaks down: a check that came to no verdict has not passed.
+    item.stash[RESULT] = judge.no_verdict()
     stand_in = next((value for value in item.funcargs.values() if isinstance(value, outcomes.Broken)), None)
     if stand_in is not None:
         item.stash[RESULT] = judge.cannot_run(stand_in)

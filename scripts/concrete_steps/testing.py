@@ -82,6 +82,15 @@ def assert_equal(actual: Any, expected: Any, message: str) -> None:
     assert actual == expected, f"{message}: expected {expected!r}, got {actual!r}"
 
 
+def assert_choice(answer: Any, right: str, hint: str, options: str = "abc") -> None:
+    """A letter was chosen, and the right one; the message hints without giving it away."""
+    letter = str(answer).strip(" ().").lower()
+    assert len(letter) == 1 and letter in options, (
+        f"answer with one of the letters {', '.join(options)}, in quotes; this is {answer!r}"
+    )
+    assert letter == right, f"({letter}) is not it; {hint}"
+
+
 @contextlib.contextmanager
 def unchanged(*inputs: Tensor) -> Iterator[None]:
     """The tensors are not changed in place inside the block."""

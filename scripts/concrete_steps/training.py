@@ -73,6 +73,14 @@ def arguments(name: str, steps: int, description: str, argv: list[str] | None = 
     return args
 
 
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main`; what a person can put right is one sentence and exit code 1."""
+    try:
+        main()
+    except CourseError as problem:
+        raise SystemExit(str(problem)) from None
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
     """A CPU random generator that depends on the seed and the step only: draw the step's batch from it."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)

@@ -19,6 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from concrete_steps import corpus
 from concrete_steps import training as tr
+from concrete_steps.errors import CourseError
 from concrete_steps.models import measures
 
 STEPS = 3000
@@ -139,13 +140,15 @@ def claims(layers: int, model: TransformerBridge, control: TransformerBridge) ->
     return lines
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] not in (["0"], ["1"], ["2"]):
-        raise SystemExit(
+def main(argv: list[str] | None = None) -> None:
+    """Train, measure, write. The first argument is the number of layers."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] not in (["0"], ["1"], ["2"]):
+        raise CourseError(
             "Say how many layers: attn_only.py 0, attn_only.py 1 or attn_only.py 2 (then --help for more)."
         )
-    layers = int(sys.argv[1])
-    args = tr.arguments(f"attn_only_{layers}l", STEPS, __doc__, sys.argv[2:])
+    layers = int(argv[0])
+    args = tr.arguments(f"attn_only_{layers}l", STEPS, __doc__, argv[1:])
     model = TransformerBridge.boot_native(TransformerBridgeConfig(**config(layers)), device=args.device)
     weights = model.state_dict(keep_vars=True)
     initialise(weights)
@@ -178,3 +181,7 @@ if __name__ == "__main__":
         "claims": [] if args.no_claims else claims(layers, model.cpu().eval(), control.eval()),
     }
     tr.write_model(args, run, model.state_dict(), sheet)
+
+
+if __name__ == "__main__":
+    tr.run_script(main)

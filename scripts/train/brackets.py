@@ -78,7 +78,7 @@ def measured(model: TransformerBridge, seed: int) -> dict:
     claims = [
         training.claim(
             "tells balanced strings from the others" if key == "accuracy" else brackets.KINDS[int(key[-1])],
-            "accuracy on 10,000 held-out strings" if key == "accuracy" else "accuracy on the held-out strings so drawn",
+            "accuracy on 5,000 held-out strings" if key == "accuracy" else "accuracy on the held-out strings so drawn",
             has[key], control[key], "the same model before training", at_least=least[key], key=key,
         )
         for key in least

@@ -1,4 +1,4 @@
-"""Fixtures that several tests of the course's machinery share."""
+"""Options of the course's own tests, and fixtures that several of them share."""
 
 import zipfile
 from pathlib import Path
@@ -8,6 +8,12 @@ import pytest
 
 from concrete_steps.models import _smollm2, download
 from concrete_steps.models.download import Wheel
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("concrete steps")
+    group.addoption("--browser", action="store_true", help="also drive JupyterLab in Chromium (a minute or two)")
+    group.addoption("--screenshots", type=Path, metavar="DIR", help="keep the browser's screenshots in this folder")
 
 
 @pytest.fixture(scope="session")

@@ -161,3 +161,18 @@ def test_pytest_on_the_solutions_passes_everything():
 def test_pytest_of_a_folder_that_is_not_there():
     done = run_pytest("--of", "nowhere")
     assert done.returncode != 0 and "there is no such folder; use work, notebooks, solutions" in done.stderr
+
+
+def test_a_check_that_comes_to_no_verdict_has_not_passed(monkeypatch):
+    def breaks_down(self, error, calls):
+        raise RuntimeError("the judge stumbled")
+
+    monkeypatch.setattr("concrete_steps.outcomes.Judge.failed", breaks_down)
+    result = result_of(function("return logits[wrong]"))
+    assert result.outcome == ERROR and "no verdict" in result.message
+
+
+def test_what_cannot_be_shown_is_still_judged():
+    """A tensor without data has no values to print."""
+    result = result_of("import torch\n" + function("return torch.empty(2, device='meta')"))
+    assert result.outcome == WRONG and "a Tensor" in result.case

@@ -102,6 +102,13 @@ def test_minus_infinity_is_left_blank():
     assert fig.data[0].text[0][1] == "-inf"
 
 
+def test_nothing_finite_is_said_not_raised(recwarn):
+    nothing = torch.full((2, 2), torch.nan)
+    assert "no finite value" in plot.imshow(nothing).layout.meta["description"]
+    assert "no finite value" in plot.line(nothing).layout.meta["description"]
+    assert not recwarn.list
+
+
 def test_equal_tokens_stay_apart():
     fig = plot.imshow(torch.randn(5, 5), tokens=TOKENS)
     assert len(set(fig.data[0].x)) == 5 and len(set(fig.data[0].y)) == 5

@@ -38,7 +38,7 @@ def grokking(model: "TransformerBridge", frequencies: list[int], seed: int = 0) 
 
 
 @torch.no_grad()
-def bracket_classifier(model: "TransformerBridge", count: int = 10_000) -> dict[str, float]:
+def bracket_classifier(model: "TransformerBridge", count: int = 5_000) -> dict[str, float]:
     """Accuracy on held-out strings: `accuracy` over all, `accuracy 0` to `accuracy 4` over each kind of brackets.KINDS.
 
     count_r2 L and dip_r2 L: among the strings that are not balanced, how well a linear map of the residual stream at

@@ -67,6 +67,12 @@ def largest(array: np.ndarray) -> float:
     return float(np.nanmax(np.abs(finite(array)), initial=0)) or 1.0
 
 
+def span(array: np.ndarray) -> str:
+    """The finite values' range in words: "-1.5 to 3"."""
+    kept = array[np.isfinite(array)]
+    return f"{kept.min():.3g} to {kept.max():.3g}" if kept.size else "no finite value"
+
+
 def check_length(labels: Sequence, length: int, what: str, of: str) -> None:
     """One clear sentence when there are more or fewer labels than things to label."""
     if isinstance(labels, str):

@@ -38,6 +38,9 @@ STYLE = """<style>
 </style>"""
 
 
+NO_PICTURE = "Restart the kernel and run all cells to see the picture."
+
+
 class Picture:
     """A figure made of HTML, shown by notebooks as the last value of a cell or by `show()`.
 
@@ -89,8 +92,9 @@ def attention(
     if queries != keys:
         raise CourseError(f"the pattern has {queries} queries but {keys} keys; a square [head query key] is needed.")
     tokens = show_tokens(tokens, keys)
-    heads = [f"head {i}" for i in range(n_heads)] if heads is None else [str(head) for head in heads]
+    heads = [f"head {i}" for i in range(n_heads)] if heads is None else heads
     check_length(heads, n_heads, "heads", "head")
+    heads = [str(head) for head in heads]
     causal = not np.triu(pattern, 1).any()
     text = _attention_text(tokens, pattern, heads, causal)
     top = max(1.0, largest(pattern))
@@ -105,7 +109,7 @@ def attention(
         "maskUpperTri": causal,
     }
     figure = uuid4().hex[:12]
-    box = f'<div data-figure="{figure}"><pre>{escape(text)}\n(Run the cell to see the picture.)</pre></div>'
+    box = f'<div data-figure="{figure}"><pre>{escape(text)}\n({NO_PICTURE})</pre></div>'
     names = {"FIGURE": figure, "PROPS": props, "KEY": _cache_key()}
     return Picture(f"{title}. {text}" if title else text, _frame(title, box), _filled("attention.js", names))
 

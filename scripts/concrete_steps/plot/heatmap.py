@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from concrete_steps.errors import CourseError
-from concrete_steps.plot.arrays import check_length, finite, largest, plain, show_token, with_dims
+from concrete_steps.plot.arrays import check_length, finite, largest, plain, show_token, span, with_dims
 from concrete_steps.plot.look import BLANK, LETTER, LINE, NEGATIVE, POSITIVE, WIDTH, finish, ticks
 
 SLIDER = 90  # pixels for a slider and its label
@@ -59,8 +59,8 @@ def imshow(
     values = with_dims(tensor, dims, "the tensor for imshow", axes)
     if scale not in SCALES:
         raise CourseError(f'scale="{scale}" is unknown to imshow: use "centred" or "positive".')
-    if scale == "positive" and np.nanmin(finite(values), initial=0) < 0:
-        raise CourseError(f'scale="positive" cannot show {np.nanmin(finite(values)):.3g}: use "centred".')
+    if scale == "positive" and (lowest := np.nanmin(finite(values), initial=0)) < 0:
+        raise CourseError(f'scale="positive" cannot show {lowest:.3g}: use "centred".')
     if text and values.size > MOST_TEXT:
         raise CourseError(f"text=True prints at most {MOST_TEXT} values, and shape {list(values.shape)} has more.")
 
@@ -89,7 +89,7 @@ def imshow(
     )
     what = f"Heatmap of {rows} rows by {columns} columns" + (f", {n_facets} of them" if n_facets > 1 else "")
     what += f", {len(frames)} frames ({animation_frame})" if animation_frame else ""
-    what += f"; {value_label} from {np.nanmin(finite(values)):.3g} to {np.nanmax(finite(values)):.3g}"
+    what += f"; {value_label} from {span(values)}"
     finish(fig, title, x_label, y_label, what=what, **grid.layout)
 
     pictures = [_pictures(frame, x_names, y_names, x_label, y_label, value_label, text) for frame in frames]
@@ -190,21 +190,11 @@ def _add_slider(fig: go.Figure, pictures: list[list[go.Heatmap]], label: str, be
     steps = [{"method": "animate", "label": str(i), "args": [[str(i)], still]} for i in range(len(pictures))]
     play = {"label": "▶", "method": "animate", "args": [None, moving]}
     stop = {"label": "■", "method": "animate", "args": [[None], still]}
+    buttons = 95 / (fig.layout.width - fig.layout.margin.l - fig.layout.margin.r)  # their share of the width
+    place = {"x": buttons, "len": 1 - buttons, "pad": {"t": below}}
+    corner = {"x": 0, "y": 0, "xanchor": "left", "yanchor": "top", "pad": {"t": below + 15, "r": 10}}
+    menu = {"type": "buttons", "direction": "left", "buttons": [play, stop], "showactive": False}
     fig.update_layout(
-        sliders=[
-            {"steps": steps, "currentvalue": {"prefix": f"{label} "}, "x": 0.16, "len": 0.84, "pad": {"t": below}}
-        ],
-        updatemenus=[
-            {
-                "type": "buttons",
-                "direction": "left",
-                "buttons": [play, stop],
-                "x": 0,
-                "y": 0,
-                "pad": {"t": below + 15, "r": 10},
-                "xanchor": "left",
-                "yanchor": "top",
-                "showactive": False,
-            }
-        ],
+        sliders=[{"steps": steps, "currentvalue": {"prefix": f"{label} "}} | place],
+        updatemenus=[menu | corner],
     )

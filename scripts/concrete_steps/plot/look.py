@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.io.base_renderers import PlotlyRenderer
 
-from concrete_steps.plot.arrays import finite, plain
+from concrete_steps.plot.arrays import plain, span
 
 WIDTH, HEIGHT = 700, 420  # pixels: a laptop's notebook column
 PLOT_WIDTH = 560  # of it inside the axes, about
@@ -81,10 +81,7 @@ def finish(fig: go.Figure, title: str | None, x_label: str, y_label: str, *, wha
 
 def summary(kind: str, names: Sequence[str], groups: Sequence[np.ndarray], most: int = 8) -> str:
     """Each group's size and range in words: "Lines: train (100 points, 0.1 to 4.7)"."""
-    parts = [
-        f"{name} ({len(group)} points, {np.nanmin(finite(group)):.3g} to {np.nanmax(finite(group)):.3g})"
-        for name, group in zip(names[:most], groups, strict=False)
-    ]
+    parts = [f"{name} ({len(group)} points, {span(group)})" for name, group in zip(names[:most], groups, strict=False)]
     return f"{kind}: " + ", ".join(parts) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -1,0 +1,197 @@
+"""Print the course's budgets beside what was measured on this machine. Speed is shown here and asserted nowhere.
+
+python scripts/benchmark.py               everything (several minutes: every solutions notebook is executed)
+python scripts/benchmark.py --quick       without executing the notebooks
+python scripts/benchmark.py --json FILE   also write the measurements to FILE
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nbformat
+import psutil
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from concrete_steps.checks import run_check
+from concrete_steps.course import Notebook, load_course
+from concrete_steps.errors import CourseError
+from concrete_steps.loader import load
+from concrete_steps.outcomes import PASSED
+from concrete_steps.paths import course_root, data_dir
+
+# The budgets, for two cores without a GPU. Nothing is asked of the first check, which also imports torch and pytest.
+IMPORT_SECONDS = 0.3
+CHECK_SECONDS_MEDIAN, CHECK_SECONDS_WORST = 1.0, 5.0
+NOTEBOOK_SECONDS, NOTEBOOK_GB = 120.0, 4.0
+EXERCISES_KB, SOLUTIONS_KB, DATA_MB = 200.0, 2000.0, 60.0
+
+FIRST_CHECK = """\
+import sys, time
+start = time.perf_counter()
+from concrete_steps.checks import run_check
+from concrete_steps.course import load_course
+from concrete_steps.loader import load
+from concrete_steps.paths import course_root
+notebook = load_course().notebooks[0]
+loaded = load(course_root() / "solutions" / notebook.path, notebook.exercises)
+run_check(notebook, notebook.exercises[0], loaded)
+print(time.perf_counter() - start)
+"""
+IMPORT = "import time; start = time.perf_counter(); import concrete_steps; print(time.perf_counter() - start)"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement. `budget` is None where nothing is asked."""
+
+    what: str
+    measured: float
+    unit: str
+    budget: float | None = None
+    note: str = ""
+
+    @property
+    def exceeded(self) -> bool:
+        return self.budget is not None and self.measured > self.budget
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="do not execute the solutions notebooks")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to FILE")
+    options = parser.parse_args()
+    try:
+        rows = [*sizes(), *starts(), *checks()]
+        if not options.quick:
+            for notebook in track(load_course().notebooks, "executing notebooks", console=Console(stderr=True)):
+                rows += executed(notebook)
+    except CourseError as error:
+        print(error, file=sys.stderr)
+        return 1
+    Console().print(table(rows))
+    if options.json:
+        content = [asdict(row) | {"exceeded": row.exceeded} for row in rows]
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def sizes() -> Iterator[Row]:
+    for notebook in load_course().notebooks:
+        for folder, budget in (("notebooks", EXERCISES_KB), ("solutions", SOLUTIONS_KB)):
+            path = course_root() / folder / notebook.path
+            if not path.is_file():
+                raise CourseError(f"{path} does not exist; run scripts/build.py to make it.")
+            yield Row(f"{notebook.name}, size in {folder}/", path.stat().st_size / 1e3, "kB", budget)
+    size = sum(path.stat().st_size for path in data_dir().rglob("*") if path.is_file())
+    yield Row("size of data/", size / 1e6, "MB", DATA_MB)
+
+
+def starts() -> Iterator[Row]:
+    """Fresh processes: the import, and all that happens until the first check has answered."""
+    fresh(IMPORT)  # the first of all reads from the disk
+    yield Row("import concrete_steps", statistics.median(fresh(IMPORT) for _ in range(5)), "s", IMPORT_SECONDS)
+    yield Row("first check", fresh(FIRST_CHECK), "s", note="loads torch, pytest and the notebook")
+
+
+def fresh(code: str) -> float:
+    """The number that `code` prints last in a new Python process."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CourseError(f"A fresh Python could not run the course: {done.stderr.strip().splitlines()[-1]}")
+    return float(done.stdout.split()[-1])
+
+
+def checks() -> Iterator[Row]:
+    """Every check of the course on its solution, after a first one."""
+    seconds: dict[str, float] = {}
+    failed: list[str] = []
+    warm = False
+    for notebook in load_course().notebooks:
+        loaded = load(course_root() / "solutions" / notebook.path, notebook.exercises)
+        if not warm:
+            run_check(notebook, notebook.exercises[0], loaded)
+            warm = True
+        for exercise in notebook.exercises:
+            start = time.perf_counter()
+            result = run_check(notebook, exercise, loaded)
+            seconds[f"{notebook.id} {exercise}"] = time.perf_counter() - start
+            if result.outcome != PASSED:
+                failed.append(f"{notebook.id} {exercise}: {result.outcome}")
+    worst = max(seconds, key=seconds.get)
+    note = f"{len(seconds)} checks" + (f"; NOT PASSED: {', '.join(failed)}" if failed else "")
+    yield Row("later checks, median", statistics.median(seconds.values()), "s", CHECK_SECONDS_MEDIAN, note)
+    yield Row("later checks, worst", seconds[worst], "s", CHECK_SECONDS_WORST, worst)
+
+
+def executed(notebook: Notebook) -> list[Row]:
+    """Wall seconds and peak memory of a solutions notebook, run from top to bottom in a fresh kernel."""
+    path = course_root() / "solutions" / notebook.path
+    nb = nbformat.read(path, as_version=4)
+    note = ""
+    with PeakMemory() as memory:
+        start = time.perf_counter()
+        try:
+            NotebookClient(nb, timeout=1200, kernel_name="python3").execute(cwd=str(path.parent))
+        except CellExecutionError as error:
+            note = f"STOPPED: {error.ename}: {error.evalue}"[:100]
+        seconds = time.perf_counter() - start
+    what = notebook.name
+    return [
+        Row(f"{what}, solutions executed", seconds, "s", NOTEBOOK_SECONDS, note),
+        Row(f"{what}, peak memory", memory.peak / 1e9, "GB", NOTEBOOK_GB),
+    ]
+
+
+class PeakMemory:
+    """The most memory that this process's children (the kernel and what it starts) held at one time, in bytes."""
+
+    def __enter__(self) -> "PeakMemory":
+        self.peak = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.1):
+            self.peak = max(self.peak, sum(map(resident, psutil.Process().children(recursive=True))))
+
+
+def resident(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.Error:  # it has just ended
+        return 0
+
+
+def table(rows: list[Row]) -> Table:
+    shown = Table("what", title="Budgets and measurements")
+    shown.add_column("measured", justify="right")
+    shown.add_column("at most", justify="right")
+    shown.add_column("")
+    for row in rows:
+        budget = "" if row.budget is None else f"{row.budget:g} {row.unit}"
+        remark = "; ".join(filter(None, ["EXCEEDED" if row.exceeded else "", row.note]))
+        colour = "red" if row.exceeded else None
+        shown.add_row(row.what, f"{row.measured:.3g} {row.unit}", budget, remark, style=colour)
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Measure the checks with wrong answers that nobody wrote, and whether the written ones are named.
+
+    python scripts/mutate.py                 every notebook
+    python scripts/mutate.py 1.1             one notebook
+    python scripts/mutate.py 1.1 one_hot     one exercise
+
+A survivor is a gap in the check (tighten it), or no wrong answer at all: then say why in a line beside the check,
+`# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart. `--write` puts the figures into the README.
+"""
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from concrete_steps import pytest_plugin
+from concrete_steps.build import between, write
+from concrete_steps.checks import run_check
+from concrete_steps.course import Notebook, load_course
+from concrete_steps.errors import CourseError
+from concrete_steps.loader import Loaded, load
+from concrete_steps.mistakes import mistakes_of
+from concrete_steps.mutants import Mutant, known_equivalents, mutants_of
+from concrete_steps.outcomes import PASSED
+from concrete_steps.paths import course_root
+from concrete_steps.source import exercise_cells, read_source
+
+console = Console()
+
+
+@dataclass
+class Figures:
+    """What one exercise's check made of wrong answers."""
+
+    exercise: str
+    rejected: int = 0
+    equivalent: int = 0
+    survivors: list[Mutant] = field(default_factory=list)
+    mistakes: int = 0
+    named: int = 0
+    seconds: float = 0.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebook", nargs="?", help="id such as 1.1; all of them by default")
+    parser.add_argument("exercise", nargs="?", help="one exercise of it")
+    parser.add_argument("--write", action="store_true", help="put the figures of the notebooks into the README")
+    options = parser.parse_args()
+    pytest_plugin.SECONDS = 5.0  # a mutant that loops for ever is rejected soon
+    try:
+        course = load_course()
+        chosen = [course.notebook(options.notebook)] if options.notebook else list(course.notebooks)
+        if options.exercise and options.exercise not in chosen[0].exercises:
+            raise CourseError(f"{chosen[0].name} has no exercise {options.exercise!r}.")
+        figures = {item: measure(item, (options.exercise,) if options.exercise else item.exercises) for item in chosen}
+    except CourseError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for notebook, rows in figures.items():
+        show(notebook, rows)
+    if options.write:
+        if len(figures) < len(course.notebooks) or options.exercise:
+            print("--write needs the figures of every notebook: leave the names away.", file=sys.stderr)
+            return 1
+        write(course_root() / "README.md", between("mutants", readme_table(figures)))
+    return 0
+
+
+def measure(notebook: Notebook, exercises: tuple[str, ...]) -> list[Figures]:
+    """Run every check on every mutant and on every written mistake."""
+    loaded = load(course_root() / "solutions" / notebook.path, notebook.exercises)
+    cells = exercise_cells(read_source(notebook.source, notebook.exercises))
+    equivalents = known_equivalents(notebook.checks)
+    rows = []
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(notebook.name, total=len(exercises))
+        for name in exercises:
+            progress.update(task, description=f"{notebook.id} {name}")
+            rows.append(measure_exercise(notebook, name, cells[name].text, loaded, equivalents))
+            progress.advance(task)
+    return rows
+
+
+def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, equivalents: dict) -> Figures:
+    figures = Figures(name)
+    start = time.perf_counter()
+    # The answer to a concept question is a letter: its other letters are the written mistakes.
+    for mutant in [] if name.startswith("answer_") else mutants_of(name, text):
+        namespace = dict(loaded.namespace)
+        try:
+            exec(compile(mutant.source, f"mutant of {name}", "exec"), namespace)
+            passed = run_check(notebook, name, Loaded(loaded.path, namespace)).outcome == PASSED
+        except Exception:
+            passed = False
+        if not passed:
+            figures.rejected += 1
+        elif (name, mutant.change) in equivalents:
+            figures.equivalent += 1
+        else:
+            figures.survivors.append(mutant)
+    for mistake in mistakes_of(notebook).get(name, []):
+        wrong = {**loaded.namespace, name: mistake.answer(loaded.namespace[name])}
+        figures.mistakes += 1
+        figures.named += mistake.sentence in run_check(notebook, name, Loaded(loaded.path, wrong)).text()
+    figures.seconds = time.perf_counter() - start
+    return figures
+
+
+def share(rows: list[Figures]) -> str:
+    rejected, survived = sum(row.rejected for row in rows), sum(len(row.survivors) for row in rows)
+    return (
+        f"{rejected} of {rejected + survived} ({rejected / (rejected + survived):.1%})"
+        if rejected + survived
+        else "none"
+    )
+
+
+def named(rows: list[Figures]) -> str:
+    return f"{sum(row.named for row in rows)} of {sum(row.mistakes for row in rows)}"
+
+
+def show(notebook: Notebook, rows: list[Figures]) -> None:
+    table = Table("exercise", "mutants rejected", "equivalent", "mistakes named", "seconds", title=notebook.name)
+    for name, part in [*((row.exercise, [row]) for row in rows), ("all", rows)]:
+        equivalent, seconds = sum(row.equivalent for row in part), sum(row.seconds for row in part)
+        table.add_row(name, share(part), str(equivalent), named(part), f"{seconds:.1f}")
+    console.print(table)
+    for row in rows:
+        for mutant in row.survivors:
+            console.print(f"{row.exercise} survives: {mutant.change}\n{mutant.diff}\n", markup=False, highlight=False)
+
+
+def readme_table(figures: dict[Notebook, list[Figures]]) -> str:
+    lines = ["| notebook | exercises | unseen mutants rejected | written mistakes named |", "|---|---|---|---|"]
+    for notebook, rows in figures.items():
+        lines.append(f"| {notebook.id} {notebook.title} | {len(rows)} | {share(rows)} | {named(rows)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

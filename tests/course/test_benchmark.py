@@ -1,0 +1,25 @@
+"""The benchmark prints every budget; it never fails for being slow."""
+
+import json
+import subprocess
+import sys
+
+from concrete_steps.course import load_course
+from concrete_steps.paths import course_root
+
+
+def test_quick_benchmark_shows_every_row_but_the_executed_notebooks(tmp_path):
+    command = [sys.executable, "scripts/benchmark.py", "--quick", "--json", str(tmp_path / "rows.json")]
+    done = subprocess.run(command, cwd=course_root(), capture_output=True, encoding="utf-8", timeout=600)
+    assert done.returncode == 0, done.stderr
+    rows = {row["what"]: row for row in json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))}
+    expected = {"size of data/", "import concrete_steps", "first check", "later checks, median", "later checks, worst"}
+    for notebook in load_course().notebooks:
+        expected |= {f"{notebook.name}, size in {folder}/" for folder in ("notebooks", "solutions")}
+    assert set(rows) == expected
+    assert all(row["measured"] > 0 for row in rows.values())
+    assert all(
+        row["exceeded"] == (row["budget"] is not None and row["measured"] > row["budget"]) for row in rows.values()
+    )
+    assert "import concrete_steps" in done.stdout and "later checks, median" in done.stdout
+    assert "NOT PASSED" not in done.stdout

@@ -1,0 +1,323 @@
+"""The main job in a real browser: open a notebook in JupyterLab, answer wrongly, read the check, mend the answer.
+
+These tests run with `pytest tests/course --browser`; they need Chromium (`chromium` on the path, or CHROME_PATH).
+Only JupyterLab itself can be reached: a figure that wanted the internet would stay blank, and fail here.
+"""
+
+import ast
+import contextlib
+import inspect
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from concrete_steps.course import Notebook, load_course
+from concrete_steps.lab import server_options
+from concrete_steps.mistakes import Mistake, mistakes_of
+from concrete_steps.paths import course_root
+from concrete_steps.workspace import sync
+
+STORY = ("1.1", "batched_trace")  # the notebook and the exercise that the first test answers
+TOKEN = "browser-test"
+PATIENCE = 180  # seconds for one step: the machine may be busy with other things
+CHROMIUM_OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+CHROMIUM_OPTIONS += " --disable-component-update --disable-sync"
+
+
+class Lab:
+    """One notebook open in JupyterLab, driven as a learner does: with menus, mouse and keyboard."""
+
+    def __init__(self, page, address: str, work: Path, screenshots: Path):
+        self.page, self.address, self.work, self.screenshots = page, address, work, screenshots
+        self.complaints: list[str] = []  # of the browser's console
+        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def open(self, path: Path) -> None:
+        """Open the notebook at `path` inside the served folder and wait for its kernel."""
+        self.cells = nbformat.read(self.work / path, as_version=4).cells
+        self.page.goto(f"{self.address}/lab/tree/{path.as_posix()}?token={TOKEN}")
+        self.page.locator(".jp-Notebook .jp-Cell").nth(len(self.cells) - 1).wait_for(state="attached")
+        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
+
+    def cell(self, name: str):
+        """The cell with this id: an exercise's is its name, its check's is check_ and the name."""
+        index = [cell.id for cell in self.cells].index(name)
+        cell = self.page.locator(f'.jp-Notebook .jp-Cell[data-windowed-list-index="{index}"]')
+        cell.scroll_into_view_if_needed()
+        return cell
+
+    def run(self, name: str) -> str:
+        """Run one cell with the keyboard, wait for it, and return the text of its output."""
+        cell = self.cell(name)
+        before = run_number(cell)
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+        self.wait_until(lambda: run_number(cell) not in (None, before), f"cell {name} to finish")
+        return self.output(name)
+
+    def run_all(self) -> None:
+        """Run All Cells, and wait until nothing is left to run."""
+        self.menu("Run", "Run All Cells")
+        code = [cell.id for cell in self.cells if cell.cell_type == "code"]
+        waiting = self.page.locator(".jp-InputPrompt", has_text="[*]")
+        self.wait_until(lambda: run_number(self.cell(code[0])) is not None and waiting.count() == 0, "all cells to run")
+
+    def type(self, name: str, code: str) -> None:
+        """Replace the code of a cell at the keyboard, and see that the editor holds just that."""
+        editor = self.cell(name).locator(".cm-content")
+        editor.click()
+        self.page.keyboard.press("ControlOrMeta+A")
+        self.page.keyboard.insert_text(code)
+        assert "\n".join(editor.locator(".cm-line").all_inner_texts()).replace("\u200b", "") == code
+
+    def output(self, name: str) -> str:
+        outputs = self.cell(name).locator(".jp-OutputArea-output")
+        return "\n".join(outputs.all_inner_texts())
+
+    def menu(self, *names: str) -> None:
+        """Choose an entry of the menu bar: menu, submenus, entry."""
+        self.page.locator(".lm-MenuBar-itemLabel", has_text=re.compile(f"^{names[0]}$")).click()
+        for name in names[1:]:
+            self.page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{name}$")).click()
+
+    def shoot(self, name: str) -> None:
+        self.page.screenshot(path=self.screenshots / f"{name}.png")
+
+    def shoot_whole(self, name: str) -> None:
+        """A picture of the whole notebook: the window grows to the height of its cells."""
+        height = self.page.locator(".jp-WindowedPanel-outer").evaluate("panel => panel.scrollHeight")
+        self.page.set_viewport_size({"width": 1280, "height": height + 150})
+        self.page.wait_for_timeout(1000)
+        self.shoot(name)
+
+    def wait_until(self, is_so, what: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not is_so():
+            if time.monotonic() > deadline:
+                self.shoot("too_late")
+                pytest.fail(f"waited {PATIENCE} s for {what}; see {self.screenshots}/too_late.png")
+            self.page.wait_for_timeout(100)
+
+
+def run_number(cell) -> int | None:
+    """The number in a cell's [ ]: None while it waits or runs, or when it never ran."""
+    found = re.search(r"\d+", cell.locator(".jp-InputPrompt").inner_text())
+    return int(found[0]) if found else None
+
+
+@pytest.fixture(scope="module")
+def served(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """Address and folder of a JupyterLab on a fresh learner's copy, with the options of scripts/start.py."""
+    if not request.config.getoption("--browser"):
+        pytest.skip("drives JupyterLab in Chromium: add --browser")
+    work, home = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("jupyter")
+    sync(course_root(), work)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", *server_options(work, port, no_browser=True)]
+    folders = {"JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"}
+    settings = {name: str(home / name) for name in folders}
+    # The kernels are offline too: a proxy at a port where nobody listens.
+    settings |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    settings |= {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+    address = f"http://127.0.0.1:{port}"
+    with open(home / "log.txt", "w") as log:
+        command.append(f"--IdentityProvider.token={TOKEN}")
+        server = subprocess.Popen(command, env=os.environ | settings, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_for_server(server, address, home / "log.txt")
+            yield address, work
+        finally:
+            with contextlib.suppress(OSError):
+                ask(f"{address}/api/shutdown", method="POST")  # stops the kernels too
+            try:
+                server.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def ask(url: str, method: str = "GET") -> None:
+    request = urllib.request.Request(url, method=method, headers={"Authorization": f"token {TOKEN}"})
+    no_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    no_proxy.open(request, timeout=10).close()
+
+
+def wait_for_server(server: subprocess.Popen, address: str, log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            return ask(f"{address}/api/status")
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    from playwright.sync_api import sync_playwright
+
+    program = os.environ.get("CHROME_PATH") or shutil.which("chromium")
+    assert program, "--browser needs Chromium: install it, or set CHROME_PATH to a Chrome or Chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_OPTIONS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def lab(served, chromium, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """A fresh browser window. At the end, nothing may have asked for the internet or raised in the page."""
+    address, work = served
+    screenshots = request.config.getoption("--screenshots") or tmp_path
+    screenshots.mkdir(parents=True, exist_ok=True)
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE * 1000)
+    refused: list[str] = []
+    outside = re.compile(rf"^(?!{re.escape(address)})https?://")
+    context.route(outside, lambda route: (refused.append(route.request.url), route.abort()))
+    lab = Lab(context.new_page(), address, work, screenshots)
+    yield lab
+    context.close()
+    assert not refused, f"the page asked for {refused}"
+    assert not lab.complaints, f"the browser's console says {lab.complaints}"
+
+
+def test_a_wrong_answer_is_recognised_and_mended(lab: Lab):
+    notebook, exercise = load_course().notebook(STORY[0]), STORY[1]
+    slip = mistakes_of(notebook)[exercise][0]
+    lab.open(notebook.path)
+    lab.run("setup")
+
+    lab.type(exercise, code_of(slip))
+    lab.run(exercise)
+    said = lab.run(f"check_{exercise}")
+    assert f"{exercise}: wrong" in said
+    assert slip.sentence in said
+    lab.shoot("1_wrong")
+    assert contrast(lab, f"check_{exercise}") >= 4.5
+
+    lab.menu("Settings", "Theme", "JupyterLab Dark")
+    lab.page.locator('body[data-jp-theme-light="false"]').wait_for()
+    lab.cell(f"check_{exercise}")
+    lab.shoot("2_wrong_dark")
+    assert contrast(lab, f"check_{exercise}") >= 4.5
+
+    lab.type(exercise, solution(notebook, exercise))
+    lab.run(exercise)
+    said = lab.run(f"check_{exercise}")
+    assert f"{exercise}: passed" in said
+    assert f"1 of {len(notebook.exercises)} in this notebook" in said
+    lab.shoot("3_passed_dark")
+
+
+def code_of(slip: Mistake) -> str:
+    """The wrong answer as a learner types it: without the decorator that names the mistake."""
+    definition = ast.parse(textwrap.dedent(inspect.getsource(slip.implementation))).body[0]
+    definition.decorator_list = []
+    return ast.unparse(definition)
+
+
+def solution(notebook: Notebook, exercise: str) -> str:
+    cells = nbformat.read(course_root() / "solutions" / notebook.path, as_version=4).cells
+    return next(cell.source for cell in cells if cell.id == exercise)
+
+
+def contrast(lab: Lab, name: str) -> float:
+    """The lowest contrast of a text in a panel with what is behind it, as WCAG 2 counts (4.5 is its demand)."""
+    return lab.cell(name).locator(".jp-RenderedHTMLCommon > div").evaluate(CONTRAST)
+
+
+CONTRAST = """panel => {
+  const parse = text => {
+    const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
+    return [r, g, b, a];
+  };
+  const over = ([r, g, b, a], below) => [r, g, b].map((value, i) => a * value + (1 - a) * below[i]);
+  const luminance = rgb => rgb
+    .map(value => value / 255)
+    .map(value => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, value, i) => sum + value * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    if (!element) return [255, 255, 255];
+    const colour = parse(getComputedStyle(element).backgroundColor);
+    return colour[3] === 1 ? colour.slice(0, 3) : over(colour, behind(element.parentElement));
+  };
+  const opacity = element =>
+    element === document.body ? 1 : getComputedStyle(element).opacity * opacity(element.parentElement);
+  const ratios = [panel, ...panel.querySelectorAll("*")]
+    .filter(element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()))
+    .map(element => {
+      const [r, g, b, a] = parse(getComputedStyle(element).color);
+      const below = behind(element);
+      const [dark, light] = [over([r, g, b, a * opacity(element)], below), below].map(luminance).sort((x, y) => x - y);
+      return (light + 0.05) / (dark + 0.05);
+    });
+  return Math.min(...ratios);
+}"""
+
+
+def test_run_all_on_an_untouched_notebook_goes_to_the_end(lab: Lab):
+    notebook = load_course().notebook("0")
+    lab.open(notebook.path)
+    lab.run_all()
+    for exercise in notebook.exercises:
+        assert f"{exercise}: not attempted" in lab.output(f"check_{exercise}")
+    assert_figures_drawn(lab)
+    lab.shoot_whole("4_untouched")
+
+
+def test_every_figure_of_a_finished_notebook_is_drawn(lab: Lab):
+    """A learner who has solved all of 1.1: Run All passes each check, and each figure is drawn without the internet."""
+    notebook = load_course().notebook("1.1")
+    finished = Path("finished.ipynb")
+    shutil.copy(course_root() / "solutions" / notebook.path, lab.work / finished)
+    lab.open(finished)
+    lab.run_all()
+    for exercise in notebook.exercises:
+        assert f"{exercise}: passed" in lab.output(f"check_{exercise}")
+    assert_figures_drawn(lab)
+    lab.shoot_whole("5_finished")
+
+
+def assert_figures_drawn(lab: Lab) -> None:
+    """Each Plotly figure holds a drawing of some size, and each CircuitsVis figure has replaced its text."""
+    plotly = lab.page.locator(".jp-OutputArea-output.jp-RenderedPlotly, .jp-OutputArea-output .js-plotly-plot")
+    assert plotly.count() > 0
+    for figure in plotly.all():
+        figure.scroll_into_view_if_needed()
+        figure.locator("svg.main-svg").first.wait_for()
+        size = figure.locator("svg.main-svg").first.bounding_box()
+        assert min(size["width"], size["height"]) > 100
+    for figure in lab.page.locator("[data-figure]").all():
+        figure.scroll_into_view_if_needed()
+        figure.locator("svg, canvas, img").first.wait_for()
+
+
+ASKED = """\
+check = __import__("concrete_steps").notebook("0")
+logit_difference = lambda logits, right, wrong: logits[wrong] - logits[right]
+check("logit_difference")
+"""
+
+
+def test_a_failed_check_stops_a_run_without_a_person():
+    """nbclient, and so nbgrader and our builder, must hear of a failure (JupyterLab's Run All goes on: see above)."""
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ASKED)])
+    with pytest.raises(CellExecutionError, match=r"CheckFailed.*logit_difference: wrong"):
+        NotebookClient(nb, timeout=PATIENCE, kernel_name="python3").execute()
