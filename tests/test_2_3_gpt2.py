@@ -1,6 +1,6 @@
 """Checks of 2.3 GPT-2.
 
-Each part gets random weights by the names that the text fixes, and is compared with PyTorch's own functions. When it does
+Each part gets random weights by the names that the text fixes, and is compared with PyTorch's functions. When it does
 exactly what one of the known wrong classes does with the same weights, the message says which.
 """
 
@@ -191,7 +191,7 @@ def named(name, c, weights, x, out, method=None):
     for entry in mistakes_of(load_course().notebook("2.3")).get(name, []):
         try:
             twin = entry.implementation(c).to(out.dtype).eval()
-            twin.load_state_dict(weights, strict=False)
+            twin.load_state_dict(weights)
             function = getattr(twin, method) if method else twin
             if same(function(x), out):
                 found.append(entry.sentence)
@@ -490,7 +490,8 @@ def test_load_gpt2_weights__logits(load_gpt2_weights, GPT2, rng):
     for c in LOADED:
         c.eps = 1e-5
         sizes = {"n_embd": c.d_model, "n_head": c.n_heads, "n_layer": c.n_layers, "n_inner": c.d_mlp}
-        reference = GPT2LMHeadModel(GPT2Config(**sizes, n_positions=c.n_ctx, vocab_size=c.d_vocab)).eval()
+        sizes |= {"n_positions": c.n_ctx, "vocab_size": c.d_vocab, "bos_token_id": None, "eos_token_id": None}
+        reference = GPT2LMHeadModel(GPT2Config(**sizes)).eval()
         theirs = their_weights(c, rng)
         reference.load_state_dict(theirs)
         model = GPT2(c).eval()
