@@ -235,13 +235,12 @@ plot.imshow(
 #
 # ## 3. Attention
 #
-# Each head makes from every position a **query** ("what do I look for?"), a **key** ("what do I offer?") and a
-# **value** ("what do I hand over?"): `x @ W_Q[head] + b_Q[head]`, and so on.
+# Each head makes from every position a **query** (what it seeks), a **key** (what it offers) and a **value** (what it
+# hands over): `x @ W_Q[head] + b_Q[head]`, and so on.
 #
 # - Scores: query · key, over `sqrt(d_head)`. Keys after the query are masked, then softmax over the keys: the
 #   **pattern**.
-# - `z`: the pattern's weighted mean of values. Each head writes `z @ W_O[head]`; all heads' outputs and **one** `b_O`
-#   are added up.
+# - `z`: the pattern's weighted mean of values. Heads write `z @ W_O[head]`; all that and **one** `b_O` is added up.
 #
 # One head, one word, two keys:
 # %%
@@ -249,7 +248,7 @@ q, k, d_head = torch.tensor([2.0, 0.0]), torch.tensor([[1.0, 5.0], [3.0, 0.0]]),
 scores = k @ q / math.sqrt(d_head)
 print("scores", [round(s, 2) for s in scores.tolist()], "-> weights", [round(w, 2) for w in scores.softmax(0).tolist()])
 # %% [markdown]
-# **Predict**: the first position of a text: what is its row of the pattern, whatever the weights are?
+# **Predict**: the first row of a pattern, whatever the weights are?
 #
 # <details><summary>Answer</summary>
 #
@@ -263,7 +262,7 @@ print("scores", [round(s, 2) for s in scores.tolist()], "-> weights", [round(w, 
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Notebook 1.1 has `attention_scores` and `causal_mask`. In `forward`, call `self.pattern(x)` first.
+# Notebook 1.1 has `causal_mask`. `forward` begins with `self.pattern(x)`.
 #
 # </details>
 # %% exercise="Attention" points=4 difficulty=4 minutes=30
@@ -306,8 +305,7 @@ class Attention(nn.Module):
 #
 # <details><summary>Answer</summary>
 #
-# By place ("the one before"), by word (names look at names), or a mix. Not by meaning that other words give: nothing
-# has been moved yet.
+# By place ("the one before"), by word (names look at names), or both. Not by context: nothing has moved yet.
 #
 # </details>
 # %% experiment=True
@@ -321,13 +319,14 @@ for name, parameter in attention.named_parameters():
 pattern = attention.pattern(norm(embed(tokens) + pos_embed(tokens))).detach()
 _, cache = story_lm.run_with_cache(tokens, names_filter="blocks.0.attn.hook_pattern")
 print(f"largest difference from the library's pattern: {(pattern - cache['pattern', 0]).abs().max():.0e}")
-for head in range(story_cfg.n_heads):
-    before, own = pattern[0, head].diagonal(-1).mean(), pattern[0, head].diagonal().mean()
-    print(f"head {head}: mean weight on the word before {before:.2f}, on the word itself {own:.2f}")
+even = torch.ones(len(words), len(words)).tril()
+even = even / even.sum(-1, keepdim=True)  # the null: every query reads all keys alike
+for name, weights in [*((f"head {i}", p) for i, p in enumerate(pattern[0])), ("even spread", even)]:
+    before, own, first = weights.diagonal(-1).mean(), weights.diagonal().mean(), weights[:, 0].mean()
+    print(f"{name:>11}: mean weight on the word before {before:.2f}, itself {own:.2f}, the first {first:.2f}")
 plot.attention(words, pattern[0], title="Layer 0 of story_lm, by your Attention")
 # %% [markdown]
-# A pattern says where a head reads. What it hands over (`W_V`, `W_O`), and whether anything later uses it, is another
-# question: notebook 3.2 answers it by taking heads away.
+# A pattern says where a head reads, not what it hands over, nor whether anything uses it (notebook 3.2).
 #
 # ## 4. MLP
 #
@@ -378,7 +377,7 @@ class MLP(nn.Module):
 #
 # <details><summary>Answer</summary>
 #
-# A minority; most neurons answer to few words. A random matrix of the same size and no bias is on for more.
+# A minority: most neurons answer to few words. The random matrix shows how many chance turns on.
 #
 # </details>
 # %% experiment=True
@@ -428,14 +427,14 @@ class TransformerBlock(nn.Module):
 #
 # <details><summary>Answer</summary>
 #
-# Fresh blocks write little, so the pre-norm stream hardly turns. Normalising changes little while blocks write
-# little: turn their weights up (ten times) and the old stream is drowned layer by layer, while pre-norm keeps more.
+# Fresh blocks write little: nearly all is left either way. Turn what they write up, and the normalised stream
+# shrinks the past at every block; the pre-norm stream only adds to it, and keeps more.
 #
 # </details>
 # %% experiment=True
 start = torch.randn(1, 16, 32)
 curves = {}
-for scale in (1, 10):
+for scale in (1, 30):
     torch.manual_seed(1)  # the same blocks for both
     blocks = [TransformerBlock(Config()) for _ in range(24)]
     for block in blocks:
@@ -529,20 +528,32 @@ print("parameters:", sizes, "total", f"{sum(sizes.values()):,}")
 #
 # ## 7. Real weights
 #
-# Hugging Face stores the same GPT-2 under other names. `E` stands for d_model; each layer *i* has a prefix
-# `transformer.h.i.`:
+# Hugging Face stores the same GPT-2 under other names. Most weights only need ours; `i` is the layer:
+# %%
+OURS_TO_THEIRS = {
+    "embed.W_E": "transformer.wte.weight",
+    "pos_embed.W_pos": "transformer.wpe.weight",
+    "blocks.{i}.ln1.w": "transformer.h.{i}.ln_1.weight",
+    "blocks.{i}.ln1.b": "transformer.h.{i}.ln_1.bias",
+    "blocks.{i}.attn.b_O": "transformer.h.{i}.attn.c_proj.bias",
+    "blocks.{i}.ln2.w": "transformer.h.{i}.ln_2.weight",
+    "blocks.{i}.ln2.b": "transformer.h.{i}.ln_2.bias",
+    "blocks.{i}.mlp.W_in": "transformer.h.{i}.mlp.c_fc.weight",
+    "blocks.{i}.mlp.b_in": "transformer.h.{i}.mlp.c_fc.bias",
+    "blocks.{i}.mlp.W_out": "transformer.h.{i}.mlp.c_proj.weight",
+    "blocks.{i}.mlp.b_out": "transformer.h.{i}.mlp.c_proj.bias",
+    "ln_final.w": "transformer.ln_f.weight",
+    "ln_final.b": "transformer.ln_f.bias",
+}
+# %% [markdown]
+# You add the others, whose shape differs (`E` is d_model):
 #
 # | theirs | shape | ours |
 # |---|---|---|
-# | `transformer.wte.weight` | `[d_vocab E]` | `embed.W_E`, and transposed `unembed.W_U` (tied) |
-# | `transformer.wpe.weight` | `[n_ctx E]` | `pos_embed.W_pos` |
-# | `ln_1.weight`, `.bias` | `[E]` | `blocks.i.ln1.w`, `.b` |
-# | `attn.c_attn.weight`, `.bias` | `[E 3*E]`, `[3*E]` | `blocks.i.attn.W_Q`, `W_K`, `W_V`, `b_Q`, `b_K`, `b_V` |
-# | `attn.c_proj.weight`, `.bias` | `[E E]`, `[E]` | `blocks.i.attn.W_O`, `b_O` |
-# | `ln_2.weight`, `.bias` | `[E]` | `blocks.i.ln2.w`, `.b` |
-# | `mlp.c_fc.weight`, `.bias` | `[E d_mlp]`, `[d_mlp]` | `blocks.i.mlp.W_in`, `b_in` |
-# | `mlp.c_proj.weight`, `.bias` | `[d_mlp E]`, `[E]` | `blocks.i.mlp.W_out`, `b_out` |
-# | `transformer.ln_f.weight`, `.bias` | `[E]` | `ln_final.w`, `.b` |
+# | `transformer.wte.weight` | `[d_vocab E]` | transposed: `unembed.W_U` (tied) |
+# | `transformer.h.i.attn.c_attn.weight` | `[E 3*E]` | `W_Q`, `W_K`, `W_V` of `blocks.i.attn` |
+# | `transformer.h.i.attn.c_attn.bias` | `[3*E]` | its `b_Q`, `b_K`, `b_V` |
+# | `transformer.h.i.attn.c_proj.weight` | `[E E]` | its `W_O` |
 #
 # Two traps. Their layers are `Conv1D`, which computes `x @ weight`, so the weight is stored `[in out]`: **nothing is
 # transposed** (`nn.Linear` stores `[out in]`). And `c_attn` holds queries, keys, values side by side, in each of them
@@ -559,7 +570,12 @@ for name, part in zip("QKV", fused.chunk(3), strict=True):
 # `attn.c_proj` is square: transposed it still fits. All others would complain.
 #
 # </details>
-# <details><summary>Hint</summary>
+# <details><summary>Hint 1</summary>
+#
+# `"blocks.{i}.ln1.w".format(i=2)` is `"blocks.2.ln1.w"`; a name without `{i}` stays as it is.
+#
+# </details>
+# <details><summary>Hint 2</summary>
 #
 # `W_O` is `[head d_head E]`: the *first* axis of `c_proj` holds the heads. For `W_Q` it is the last axis.
 #
@@ -569,31 +585,26 @@ def load_gpt2_weights(theirs: dict[str, Tensor], cfg: Config) -> dict[str, Tenso
     """The weights of a Hugging Face GPT2LMHeadModel under our names, ready for GPT2(cfg).load_state_dict(...).
 
     Args:
-        theirs: its state dict, by the names of the table; it stays as it is.
+        theirs: its state dict; it stays as it is.
     """
     ### BEGIN SOLUTION
-    token_rows = theirs["transformer.wte.weight"]
-    ours = {"embed.W_E": token_rows, "unembed.W_U": token_rows.T, "pos_embed.W_pos": theirs["transformer.wpe.weight"]}
-    ours |= {"ln_final.w": theirs["transformer.ln_f.weight"], "ln_final.b": theirs["transformer.ln_f.bias"]}
-    for layer in range(cfg.n_layers):
-        mine, its = f"blocks.{layer}", f"transformer.h.{layer}"
-        for norm, ln in (("ln1", "ln_1"), ("ln2", "ln_2")):
-            ours |= {f"{mine}.{norm}.w": theirs[f"{its}.{ln}.weight"], f"{mine}.{norm}.b": theirs[f"{its}.{ln}.bias"]}
-        for side, conv in (("in", "c_fc"), ("out", "c_proj")):
-            ours[f"{mine}.mlp.W_{side}"] = theirs[f"{its}.mlp.{conv}.weight"]
-            ours[f"{mine}.mlp.b_{side}"] = theirs[f"{its}.mlp.{conv}.bias"]
-        weights = theirs[f"{its}.attn.c_attn.weight"].chunk(3, dim=-1)
-        biases = theirs[f"{its}.attn.c_attn.bias"].chunk(3)
+    ours = {"unembed.W_U": theirs["transformer.wte.weight"].T}
+    for i in range(cfg.n_layers):
+        ours |= {mine.format(i=i): theirs[its.format(i=i)] for mine, its in OURS_TO_THEIRS.items()}
+        mine, its = f"blocks.{i}.attn", f"transformer.h.{i}.attn"
+        weights = theirs[f"{its}.c_attn.weight"].chunk(3, dim=-1)
+        biases = theirs[f"{its}.c_attn.bias"].chunk(3)
         for name, w, b in zip("QKV", weights, biases, strict=True):
-            ours[f"{mine}.attn.W_{name}"] = rearrange(w, "d (head d_head) -> head d d_head", head=cfg.n_heads)
-            ours[f"{mine}.attn.b_{name}"] = rearrange(b, "(head d_head) -> head d_head", head=cfg.n_heads)
-        w_out = theirs[f"{its}.attn.c_proj.weight"]
-        ours[f"{mine}.attn.W_O"] = rearrange(w_out, "(head d_head) d -> head d_head d", head=cfg.n_heads)
-        ours[f"{mine}.attn.b_O"] = theirs[f"{its}.attn.c_proj.bias"]
+            ours[f"{mine}.W_{name}"] = rearrange(w, "d (head d_head) -> head d d_head", head=cfg.n_heads)
+            ours[f"{mine}.b_{name}"] = rearrange(b, "(head d_head) -> head d_head", head=cfg.n_heads)
+        w_out = theirs[f"{its}.c_proj.weight"]
+        ours[f"{mine}.W_O"] = rearrange(w_out, "(head d_head) d -> head d_head d", head=cfg.n_heads)
     return ours
     ### END SOLUTION
 # %% check="load_gpt2_weights"
 # %% [markdown]
+# ## 8. Equal?
+#
 # The check has compared logits on small random models. Now one of GPT-2's own size, 12 layers wide 768, weights
 # random: no network needed. First, a trap:
 # %% experiment=True
@@ -674,7 +685,7 @@ if gpt2 is not None:
 # Equal logits on a few prompts are strong evidence for equal code: a slip anywhere would show. They say nothing about
 # how the model does it.
 #
-# ## 8. It tells a story
+# ## 9. It tells a story
 #
 # Your class, with the weights of `story_lm`, writes: take the last position's logits, draw a token, append it, again.
 # Temperature 0 means: always the likeliest.
@@ -700,15 +711,19 @@ print("opening:    ", "".join(opening))
 for temperature in (0, 1.0, 3.0):
     print(f"\ntemperature {temperature}: {tell(narrator, opening, temperature)}")
 # %% [markdown]
-# Change `opening` to another story's, and the temperature. Now take something away.
+# Change `opening` to another story's, and the temperature: too low and it repeats itself, too high and it babbles.
+#
+# ## 10. Your model on the bench
+#
+# You own every line, so you can take parts away and watch.
 #
 # **Predict**: how well does it predict *new* stories: whole; without positions (`W_pos` zero); without any attention
 # (`W_O` zero)? The corpus has a known entropy: the least loss that anything can reach.
 #
 # <details><summary>Answer</summary>
 #
-# Whole: near the entropy. Each loss costs something; without attention it knows one word and the place, little
-# more than a table of pairs. All stay far below the even guess or not: see.
+# Whole: near the entropy. Without attention it knows one word and its place, little more than a table of pairs. And a
+# part on which later ones rely can cost more than all of it: then the model talks confident nonsense.
 #
 # </details>
 # %% experiment=True
