@@ -269,11 +269,11 @@ class Attention(_Attention):
         return super().pattern(x).mT
 
 
-@mistake("forgets the biases b_Q and b_K")
+@mistake("forgets the bias b_Q")
 class Attention(_Attention):
     def scores(self, x):
-        q, k = (torch.einsum("bpm,hmd->bhpd", x, w) for w in (self.W_Q, self.W_K))
-        return q @ k.mT / math.sqrt(self.cfg.d_head)
+        q = torch.einsum("bpm,hmd->bhpd", x, self.W_Q)
+        return q @ self.project(x, "K").mT / math.sqrt(self.cfg.d_head)
 
 
 @mistake("forgets the bias b_V")

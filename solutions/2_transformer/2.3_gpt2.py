@@ -787,7 +787,7 @@ plot.line(
 # ## Bonus (not graded)
 #
 # 1. Give `Attention` a `use_flash` switch that calls `scaled_dot_product_attention`; compare with `compare`.
-# 2. Which token does your model put after each prefix of a story, and where is it most surprised?
+# 2. Set `b_K` to random numbers: no pattern changes. Why? (What does it add to the scores of one query?)
 # 3. Add dropout to your parts, as GPT-2 was trained, so that `.eval()` still gives equal logits.
 # %% [markdown]
 # ## Recap
