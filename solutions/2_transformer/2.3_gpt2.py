@@ -183,12 +183,12 @@ class PosEmbed(nn.Module):
 # %% [markdown]
 # `story_lm` comes with the course: a small GPT-2 that learned little stories. Take its embeddings.
 #
-# **Predict**: which words have rows most like that of *" happy"*? Does position 20 look like position 21?
+# **Predict**: which words have rows most like that of *" happy"*? Is position 20 more like 22, or like 2?
 #
 # <details><summary>Answer</summary>
 #
-# Words that can stand in its place: other feelings. Neighbouring positions tend to look alike: the model must be able
-# to find "the one before". The random table shows nothing of either.
+# Words that can stand in its place: other feelings. Near positions look more alike than far ones (there may be a rhythm,
+# too). The random table shows nothing of either.
 #
 # </details>
 # %% experiment=True
@@ -341,7 +341,7 @@ grid = torch.linspace(-4, 4, 161)
 exact, approximate = nn.functional.gelu(grid), nn.functional.gelu(grid, approximate="tanh")
 print(f"largest difference of the two GELUs: {(exact - approximate).abs().max():.1e}")
 plot.line(
-    {"ReLU": grid.relu(), "GELU": approximate, "difference of the two GELUs, times 1000": 1000 * (exact - approximate)},
+    {"ReLU": grid.relu(), "GELU": approximate, "exact - GELU, x 1000": 1000 * (exact - approximate)},
     x=grid,
     x_label="input of the neuron",
     y_label="output",
@@ -755,7 +755,7 @@ plot.bar(list(losses.values()), x=list(losses), x_label="model", y_label="nats p
 #
 # <details><summary>Answer</summary>
 #
-# It grows: blocks only add, and most of what they add is new. The fresh model's hardly changes.
+# It grows: blocks only add, and most of what they add is new. So does a fresh model's, on a smaller scale.
 #
 # </details>
 # %% experiment=True
@@ -776,7 +776,8 @@ lengths = {"story_lm": stream_lengths(narrator, one_story), "fresh": stream_leng
 print({name: [round(length, 1) for length in values] for name, values in lengths.items()})
 plot.line(
     lengths,
-    x_label="blocks passed",
+    tokens=["start", *(f"after {layer}" for layer in range(story_cfg.n_layers))],
+    x_label="block",
     y_label="mean length of the residual stream",
     title="The stream grows",
 )
