@@ -187,8 +187,8 @@ class PosEmbed(nn.Module):
 #
 # <details><summary>Answer</summary>
 #
-# Words that can stand in its place: other feelings. Near positions look more alike than far ones (there may be a rhythm,
-# too). The random table shows nothing of either.
+# Words that can stand in its place: other feelings. Near positions look more alike than far ones (perhaps with a
+# rhythm, too). The random table shows nothing of either.
 #
 # </details>
 # %% experiment=True
