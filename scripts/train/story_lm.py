@@ -8,8 +8,7 @@ The weights are stored under the names of Hugging Face's GPT2LMHeadModel, so tha
 import functools
 
 import torch
-from attn_only import repeated_tokens, sinusoids
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -17,15 +16,13 @@ from concrete_steps import corpus
 from concrete_steps import training as tr
 from concrete_steps.models import measures
 
-STEPS = 3600
-REPEATS, REPEATS_UNTIL = 4, 800  # rows of repeated random tokens in a batch, until this step
+STEPS = 5000
 N_CTX = 128
 ROWS = 16
 CHUNK = 8  # batches that are sorted by length together
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 1.5e-3
 KEPT = range(0, STEPS + 1, 250)  # for resuming and choosing
 STORED = [0, 500, 1500, STEPS]
-D_POSITION = 32  # dimensions in which positions start
 
 
 def config() -> dict:
@@ -48,24 +45,12 @@ def chunk(seed: int, number: int) -> list[torch.Tensor]:
 
 
 def batch(seed: int, step: int) -> torch.Tensor:
-    """The step's stories, cut after the longest: (rows, tokens); early on, with a few rows of repeated random tokens.
-
-    The repeats bring about induction within some hundred steps. Stories alone bring it, and with it lists, much later.
-    """
-    stories = chunk(seed, step // CHUNK)[step % CHUNK]
-    if step >= REPEATS_UNTIL:
-        return stories
-    repeats = repeated_tokens(REPEATS, len(corpus.tokenizer()), tr.step_generator(seed, step))
-    width = max(stories.shape[1], repeats.shape[1])
-    return torch.cat([pad(rows, (0, width - rows.shape[1])) for rows in (stories, repeats)])
+    """The step's stories, cut after the longest: (rows, tokens)."""
+    return chunk(seed, step // CHUNK)[step % CHUNK]
 
 
-@torch.no_grad()
-def initialise(model: GPT2LMHeadModel) -> None:
-    """Positions as sinusoids in the first D_POSITION dimensions, tokens mostly in the others; the rest as GPT-2's."""
-    tokens, positions = model.transformer.wte.weight, model.transformer.wpe.weight
-    positions.zero_()[:, :D_POSITION] = 2 * model.config.initializer_range * sinusoids(N_CTX, D_POSITION)
-    tokens[:, :D_POSITION] *= 0.1
+def schedule(step: int) -> float:
+    return tr.warmup_cosine(step, 200, STEPS, 0.02)
 
 
 GAP = "loss on 200 held-out stories minus their exact -log p, nats per token"
@@ -92,15 +77,15 @@ def claims(model: GPT2LMHeadModel, control: GPT2LMHeadModel) -> list[dict]:
     def claim(key: str, text: str, how: str, **bound: float) -> dict:
         return tr.claim(text, how, got[key], null[key], "the same model at step 0", key=key, **bound)
 
-    known = [claim(topic, f"knows: {topic}", how, at_least=0.9) for topic, how in TOPICS.items()]
-    return [claim("story_gap", "is within 0.15 nats of the entropy", GAP, at_most=0.15), *known]
+    known = [claim(topic, f"knows: {topic}", TOPICS[topic], at_least=0.9) for topic in ("receiver", "agreement")]
+    unknown = [claim(topic, f"does not know: {topic}", TOPICS[topic], at_most=0.2) for topic in ("list", "colour")]
+    return [claim("story_gap", "is within 0.15 nats of the entropy", GAP, at_most=0.15), *known, *unknown]
 
 
 def main(argv: list[str] | None = None) -> None:
     """Train, measure, write."""
     args = tr.arguments("story_lm", STEPS, __doc__, argv)
     model = GPT2LMHeadModel(GPT2Config(**config())).to(args.device)
-    initialise(model)
     decayed = [p for p in model.parameters() if p.dim() > 1]
     rest = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]
@@ -111,22 +96,17 @@ def main(argv: list[str] | None = None) -> None:
         logits = model(x).logits
         return cross_entropy(logits[:, :-1].flatten(0, 1), x[:, 1:].flatten(), ignore_index=0)
 
-    def schedule(step: int) -> float:
-        return tr.warmup_cosine(step, 200, STEPS, 0.02)
-
     run = tr.train(args, model, optimizer, loss_at, schedule=schedule, clip=1.0, checkpoint_steps=KEPT)
     run.checkpoints = {step: weights for step, weights in run.checkpoints.items() if step in STORED}
     control = GPT2LMHeadModel(GPT2Config(**config()))
     control.load_state_dict(run.checkpoints[0])
     sheet = {
         "architecture": {"class": "GPT2LMHeadModel", "config": config(), "tokenizer": "corpus"},
-        "data": f"each batch {ROWS} fresh stories of concrete_steps.corpus (seed 'train {args.seed}'); for the first "
-        f"{REPEATS_UNTIL} steps also {REPEATS} rows of repeated random tokens",
-        "training": f"AdamW, learning rate {LEARNING_RATE}, 200 steps of warm-up, a cosine, decay 0.05, clipped at 1; "
-        f"positions start as sinusoids in {D_POSITION} dimensions",
+        "data": f"each batch {ROWS} fresh stories of concrete_steps.corpus (seed 'train {args.seed}')",
+        "training": f"AdamW, learning rate {LEARNING_RATE}, 200 steps of warm-up, a cosine, decay 0.05, clipped at 1",
         "licence": "MIT",
-        "circuit": "Copies names, colours and list items from the story; pronouns agree with the subject. Which heads "
-        "do it is for the learner to find: no circuit is claimed.",
+        "circuit": "Names come from the story, nobody gives to herself, pronouns agree with the subject. Which heads "
+        "do it is for the learner to find. It has no induction heads: lists and colours are not recalled.",
         "entropy_nats_per_token": round(corpus.entropy()[0], 4),
         "claims": [] if args.no_claims else claims(model.cpu(), control),
     }

@@ -45,9 +45,9 @@ class Lab:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def open(self, path: Path) -> None:
-        """Open the notebook at `path` inside the served folder and wait for its kernel."""
+        """Open the notebook at `path` inside the served folder, and no other, and wait for its kernel."""
         self.cells = nbformat.read(self.work / path, as_version=4).cells
-        self.page.goto(f"{self.address}/lab/tree/{path.as_posix()}?token={TOKEN}")
+        self.page.goto(f"{self.address}/lab/tree/{path.as_posix()}?reset&token={TOKEN}")
         self.page.locator(".jp-Notebook .jp-Cell").nth(len(self.cells) - 1).wait_for(state="attached")
         self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
 
@@ -84,7 +84,7 @@ class Lab:
 
     def output(self, name: str) -> str:
         outputs = self.cell(name).locator(".jp-OutputArea-output")
-        return "\n".join(outputs.all_inner_texts())
+        return "\n".join(outputs.all_text_contents())
 
     def menu(self, *names: str) -> None:
         """Choose an entry of the menu bar: menu, submenus, entry."""
@@ -113,7 +113,7 @@ class Lab:
 
 def run_number(cell) -> int | None:
     """The number in a cell's [ ]: None while it waits or runs, or when it never ran."""
-    found = re.search(r"\d+", cell.locator(".jp-InputPrompt").inner_text())
+    found = re.search(r"\d+", cell.locator(".jp-InputPrompt").text_content())
     return int(found[0]) if found else None
 
 
@@ -210,17 +210,19 @@ def test_a_wrong_answer_is_recognised_and_mended(lab: Lab):
     assert contrast(lab, f"check_{exercise}") >= 4.5
 
     lab.menu("Settings", "Theme", "JupyterLab Dark")
-    lab.page.locator('body[data-jp-theme-light="false"]').wait_for()
+    lab.page.locator('body[data-jp-theme-light="false"]').wait_for(state="attached")
     lab.cell(f"check_{exercise}")
     lab.shoot("2_wrong_dark")
     assert contrast(lab, f"check_{exercise}") >= 4.5
+    lab.menu("Settings", "Theme", "JupyterLab Light")
+    lab.page.locator('body[data-jp-theme-light="true"]').wait_for(state="attached")
 
     lab.type(exercise, solution(notebook, exercise))
     lab.run(exercise)
     said = lab.run(f"check_{exercise}")
     assert f"{exercise}: passed" in said
     assert f"1 of {len(notebook.exercises)} in this notebook" in said
-    lab.shoot("3_passed_dark")
+    lab.shoot("3_passed")
 
 
 def code_of(slip: Mistake) -> str:
@@ -273,23 +275,26 @@ def test_run_all_on_an_untouched_notebook_goes_to_the_end(lab: Lab):
     notebook = load_course().notebook("0")
     lab.open(notebook.path)
     lab.run_all()
+    lab.shoot_whole("4_untouched")
     for exercise in notebook.exercises:
         assert f"{exercise}: not attempted" in lab.output(f"check_{exercise}")
     assert_figures_drawn(lab)
-    lab.shoot_whole("4_untouched")
 
 
 def test_every_figure_of_a_finished_notebook_is_drawn(lab: Lab):
     """A learner who has solved all of 1.1: Run All passes each check, and each figure is drawn without the internet."""
     notebook = load_course().notebook("1.1")
-    finished = Path("finished.ipynb")
-    shutil.copy(course_root() / "solutions" / notebook.path, lab.work / finished)
-    lab.open(finished)
+    finished = nbformat.read(course_root() / "solutions" / notebook.path, as_version=4)
+    for cell in finished.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(finished, lab.work / "finished.ipynb")
+    lab.open(Path("finished.ipynb"))
     lab.run_all()
+    lab.shoot_whole("5_finished")
     for exercise in notebook.exercises:
         assert f"{exercise}: passed" in lab.output(f"check_{exercise}")
     assert_figures_drawn(lab)
-    lab.shoot_whole("5_finished")
 
 
 def assert_figures_drawn(lab: Lab) -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 
 import pytest
+
 from concrete_steps import corpus
 from concrete_steps.corpus import files, law
 from concrete_steps.corpus.story import tell

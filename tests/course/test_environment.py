@@ -1,4 +1,4 @@
-"""The environment's set-up, with a stand-in for pip: what it says, what it costs the second time, what it leaves behind."""
+"""The environment's set-up, with a stand-in for pip: what it says, what a second run costs, what is left behind."""
 
 import errno
 import http.server
@@ -15,10 +15,12 @@ import time
 import tomllib
 import venv
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 import environment
 import pip_progress
-import pytest
 
 # Notes each call, then does what the file `mode` says. It is run as `python -m pip`, like the real one.
 STAND_IN = """
@@ -80,15 +82,13 @@ def test_the_first_run_makes_it_and_the_second_is_free(course, capfd):
     assert python.exists()
     assert capfd.readouterr().out.splitlines() == [
         "Making a Python environment in .venv.",
-        "Installing its Python packages: about 2 GB, two to ten minutes the first time.",
+        "Installing its Python packages: about 2 GB, one to ten minutes the first time.",
         "  downloading torch (183.1 MB)",
         "  installing 2 packages, about a minute",
         "The environment is ready.",
     ]
-    assert calls(course) == [
-        "install --editable . --constraint scripts/constraints.txt"
-        " --progress-bar=off --no-input --disable-pip-version-check"
-    ]
+    (call,) = calls(course)
+    assert call.startswith("install --editable . --constraint scripts/constraints.txt ")
     assert environment.ensure(root=course) == python
     assert capfd.readouterr().out == ""
     assert len(calls(course)) == 1
@@ -152,7 +152,10 @@ NO_NETWORK = (
         (NO_NETWORK, "the package index could not be reached"),
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full"),
         ("ERROR: Could not install packages due to an OSError: [Errno 122] Disk quota exceeded", "the disk is full"),
-        ("ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: 'x'", "could not be written"),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: 'x'",
+            "could not be written",
+        ),
         ("ERROR: No matching distribution found for torch==2.13.0", "there is no torch==2.13.0 for Python"),
         ("ERROR: Failed building wheel.\nERROR: Something new.", "Something new; put that right"),
         ("Killed", "pip failed"),
@@ -183,7 +186,7 @@ def test_a_failed_update_keeps_the_environment_and_the_next_run_repairs_it(cours
 
 
 def test_too_little_disk_is_noticed_before_anything_is_made(course, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda _: os.terminal_size((0, 0)) and type("Usage", (), {"free": 5e8}))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5e8))
     assert "need about 3 GB, and only 0.5 GB are free" in refusal(course)
     assert not (course / ".venv").exists()
 
@@ -195,7 +198,12 @@ def test_a_system_without_the_venv_module(course, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("number", "meaning"), [(errno.EROFS, "cannot be written to"), (errno.ENOSPC, "the disk is full"), (errno.EIO, "Input")]
+    ("number", "meaning"),
+    [
+        (errno.EROFS, "this folder cannot be written to"),
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EIO, os.strerror(errno.EIO)),
+    ],
 )
 def test_a_folder_where_nothing_can_be_made(course, monkeypatch, number, meaning):
     def fail(builder, folder):
@@ -203,7 +211,7 @@ def test_a_folder_where_nothing_can_be_made(course, monkeypatch, number, meaning
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(venv.EnvBuilder, "create", fail)
-    assert meaning in refusal(course) or number == errno.EIO
+    assert meaning in refusal(course)
     assert not (course / ".venv").exists()
 
 
@@ -289,7 +297,6 @@ def test_an_index_of_the_user_s_own_is_seen_in_pip_s_configuration(monkeypatch, 
 
 
 def test_an_index_that_answers_and_one_that_does_not(monkeypatch):
-    monkeypatch.setattr(environment, "CPU_INDEX_PATIENCE", 0.5)
     monkeypatch.setattr("urllib.request.getproxies", dict)
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()

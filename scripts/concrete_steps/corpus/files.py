@@ -1,4 +1,4 @@
-"""The files in data/corpus: tokenizer, slice of stories, datasheet; made by `python -m concrete_steps.corpus --write`."""
+"""The files in data/corpus: tokenizer, stories, datasheet; made by `python -m concrete_steps.corpus --write`."""
 
 import hashlib
 import json

@@ -86,12 +86,13 @@ def othello_6x6(model: "TransformerBridge", count: int = 500) -> dict[str, float
         "gap": (-(log_probs * legal).sum(-1) / n_legal - n_legal.log()).mean().item(),
     }
     mover = torch.tensor([1, -1]).repeat(othello.PLIES // 2)[:, None]  # black at even plies
+    views = {"mine_yours": games.boards * mover, "black_white": games.boards}
+    states = torch.stack([(board[..., None] == torch.tensor([-1, 0, 1])) for board in views.values()], dim=2)
     for layer, name in enumerate(names):
-        for which, boards in [("mine_yours", games.boards * mover), ("black_white", games.boards)]:
-            states = torch.stack([boards == state for state in (-1, 0, 1)], dim=-1)
-            predicted, actual = linear_probe(cache[name], states.flatten(-2).float(), live)
-            guess, truth = (found_.unflatten(-1, (-1, 3)).argmax(-1) for found_ in (predicted, actual))
-            found[f"{which} {layer}"] = (guess == truth).double().mean().item()
+        probed = linear_probe(cache[name], states.flatten(2).float(), live)
+        guess, truth = (part.unflatten(-1, states.shape[2:]).argmax(-1) for part in probed)  # position view square
+        for which, right in zip(views, (guess == truth).double().mean((0, 2)).tolist(), strict=True):
+            found[f"{which} {layer}"] = right
     return found
 
 
@@ -102,5 +103,5 @@ def linear_probe(
     on the second half, at the positions to use."""
     half = len(resid) // 2
     inputs = torch.nn.functional.pad(resid, (0, 1), value=1.0)  # a constant for the offset
-    fitted = torch.linalg.lstsq(inputs[:half][use[:half]], target[:half][use[:half]], driver="gelsd").solution
+    fitted = torch.linalg.lstsq(inputs[:half][use[:half]], target[:half][use[:half]], driver="gelsy").solution
     return inputs[half:][use[half:]] @ fitted, target[half:][use[half:]]

@@ -117,7 +117,7 @@ def scatter(
         marker = {"size": 8, "color": colour, "line": {"width": 0.5, "color": "white"}}
         if color is not None and not words:
             values = with_dims(color, (1,), "color of scatter", "[point]")
-            bar = {"title": {"text": color_label, "side": "right"}, "thickness": 14, "outlinewidth": 0}
+            bar = {"title": {"text": color_label}, "thickness": 14, "outlinewidth": 0}
             marker |= {"color": values, "colorscale": "Viridis", "colorbar": bar}
         fig.add_scatter(
             x=finite(x[mine]),

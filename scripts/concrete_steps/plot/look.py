@@ -42,6 +42,7 @@ TEMPLATE = go.layout.Template(
         "xaxis": AXIS,
         "yaxis": AXIS,
         "hoverlabel": {"bgcolor": "white"},
+        "legend": {"tracegroupgap": 0},
     }
 )
 

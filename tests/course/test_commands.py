@@ -1,0 +1,223 @@
+"""The two commands that a stranger types, start.py and test.py, but for the set-up (test_environment.py)."""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import environment
+from concrete_steps import lab
+from concrete_steps.errors import CourseError
+
+SCRIPTS = environment.ROOT / "scripts"
+COMMANDS = ["start.py", "test.py"]
+
+# What Python 2.7 or 3.4 cannot parse.
+TOO_NEW = (ast.JoinedStr, ast.AnnAssign, ast.Starred, ast.NamedExpr, ast.Match, ast.AsyncFunctionDef, ast.Nonlocal)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_old_python_can_read_the_command(name):
+    tree = ast.parse((SCRIPTS / name).read_text(encoding="utf-8"), feature_version=(3, 4))
+    for node in ast.walk(tree):
+        assert not isinstance(node, TOO_NEW), f"{name}, line {node.lineno}: Python 2 cannot parse this"
+        if isinstance(node, ast.FunctionDef):
+            marked = [argument.arg for argument in ast.walk(node.args) if getattr(argument, "annotation", None)]
+            assert not (node.returns or marked or node.args.kwonlyargs), f"{name}, line {node.lineno}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_old_python_is_told_what_to_install(name):
+    program = f"import sys, runpy; sys.version_info = (3, 10, 4); runpy.run_path({str(SCRIPTS / name)!r})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (sentence,) = done.stderr.splitlines()
+    assert "needs Python 3.11 or newer and this is Python 3.10" in sentence
+    assert f"`python3.12 scripts/{name}`" in sentence
+
+
+# --- start.py ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(tmp_path):
+    """What start.py runs in the environment, on a course of one notebook; (process, lines that it printed so far)."""
+    notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    released = tmp_path / "notebooks/0_start_here/0_start_here.ipynb"
+    released.parent.mkdir(parents=True)
+    released.write_text(json.dumps(notebook), encoding="utf-8")
+    program = f"""
+        from pathlib import Path
+        from concrete_steps import lab
+        lab.COURSE = Path({str(tmp_path)!r})
+        lab.main()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program), "--no-browser"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"JUPYTER_CONFIG_DIR": str(tmp_path / "config"), "JUPYTER_DATA_DIR": str(tmp_path / "data")},
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+def address(process):
+    """The address that the server prints, read line by line; the test fails where it ends or hangs without one."""
+    stopper = threading.Timer(120, process.kill)
+    stopper.start()
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if found := re.search(r"http://127\.0\.0\.1:\S+", line):
+            stopper.cancel()
+            return found[0], "".join(lines)
+    pytest.fail("the server ended without printing an address:\n" + "".join(lines))
+
+
+def test_start_serves_the_first_notebook_and_ctrl_c_ends_it(server, tmp_path):
+    url, printed = address(server)
+    assert printed.startswith(f"Your own copy of the notebooks is in {tmp_path / 'work'}.\n")
+    assert "WARNING" not in printed
+    path, token = re.fullmatch(r"http://127\.0\.0\.1:\d+/lab/tree/(\S+)\?token=(\w+)", url).groups()
+    assert path == "0_start_here/0_start_here.ipynb"
+    root = url.partition("/lab")[0]
+    with urllib.request.urlopen(f"{root}/api/contents/?token={token}", timeout=60) as answer:
+        assert [entry["name"] for entry in json.load(answer)["content"]] == ["0_start_here"]
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        page = answer.read().decode()
+    assert "@jupyterlab/apputils-extension:announcements" in page.partition("disabledExtensions")[2]
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{root}/api/contents/", timeout=60)
+    if os.name == "nt":
+        return
+    server.send_signal(signal.SIGINT)
+    rest, _ = server.communicate(timeout=60)
+    assert "Traceback" not in rest
+    assert server.returncode == 0
+
+
+def test_a_port_that_is_taken_is_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(CourseError, match=rf"^Port {port} cannot be used \(.+\): give another number to --port"):
+            lab.require_free(port)
+    lab.require_free(port)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_what_is_no_port(port):
+    with pytest.raises(CourseError, match=f"--port {port} is no port"):
+        lab.require_free(port)
+
+
+def test_a_problem_is_printed_without_traceback(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "COURSE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lab", "--no-browser"])
+    with pytest.raises(SystemExit) as caught:
+        lab.main()
+    assert "notebooks is missing" in caught.value.code
+
+
+def test_the_first_notebook_is_found_in_the_copy_and_not_in_its_memory(tmp_path):
+    assert lab.first_notebook(tmp_path) == ""
+    for folder in (".released/0_start_here", "0_start_here"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "0_start_here.ipynb").touch()
+    assert lab.first_notebook(tmp_path) == "0_start_here/0_start_here.ipynb"
+
+
+# --- test.py -----------------------------------------------------------------------------------------------------
+
+REPORT = '<testsuites><testsuite tests="{0}" failures="{1}" errors="{2}" skipped="{3}"/></testsuites>'
+
+
+@pytest.fixture
+def suite(monkeypatch):
+    """test.py as a module whose commands are noted and not run; `answers` says what each ends with."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    spec = importlib.util.spec_from_file_location("test_command", SCRIPTS / "test.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.noted, module.answers = [], []
+
+    def run(command):
+        code, counts = module.answers.pop(0)
+        if counts:
+            Path(command[command.index("--junitxml") + 1]).write_text(REPORT.format(*counts), encoding="utf-8")
+        module.noted.append([word for word in command[1:] if not word.endswith(".xml") and word != "--junitxml"])
+        return code
+
+    monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(module.environment, "ensure", lambda extras: Path("python"))
+    monkeypatch.chdir(environment.ROOT)
+    return module
+
+
+def test_the_whole_suite_has_three_parts(suite, capsys):
+    suite.answers = [(0, (10, 0, 0, 2)), (0, (5, 0, 0, 0)), (0, None)]
+    assert suite.main([]) == 0
+    assert suite.noted == [
+        ["-m", "pytest", "tests/course"],
+        ["-m", "pytest", "--of", "solutions"],
+        ["scripts/build.py", "--check"],
+    ]
+    assert capsys.readouterr().out.endswith("\ntotal: 14 passed, 0 failed, 2 skipped\n")
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "total"),
+    [
+        ([(1, (10, 2, 1, 0)), (0, (5, 0, 0, 0)), (0, None)], 1, "total: 13 passed, 3 failed, 0 skipped"),
+        ([(0, (10, 0, 0, 0)), (0, (5, 0, 0, 0)), (1, None)], 1, "total: 15 passed, 1 failed, 0 skipped"),
+        ([(0, (10, 0, 0, 0)), (137, None), (0, None)], 137, "total: 11 passed, 1 failed, 0 skipped"),
+    ],
+)
+def test_the_exit_code_is_the_worst(suite, capsys, answers, code, total):
+    suite.answers = answers
+    assert suite.main([]) == code
+    assert capsys.readouterr().out.endswith(f"\n{total}\n")
+
+
+def test_a_choice_goes_to_both_runs_and_one_of_them_may_be_empty(suite, capsys):
+    suite.answers = [(0, (3, 0, 0, 0)), (5, (0, 0, 0, 0))]
+    assert suite.main(["-k", "loader"]) == 0
+    assert suite.noted == [
+        ["-m", "pytest", "tests/course", "-k", "loader"],
+        ["-m", "pytest", "--of", "solutions", "-k", "loader"],
+    ]
+    assert capsys.readouterr().out.endswith("\ntotal: 3 passed, 0 failed, 0 skipped\n")
+
+
+def test_a_choice_of_nothing_fails(suite):
+    suite.answers = [(5, (0, 0, 0, 0)), (5, (0, 0, 0, 0))]
+    assert suite.main(["-k", "no_such_test"]) == 5
+
+
+def test_the_browser_is_for_the_course_s_own_tests(suite):
+    suite.answers = [(0, (1, 0, 0, 0)), (0, (1, 0, 0, 0)), (0, None)]
+    suite.main(["--browser"])
+    assert suite.noted[0] == ["-m", "pytest", "tests/course", "--browser"]
+    assert suite.noted[1] == ["-m", "pytest", "--of", "solutions"]
+
+
+def test_files_named_are_all_that_runs(suite):
+    suite.answers = [(0, (1, 0, 0, 0))]
+    assert suite.main(["tests/course/test_commands.py::test_what_is_no_port", "-x"]) == 0
+    assert suite.noted == [["-m", "pytest", "tests/course/test_commands.py::test_what_is_no_port", "-x"]]

@@ -1,0 +1,397 @@
+"""nbgrader grades right, wrong, broken and hostile notebooks in one run, each for itself.
+
+One run of scripts/grade.py marks all of SUBMISSIONS; the tests look at what came of it.
+"""
+
+import contextlib
+import csv
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from concrete_steps.course import load_course
+from concrete_steps.grading import HOME
+from concrete_steps.paths import course_root
+
+STEP = "0_start_here"
+ROOT = course_root()
+NOTEBOOK = ROOT / "notebooks" / STEP / f"{STEP}.ipynb"
+LINUX = sys.platform == "linux"
+CONFIG = "c = get_config()\nc.GradeApart.patience = 10\nc.GradeApart.memory = 1500 * 2**20\n"
+
+RIGHT = "def logit_difference(logits, right, wrong):\n    return logits[right] - logits[wrong]\n"
+WRONG = "def logit_difference(logits, right, wrong):\n    return logits[wrong] - logits[right]\n"
+
+
+def body(*lines: str) -> str:
+    """The function with these lines as its body."""
+    return "def logit_difference(logits, right, wrong):\n" + "".join(f"    {line}\n" for line in lines)
+
+
+FLOOD_PIPES = body(
+    "import os",
+    "for descriptor in range(3, 30):",
+    "    try:",
+    "        os.write(descriptor, b'x' * 10**8)",
+    "    except OSError:",
+    "        pass",
+    "return logits[right] - logits[wrong]",
+)
+SWALLOWS = body("while True:", "    try:", "        while True: pass", "    except BaseException:", "        pass")
+NOISE = body(
+    "import sys, threading, time, warnings",
+    "print('x' * 10**8)",
+    "warnings.warn('careful')",
+    "sys.stderr.write('careful')",
+    "threading.Thread(target=lambda: time.sleep(10**6)).start()",
+    "return logits[right] - logits[wrong]",
+)
+PATCHED_TORCH = f"""\
+import torch
+torch.isclose = lambda a, b, **options: torch.ones_like(a, dtype=torch.bool)
+{WRONG}"""
+PATCHED_JUDGE = f"""\
+from concrete_steps import outcomes
+outcomes.Judge.failed = lambda self, error, calls: self.passed()
+{WRONG}"""
+PATCHED_HELPER = f"""\
+from concrete_steps import testing
+testing.assert_close = testing.assert_equal = lambda *given, **named: None
+{WRONG}"""
+TRANSFORMER = """\
+import ast
+class Cheat(ast.NodeTransformer):
+    def visit_Call(self, node):
+        return ast.Constant(None)
+get_ipython().ast_transformers.append(Cheat())
+"""
+# Each try either fails or finds the answer; right only if one of them gets through.
+FORBIDDEN = f"""\
+import importlib.util, multiprocessing, os, socket, sqlite3, subprocess
+from pathlib import Path
+
+root = Path({str(ROOT)!r})
+solutions = root / "solutions" / "{STEP}"
+
+def load():
+    spec = importlib.util.spec_from_file_location("solution", solutions / "{STEP}.py")
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+TRIES = [
+    lambda: open(solutions / "{STEP}.py").read(),
+    lambda: os.listdir(root / "solutions"),
+    lambda: os.open(root, os.O_RDONLY),
+    lambda: os.chdir(solutions),
+    load,
+    lambda: subprocess.check_output(["cat", solutions / "{STEP}.py"]),
+    lambda: os.system("true"),
+    lambda: os.fork() and os.wait(),
+    lambda: multiprocessing.get_context("spawn").Process(target=print).start(),
+    lambda: os.kill(os.getppid(), 0),
+    lambda: os.listdir(Path("GRADING") / "submitted"),
+    lambda: open(Path("GRADING") / "submitted" / "right" / "{STEP}" / "{STEP}.ipynb").read(),
+    lambda: sqlite3.connect(Path("GRADING") / "gradebook.db").execute("select 1"),
+    lambda: open(root / "planted.txt", "w").close(),
+    lambda: os.rename(Path("GRADING") / "submitted" / "wrong", "mine"),
+    lambda: os.remove(Path("GRADING") / "nbgrader_config.py"),
+    lambda: socket.create_connection(("127.0.0.1", 9), timeout=1),
+]
+
+def logit_difference(logits, right, wrong):
+    got_through = []
+    for number, attempt in enumerate(TRIES):
+        try:
+            attempt()
+            got_through.append(number)
+        except (PermissionError, AttributeError):
+            pass
+        except Exception as error:
+            got_through.append((number, error))
+    raise ValueError(f"got through: {{got_through}}")
+"""
+ESCAPES = body(
+    "import ctypes, os, time",
+    "if ctypes.CDLL(None).fork() == 0:",
+    "    os.setsid()",
+    "    time.sleep(30)",
+    "os._exit(0)",
+)
+MEMORY = body("taken = []", "while True:", "    taken.append(b'x' * 10**7)")
+
+
+@dataclass
+class Case:
+    """Answers of one notebook, what is done to its JSON, the marks that it deserves and what the table remarks."""
+
+    marks: tuple[int, int, int]
+    logit_difference: str = RIGHT
+    before: str = 'answer_before_running = "b"'
+    know: str = 'answer_already_know = "c"'
+    own: str = ""
+    change: object = None
+    remark: str = ""
+    file_name: str = f"{STEP}.ipynb"
+
+    def notebook(self) -> dict:
+        content = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+        answers = {
+            "logit_difference": self.logit_difference,
+            "answer_before_running": self.before,
+            "answer_already_know": self.know,
+        }
+        for cell in content["cells"]:
+            cell["source"] = answers.get(cell["id"], "".join(cell["source"]))
+        if self.own:
+            own = {"cell_type": "code", "id": "own", "metadata": {}, "source": self.own, "outputs": []}
+            content["cells"].insert(4, {**own, "execution_count": None})
+        if self.change is not None:
+            self.change(content)
+        return content
+
+
+def without_checks(content: dict) -> None:
+    content["cells"] = [cell for cell in content["cells"] if not cell["id"].startswith("check_")]
+
+
+def edited_checks(content: dict) -> None:
+    for cell in content["cells"]:
+        if cell["id"].startswith("check_"):
+            cell["source"] = "print('passed')"
+            cell["metadata"]["nbgrader"]["points"] = 100
+
+
+def tagged_checks(content: dict) -> None:
+    for cell in content["cells"]:
+        if cell["id"].startswith("check_"):
+            cell["metadata"]["tags"] = ["skip-execution", "raises-exception", "remove-output"]
+
+
+def as_colab_saves(content: dict) -> None:
+    content["metadata"] |= {"colab": {"provenance": []}, "accelerator": "GPU"}
+    for number, cell in enumerate(content["cells"]):
+        cell["id"] = f"c{number}"
+        cell["metadata"] |= {"id": f"c{number}", "outputId": "x", "colab": {"base_uri": "https://localhost:8080/"}}
+        cell["source"] = cell["source"].splitlines(keepends=True)
+
+
+def without_names(content: dict) -> None:
+    for number, cell in enumerate(content["cells"]):
+        cell["id"], cell["metadata"] = f"c{number}", {}
+
+
+def with_stub_again(content: dict) -> None:
+    released = {cell["id"]: cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]}
+    content["cells"].append(released["logit_difference"] | {"id": "copy"})
+    content["cells"].append(released["check_logit_difference"] | {"id": "copy2"})
+
+
+def odd_cells(content: dict) -> None:
+    content["cells"] += [
+        {"cell_type": "markdown", "id": ["list"], "metadata": [], "source": ["\ud800", 5]},
+        {"cell_type": "raw", "metadata": None, "source": "<script>document.title = 'owned'</script>"},
+        {"cell_type": "markdown", "metadata": {}, "source": "<script>document.title = 'owned'</script>"},
+    ]
+
+
+ONES = (1, 1, 1)
+NOT_FIRST = (0, 1, 1)
+CASES = {
+    "right": Case(ONES),
+    "right_in_another_way": Case(ONES, body("pair = logits[[right, wrong]]", "return -pair.diff().squeeze()")),
+    "wrong": Case(NOT_FIRST, WRONG),
+    "blank": Case(
+        (0, 0, 0), body("raise NotImplementedError"), "answer_before_running = None", "answer_already_know = None"
+    ),
+    "wrong_letter": Case((1, 0, 1), before='answer_before_running = "a"'),
+    "syntax_error": Case(NOT_FIRST, "def logit_difference(logits, right, wrong:\n    return 1"),
+    "syntax_error_elsewhere": Case(ONES, own="for x in"),
+    "deleted_checks": Case(ONES, change=without_checks),
+    "edited_checks": Case(NOT_FIRST, WRONG, change=edited_checks, remark="edited check of logit_difference"),
+    "tagged_checks": Case(NOT_FIRST, WRONG, change=tagged_checks),
+    "redefined_check": Case(NOT_FIRST, WRONG, own="def check(*given, **named): pass"),
+    "ast_transformer": Case(NOT_FIRST, WRONG, own=TRANSFORMER, remark="ast_transformers"),
+    "patched_torch": Case(NOT_FIRST, PATCHED_TORCH, remark="logit_difference: the checks were changed"),
+    "patched_judge": Case((0, 0, 0), PATCHED_JUDGE, remark="the checks were changed"),
+    "patched_helper": Case(NOT_FIRST, PATCHED_HELPER),
+    "endless": Case(NOT_FIRST, body("while True: pass"), remark="logit_difference timed out"),
+    "endless_and_swallows": Case(NOT_FIRST, SWALLOWS, remark="logit_difference timed out"),
+    "endless_cell": Case(NOT_FIRST, RIGHT + "while True: pass", remark="blocked the process"),
+    "noise": Case(ONES, NOISE),
+    "floods_pipes": Case(NOT_FIRST, FLOOD_PIPES, remark="ended or blocked"),
+    "exits": Case(NOT_FIRST, body("import os", "os._exit(0)"), remark="ended or blocked"),
+    "system_exit": Case(NOT_FIRST, body("raise SystemExit")),
+    "exits_at_once": Case(NOT_FIRST, RIGHT + "import sys\nsys.exit(0)", remark="ended or blocked"),
+    "kills_itself": Case(NOT_FIRST, body("import os, signal", "os.kill(os.getpid(), signal.SIGTERM)")),
+    "aborts": Case(NOT_FIRST, body("import os", "os.abort()"), remark="ended or blocked"),
+    "tries_everything": Case(NOT_FIRST, FORBIDDEN),
+    "renamed": Case(ONES, file_name="My answers (2).ipynb", remark="renamed"),
+    "colab": Case(ONES, change=as_colab_saves),
+    "names_lost": Case(ONES, change=without_names),
+    "stub_again": Case(ONES, change=with_stub_again),
+    "odd_cells": Case(ONES, change=odd_cells),
+    "two_copies": Case(NOT_FIRST, WRONG, remark="more than once"),
+    "broken_json": Case((0, 0, 0), remark="unreadable"),
+    "empty_file": Case((0, 0, 0), remark="unreadable"),
+}
+if LINUX:  # Only Linux limits memory; fork exists on POSIX.
+    CASES["takes_all_memory"] = Case(NOT_FIRST, MEMORY)
+    CASES["escapes"] = Case(NOT_FIRST, ESCAPES, remark="it mentions ctypes")
+EXERCISES = load_course().notebook("0").exercises
+
+
+@dataclass
+class Class:
+    """What one run left: its folder, its table, and the graded notebooks."""
+
+    home: Path
+    table: str
+    code: int
+
+    def verdicts(self, student: str) -> dict[str, bool]:
+        """By exercise: whether the check cell counts as passed."""
+        nb = nbformat.read(self.home / "autograded" / student / STEP / f"{STEP}.ipynb", as_version=4)
+        checks = {cell.metadata.nbgrader.grade_id: cell for cell in nb.cells if "check_" in cell.id}
+        return {
+            name: not any(output.output_type == "error" for output in checks[f"check_{name}"].outputs)
+            for name in EXERCISES
+        }
+
+    def row(self, student: str) -> str:
+        """The student's line of the table, which may be wrapped."""
+        rows = self.table.split(f"│ {student} ", 1)[1].split("\n")
+        more = [line for line in rows[1:] if line.startswith("│  ")]
+        own = rows[:1] + more[: next((i for i, line in enumerate(rows[1:]) if not line.startswith("│  ")), len(more))]
+        return " ".join(line.rsplit("│", 2)[-2].strip() for line in own)
+
+
+def grade(home: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """scripts/grade.py in this process."""
+    spec = importlib.util.spec_from_file_location("grade", ROOT / "scripts" / "grade.py")
+    command = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command)
+    before, out, err = dict(os.environ), io.StringIO(), io.StringIO()
+    try:
+        with contextlib.chdir(ROOT), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = command.main(["--home", str(home), *arguments])
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def hand_in(home: Path, student: str, case: Case, file_name: str | None = None) -> None:
+    folder = home / "submitted" / student / STEP
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / (file_name or case.file_name)).write_text(
+        json.dumps(case.notebook()).replace("GRADING", str(home).replace("\\", "/")), encoding="utf-8"
+    )
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory) -> Class:
+    """All of CASES, marked in one run."""
+    home = tmp_path_factory.mktemp("grading")
+    (home / "nbgrader_config.py").write_text(CONFIG)
+    for student, case in CASES.items():
+        hand_in(home, student, case)
+    hand_in(home, "two_copies", CASES["right"], f"{STEP}-Copy1.ipynb")
+    for student, text in (("broken_json", '{"cells": [{'), ("empty_file", "")):
+        (home / "submitted" / student / STEP / f"{STEP}.ipynb").write_text(text)
+    (home / "submitted" / "nothing" / STEP).mkdir(parents=True)
+    (home / "submitted" / "nothing" / STEP / "notes.txt").write_text("I will hand it in tomorrow.")
+    command = [sys.executable, str(ROOT / "scripts" / "grade.py"), "--home", str(home), "autograde", STEP]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode in (0, 1), done.stderr
+    return Class(home, done.stdout, done.returncode)
+
+
+@pytest.mark.parametrize("student", CASES)
+def test_each_submission_gets_the_marks_that_it_deserves(student, graded):
+    verdicts = graded.verdicts(student)
+    assert tuple(map(int, verdicts.values())) == CASES[student].marks, graded.row(student)
+
+
+@pytest.mark.parametrize("student", [name for name, case in CASES.items() if case.remark])
+def test_what_is_unusual_is_remarked(student, graded):
+    assert CASES[student].remark in graded.row(student)
+
+
+def test_nothing_is_remarked_of_honest_work(graded):
+    for student in ("right", "wrong", "blank", "wrong_letter", "colab"):
+        assert graded.row(student) == ""
+
+
+def test_a_folder_without_notebooks_is_named(graded):
+    assert graded.code == 1
+    assert "holds no notebook" in graded.row("nothing")
+
+
+def test_every_try_at_what_is_forbidden_was_refused(graded):
+    nb = nbformat.read(graded.home / "autograded" / "tries_everything" / STEP / f"{STEP}.ipynb", as_version=4)
+    panel = next(cell for cell in nb.cells if cell.id == "check_logit_difference").outputs[0].data["text/plain"]
+    assert "got through: []" in panel
+    assert not (ROOT / "planted.txt").exists()
+
+
+def test_marks_are_exported(graded, tmp_path):
+    done = grade(graded.home, "export", "--to", str(tmp_path / "marks.csv"))
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "marks.csv", encoding="utf-8") as file:
+        marks = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
+    assert marks == {student: sum(case.marks) for student, case in CASES.items()}
+
+
+def test_feedback_shows_what_is_wrong_and_runs_no_script(graded):
+    for student in ("wrong", "odd_cells"):
+        assert grade(graded.home, "feedback", STEP, "--student", student).returncode == 0
+    pages = graded.home / "feedback"
+    assert "the sign is turned" in (pages / "wrong" / STEP / f"{STEP}.html").read_text(encoding="utf-8")
+    assert "<script>document.title" not in (pages / "odd_cells" / STEP / f"{STEP}.html").read_text(encoding="utf-8")
+
+
+def test_only_what_is_new_is_marked_again(graded):
+    before = {path: path.stat().st_mtime_ns for path in (graded.home / "autograded").rglob("*.ipynb")}
+    hand_in(graded.home, "blank", CASES["right"], "second try.ipynb")
+    done = grade(graded.home, "autograde", STEP)
+    after = {path: path.stat().st_mtime_ns for path in (graded.home / "autograded").rglob("*.ipynb")}
+    changed = {path.parent.parent.name for path in after if before.get(path) != after[path]}
+    assert changed == {"blank"}
+    assert "3 of 3" in done.stdout.split("│ blank ")[1].split("\n")[0]
+    assert {path.name for path in (graded.home / "received" / "blank" / STEP / "2").iterdir()} == {"second try.ipynb"}
+
+
+def test_nbgraders_own_command_uses_the_same_grader(graded):
+    """The formgrader's button and the command line run nbgrader's converter, with our configuration."""
+    env = {**os.environ, HOME: str(graded.home)}
+    command = [sys.executable, "-m", "nbgrader", "autograde", STEP, "--student", "exits", "--force"]
+    done = subprocess.run(command, cwd=ROOT / "scripts", env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert tuple(map(int, graded.verdicts("exits").values())) == CASES["exits"].marks
+
+
+def test_release_gives_the_committed_notebooks(graded):
+    done = grade(graded.home, "release", "0")
+    assert done.returncode == 0, done.stderr
+    released = nbformat.read(graded.home / "release" / STEP / f"{STEP}.ipynb", as_version=4)
+    assert released.cells == nbformat.read(NOTEBOOK, as_version=4).cells
+
+
+def test_bad_input_gets_one_sentence(tmp_path):
+    cases = {
+        ("release", "9_nowhere"): "There is no step '9_nowhere' with notebooks: use one of 0_start_here",
+        ("autograde", STEP): "There is nothing to mark",
+        ("feedback", STEP): "is marked yet",
+    }
+    for arguments, sentence in cases.items():
+        done = grade(tmp_path, *arguments)
+        assert done.returncode == 1
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr

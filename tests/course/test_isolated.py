@@ -1,0 +1,105 @@
+"""A notebook graded in a process of its own: limits, honesty about the grader's own failures, nothing left behind."""
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from concrete_steps import isolated
+from concrete_steps.course import Notebook, load_course
+from concrete_steps.errors import CourseError
+from concrete_steps.isolated import Limits, grade_notebook
+from concrete_steps.outcomes import PASSED, Result
+from concrete_steps.paths import course_root
+
+START = load_course().notebook("0")
+READY = [notebook for notebook in load_course().notebooks if (course_root() / "solutions" / notebook.path).is_file()]
+
+
+def notebook_with(folder: Path, logit_difference: str) -> Path:
+    """The solutions of notebook 0 with another cell for logit_difference."""
+    content = json.loads((course_root() / "solutions" / START.path).read_text(encoding="utf-8"))
+    for cell in content["cells"]:
+        if cell["id"] == "logit_difference":
+            cell["source"] = logit_difference
+    path = folder / START.path.name
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("notebook", READY, ids=lambda notebook: notebook.id)
+def test_every_solution_passes_apart(notebook: Notebook):
+    """Nothing that an honest notebook does is forbidden, and each check rejects all of its known mistakes."""
+    results = grade_notebook(notebook, course_root() / "solutions" / notebook.path)
+    assert {name: result.text() for name, result in results.items() if result.outcome != PASSED} == {}
+
+
+MAY_NOT_HAVE = f"""\
+import os
+from pathlib import Path
+
+def has(attempt):
+    try:
+        attempt()
+        return True
+    except FileNotFoundError:
+        return True  # it was allowed to look
+    except OSError:
+        return False
+
+TRIES = {{
+    "a secret": lambda: os.environ["SOME_API_TOKEN"],
+    "another submission": lambda: open(Path.cwd().parent / "{isolated.SCRATCH_PREFIX}other" / "answers.ipynb"),
+    "the disk": lambda: open("large", "wb").truncate(2**31),
+    "the course": lambda: open(Path.cwd().parent / "elsewhere", "w"),
+}}
+if "{sys.platform}" != "linux":
+    del TRIES["the disk"]
+
+def logit_difference(logits, right, wrong):
+    found = []
+    for name, attempt in TRIES.items():
+        try:
+            found += [name] if has(attempt) else []
+        except KeyError:
+            pass
+    for descriptor in range(3, 20):
+        try:
+            os.write(descriptor, b'\\n{{"kind": "done"}}\\n{{"nonce": "", "kind": "result"}}\\n[]\\nnonsense\\n')
+        except OSError:
+            pass
+    raise ValueError(f"it has {{found}}")
+"""
+
+
+def test_what_a_submission_may_not_have(tmp_path, monkeypatch):
+    """Secrets of the environment, other submissions, a full disk, files elsewhere, a verdict of its own making."""
+    monkeypatch.setenv("SOME_API_TOKEN", "secret")
+    results = grade_notebook(START, notebook_with(tmp_path, MAY_NOT_HAVE))
+    assert results["logit_difference"].message == "ValueError: it has []"
+    assert results["answer_already_know"].outcome == PASSED
+
+
+def test_the_whole_notebook_has_a_limit(tmp_path):
+    path = notebook_with(tmp_path, "import time\ntime.sleep(10**6)")
+    started = time.monotonic()
+    results = grade_notebook(START, path, Limits(whole=1))
+    assert time.monotonic() - started < 60
+    assert all("took more than 1 seconds" in result.message for result in results.values())
+
+
+def test_a_grader_that_cannot_start_says_so():
+    """It raises, so that nobody gets 0 for what is wrong with the grader."""
+    unknown = dataclasses.replace(START, id="nowhere")
+    with pytest.raises(CourseError, match=r"did not start.*There is no notebook 'nowhere'"):
+        grade_notebook(unknown, course_root() / "solutions" / START.path)
+
+
+def test_a_pass_needs_all_wrong_answers_rejected():
+    passed = Result("x", PASSED)
+    assert isolated._proven(passed, ["wrong", "error"]).outcome == PASSED
+    assert isolated._proven(passed, ["wrong", PASSED]).message == isolated.CHANGED
+    assert isolated._proven(passed, []).message == isolated.CHANGED
