@@ -127,7 +127,8 @@ def _run_cell(loaded: Loaded, cell: dict, label: str, exercises: tuple[str, ...]
         _blame(loaded, [*wanted, *defined], f"your cell {label} did not finish: it ran too long or ended the process")
         return
     try:
-        exec(compile(tree, file_name, "exec"), loaded.namespace)
+        # Without dont_inherit a learner's cell would take over this file's future import, and its dataclasses fail.
+        exec(compile(tree, file_name, "exec", dont_inherit=True), loaded.namespace)
     except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file_name]
         line = f", line {lines[-1]}" if lines else ""

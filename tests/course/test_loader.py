@@ -45,6 +45,12 @@ def test_an_error_while_running_names_cell_and_line(tmp_path):
     assert "NameError in your cell triple, line 2: name 'missing'" in result.problems["triple"]
 
 
+def test_a_dataclass_in_a_cell_is_defined(tmp_path):
+    text = "from dataclasses import dataclass\n@dataclass\nclass Config:\n    d_model: int = 8"
+    result = loaded(tmp_path, SETUP, code(text))
+    assert result.namespace["Config"]().d_model == 8 and not result.problems
+
+
 def test_leaving_the_program_costs_only_its_cell(tmp_path):
     result = loaded(tmp_path, SETUP, DOUBLE, code("import sys\ndef triple(x):\n    return 3 * x\nsys.exit()", "triple"))
     assert result.namespace["double"](3) == 6
