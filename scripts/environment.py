@@ -13,48 +13,20 @@ import hashlib
 import importlib.util
 import json
 import os
-import platform
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from pip_progress import follow
+from pip_install import SetupError, install, python_of
 
 ROOT = Path(__file__).resolve().parent.parent
 INPUTS = ("pyproject.toml", "scripts/constraints.txt")
 STAMP = "concrete-steps.json"
 DISK_NEEDED = 3_000_000_000  # bytes: 2.1 GB stay in .venv, the rest is unpacked and removed again
-CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-CPU_INDEX_PATIENCE = 3.0  # seconds
-
-# What pip's log says, most telling first, and what that means for the person at the keyboard.
-PIP_FAILURES = (
-    (
-        r"No space left on device|Errno 28\b|Disk quota exceeded|WinError 112\b",
-        "the disk is full; free about 3 GB and run the same command again",
-    ),
-    (
-        r"Temporary failure in name resolution|Name or service not known|nodename nor servname|getaddrinfo failed"
-        r"|NameResolutionError|NewConnectionError|ConnectTimeoutError|ReadTimeoutError|Read timed out|ProxyError"
-        r"|Connection (?:refused|reset|aborted)|ConnectionResetError|Network is unreachable|IncompleteRead|SSLError"
-        r"|Connection timed out|RemoteDisconnected",
-        "the package index could not be reached; check the network (or pip's proxy) and run the same command again",
-    ),
-    (
-        r"Permission denied|Read-only file system|WinError 5\b",
-        "a file could not be written; see that you may write in this folder and run the same command again",
-    ),
-)
-
-
-class SetupError(SystemExit):
-    """Ends the program with exit code 1 and one sentence on stderr (a SystemExit: the package is not installed yet)."""
 
 
 def ensure(extras: tuple[str, ...] = (), *, newest: bool = False, root: Path = ROOT) -> Path:
@@ -91,10 +63,6 @@ def become(command: list[str]) -> None:
 
 
 # --- Is it there and current? ------------------------------------------------------------------------------------
-
-
-def python_of(environment: Path) -> Path:
-    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def is_current(environment: Path, stamp: dict, extras: tuple[str, ...], root: Path) -> bool:
@@ -173,12 +141,13 @@ def repairable(environment: Path) -> bool:
 
 
 def create(environment: Path) -> None:
+    package = "python{}.{}-venv".format(*sys.version_info)
+    no_venv = SetupError(
+        f"This Python cannot make environments because its venv module is missing or incomplete: install it "
+        f"(on Debian and Ubuntu `sudo apt install {package}`) and run the same command again."
+    )
     if not all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
-        name = "python{}.{}-venv".format(*sys.version_info)
-        raise SetupError(
-            f"This Python cannot make environments because its venv module is missing: install it "
-            f"(on Debian and Ubuntu `sudo apt install {name}`) and run the same command again."
-        )
+        raise no_venv
     free = shutil.disk_usage(environment.parent).free
     if free < DISK_NEEDED:
         raise SetupError(
@@ -189,15 +158,16 @@ def create(environment: Path) -> None:
 
     try:
         venv.EnvBuilder(clear=True, with_pip=True, symlinks=os.name != "nt").create(environment)
-    except (OSError, subprocess.CalledProcessError) as problem:
+    except subprocess.CalledProcessError:  # ensurepip, which puts pip into the environment
+        raise no_venv from None
+    except OSError as problem:
         raise SetupError(f"No Python environment could be made in {environment}: {in_words(problem)}.") from None
 
 
-def in_words(problem: OSError | subprocess.CalledProcessError) -> str:
-    number = getattr(problem, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT):
+def in_words(problem: OSError) -> str:
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; make room and run the same command again"
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "this folder cannot be written to; copy the course to a folder of your own and start it there"
     return str(problem)
 
@@ -209,93 +179,13 @@ def has_pip(environment: Path) -> bool:
         return False
 
 
-def install(environment: Path, extras: list[str], newest: bool, root: Path) -> None:
-    """Let pip install the course and what it needs; its whole output goes to a file that stays if it fails."""
-    package = f".[{','.join(extras)}]" if extras else "."
-    command = [str(python_of(environment)), "-m", "pip", "install", "--editable", package]
-    command += ["--upgrade", "--upgrade-strategy=eager"] if newest else ["--constraint", "scripts/constraints.txt"]
-    if not sys.dont_write_bytecode:  # byte code made when first used, not all at once, more than halves pip's time
-        command.append("--no-compile")
-    command += ["--progress-bar=off", "--no-input", "--disable-pip-version-check", *torch_index(environment)]
-    print("Installing its Python packages: about 2 GB, one to ten minutes the first time.", flush=True)
-    # What pip unpacks stays on the disk whose room was measured: a small /tmp is a common cause of failure.
-    scratch = environment / "tmp"
-    scratch.mkdir(exist_ok=True)
-    settings = {name: str(scratch) for name in ("TMPDIR", "TEMP", "TMP")}
-    settings |= {"PIP_USER": "0", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-    handle, log = tempfile.mkstemp(prefix="concrete-steps-", suffix=".log")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            failed = follow(command, root, os.environ | settings, file)
-    except BaseException:
-        os.unlink(log)
-        raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if failed:
-        why = pip_failure(Path(log).read_text(encoding="utf-8"))
-        raise SetupError(f"The Python packages could not be installed: {why} (pip's own words are in {log}).")
-    os.unlink(log)
-
-
-def pip_failure(log: str) -> str:
-    """pip's log in half a sentence: what was wrong and what to do."""
-    for pattern, meaning in PIP_FAILURES:
-        if re.search(pattern, log):
-            return meaning
-    if missing := re.search(r"No matching distribution found for (\S+)", log):
-        here = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-        return f"there is no {missing[1]} for {here}; use a 64-bit Python 3.11, 3.12 or 3.13"
-    errors = re.findall(r"^ERROR: (.+)$", log, flags=re.MULTILINE)
-    return (errors[-1].rstrip(".") if errors else "pip failed") + "; put that right and run the same command again"
-
-
-# --- PyTorch without CUDA ----------------------------------------------------------------------------------------
-
-
-def torch_index(environment: Path) -> list[str]:
-    """pip options that add PyTorch's index of CPU builds.
-
-    On Linux the ordinary index has only the CUDA build, which costs gigabytes that are of no use without an NVIDIA
-    GPU. Whoever told pip to use an index of their own keeps it.
-    """
-    if sys.platform != "linux" or has_nvidia_gpu() or has_own_index(environment) or not answers(CPU_INDEX + "/torch/"):
-        return []
-    return ["--extra-index-url", CPU_INDEX]
-
-
-def has_nvidia_gpu() -> bool:
-    return shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
-
-
-def has_own_index(environment: Path) -> bool:
-    listed = subprocess.run([python_of(environment), "-m", "pip", "config", "list"], capture_output=True, text=True)
-    return re.search(r"\.(index-url|no-index)=", listed.stdout) is not None
-
-
-def answers(url: str) -> bool:
-    """Does this address answer in time? Asked in a thread: looking up a name can take longer than its time-out."""
-    import urllib.request  # here, since it is slow to import and rarely used
-
-    found = threading.Event()
-
-    def ask() -> None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=CPU_INDEX_PATIENCE):
-            found.set()
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(CPU_INDEX_PATIENCE)
-    return found.is_set()
-
-
 # --- Safety ------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def only_one_at_a_time(root: Path) -> Iterator[None]:
     """Two set-ups of one folder would destroy each other's work. The lock goes with the process, however that ends."""
-    name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{Path.home()}\0{root}".encode()).hexdigest()[:16]
     with open(Path(tempfile.gettempdir()) / f"concrete-steps-{name}.lock", "w") as file:
         try:
             if os.name == "nt":

@@ -6,7 +6,7 @@ import torch
 
 from concrete_steps.testing import assert_choice, assert_close, assert_gradient_flows, assert_tensor, unchanged
 
-# Changes of the solutions that are no wrong answers (scripts/mutate.py counts them apart):
+# Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of one_hot, drop device= of arange: only a GPU can tell, and there a check does
 # equivalent mutant of causal_mask, drop device= of ones: only a GPU can tell, and there a check does
 # equivalent mutant of cumsum_by_matmul, drop device= of ones: only a GPU can tell

@@ -33,7 +33,7 @@ def carry_over(mine: NotebookNode, new: NotebookNode, base: NotebookNode | None)
     """The new notebook with everything that the learner wrote.
 
     An answer goes into the exercise of its name. Another released cell that the learner edited stays as edited where
-    the course left it alone and it is not locked; otherwise it follows the new cell, as a cell of the learner's own.
+    the course left it alone and it is no exercise, check or set-up; otherwise it follows the new cell, as a cell of the learner's own.
     The learner's own cells stay behind the cell that they followed. Outputs stay with code that is still the same,
     except those of checks, which may judge differently now.
     """
@@ -70,7 +70,7 @@ def carry_over(mine: NotebookNode, new: NotebookNode, base: NotebookNode | None)
                 result.changed.append(name_of(target))
         else:
             result.others += 1
-            if origin is not None and same(origin, target) and not is_marked(target, "locked"):
+            if origin is not None and same(origin, target) and name_of(target) is None:
                 cells[position] = own(cell)
                 cells[position]["id"] = target.get("id")
             else:

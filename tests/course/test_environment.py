@@ -20,7 +20,9 @@ from types import SimpleNamespace
 import pytest
 
 import environment
-import pip_progress
+import pip_install
+
+SIZE = "about 2 GB, more with CUDA" if sys.platform == "linux" else "about 2 GB"
 
 # Notes each call, then does what the file `mode` says. It is run as `python -m pip`, like the real one.
 STAND_IN = """
@@ -49,7 +51,8 @@ def course(tmp_path, monkeypatch):
     (root / "pyproject.toml").write_text("[project]\n", encoding="utf-8")
     (root / "scripts/constraints.txt").write_text("torch==2.13.0\n", encoding="utf-8")
     monkeypatch.setenv("PIP_STAND_IN", str(tmp_path))
-    monkeypatch.setattr(environment, "torch_index", lambda _: [])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(pip_install, "torch_index", lambda _: [])
     monkeypatch.setattr(venv.EnvBuilder, "_setup_pip", add_stand_in)
     return root
 
@@ -82,7 +85,7 @@ def test_the_first_run_makes_it_and_the_second_is_free(course, capfd):
     assert python.exists()
     assert capfd.readouterr().out.splitlines() == [
         "Making a Python environment in .venv.",
-        "Installing its Python packages: about 2 GB, one to ten minutes the first time.",
+        f"Installing its Python packages: {SIZE}, one to ten minutes the first time.",
         "  downloading torch (183.1 MB)",
         "  installing 2 packages, about a minute",
         "The environment is ready.",
@@ -158,6 +161,10 @@ NO_NETWORK = (
         ),
         ("ERROR: No matching distribution found for torch==2.13.0", "there is no torch==2.13.0 for Python"),
         ("ERROR: Failed building wheel.\nERROR: Something new.", "Something new; put that right"),
+        (
+            NO_NETWORK.partition("ERROR")[0] + "ERROR: Failed building wheel for x.",
+            "Failed building wheel for x; put that",
+        ),
         ("Killed", "pip failed"),
     ],
 )
@@ -191,8 +198,15 @@ def test_too_little_disk_is_noticed_before_anything_is_made(course, monkeypatch)
     assert not (course / ".venv").exists()
 
 
-def test_a_system_without_the_venv_module(course, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ensurepip" else True)
+@pytest.mark.parametrize("how", ["missing", "incomplete"])
+def test_a_system_without_the_venv_module(course, monkeypatch, how):
+    def fail(*_):
+        raise subprocess.CalledProcessError(1, "ensurepip")
+
+    if how == "missing":
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ensurepip" else True)
+    else:
+        monkeypatch.setattr(venv.EnvBuilder, "_setup_pip", fail)
     assert "sudo apt install python3." in refusal(course)
     assert not (course / ".venv").exists()
 
@@ -236,9 +250,9 @@ def test_ctrl_c_leaves_nothing_behind(course, kind):
         import sys, venv
         from pathlib import Path
         sys.path[:0] = [{str(environment.ROOT / "scripts")!r}, {str(Path(__file__).parent)!r}]
-        import environment, test_environment
+        import environment, pip_install, test_environment
         venv.EnvBuilder._setup_pip = test_environment.add_stand_in
-        environment.torch_index = lambda _: []
+        pip_install.torch_index = lambda _: []
         environment.ensure(root=Path({str(course)!r}))
     """
     process = subprocess.Popen(
@@ -274,10 +288,10 @@ def test_ctrl_c_leaves_nothing_behind(course, kind):
 )
 def test_the_index_of_cpu_builds(monkeypatch, platform, gpu, own, answering, added):
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(environment, "has_nvidia_gpu", lambda: gpu)
-    monkeypatch.setattr(environment, "has_own_index", lambda _: own)
-    monkeypatch.setattr(environment, "answers", lambda _: answering)
-    options = environment.torch_index(Path(".venv"))
+    monkeypatch.setattr(pip_install, "has_nvidia_gpu", lambda: gpu)
+    monkeypatch.setattr(pip_install, "has_own_index", lambda _: own)
+    monkeypatch.setattr(pip_install, "answers", lambda _: answering)
+    options = pip_install.torch_index(Path(".venv"))
     assert options == (["--extra-index-url", "https://download.pytorch.org/whl/cpu"] if added else [])
 
 
@@ -293,21 +307,21 @@ def test_the_index_of_cpu_builds(monkeypatch, platform, gpu, own, answering, add
 def test_an_index_of_the_user_s_own_is_seen_in_pip_s_configuration(monkeypatch, listed, own):
     answer = subprocess.CompletedProcess([], 0, stdout=listed)
     monkeypatch.setattr("subprocess.run", lambda *_, **__: answer)
-    assert environment.has_own_index(Path(".venv")) == own
+    assert pip_install.has_own_index(Path(".venv")) == own
 
 
 def test_an_index_that_answers_and_one_that_does_not(monkeypatch):
     monkeypatch.setattr("urllib.request.getproxies", dict)
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        monkeypatch.setattr(environment, "CPU_INDEX_PATIENCE", 30)
-        assert environment.answers(f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setattr(pip_install, "CPU_INDEX_PATIENCE", 30)
+        assert pip_install.answers(f"http://127.0.0.1:{server.server_port}/")
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(environment, "CPU_INDEX_PATIENCE", 0.2)
+        monkeypatch.setattr(pip_install, "CPU_INDEX_PATIENCE", 0.2)
         begun = time.monotonic()
-        assert not environment.answers(f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        assert not pip_install.answers(f"http://127.0.0.1:{silent.getsockname()[1]}/")
         assert time.monotonic() - begun < 3
-    assert not environment.answers("http://127.0.0.1:1/")
+    assert not pip_install.answers("http://127.0.0.1:1/")
 
 
 # --- What pip is doing -------------------------------------------------------------------------------------------
@@ -324,7 +338,7 @@ Installing collected packages: torch, six, numpy, pyarrow
 
 
 def test_a_log_shows_only_large_downloads(capsys):
-    display = pip_progress.Display()
+    display = pip_install.Display()
     for line in PIP_WORDS.splitlines(keepends=True):
         display.show(line)
     display.close()
@@ -338,7 +352,7 @@ def test_a_terminal_shows_one_line_that_changes(monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stdout", terminal)
-    display = pip_progress.Display()
+    display = pip_install.Display()
     for line in [*PIP_WORDS.splitlines(keepends=True), ""]:
         display.show(line)
     display.close()

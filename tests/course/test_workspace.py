@@ -215,6 +215,17 @@ def test_a_check_cell_is_always_the_course_s_own(place):
     assert "nbgrader" not in cells[3].metadata
 
 
+def test_an_exercise_turned_into_text_comes_back_and_the_text_stays(place):
+    place.release(plain())
+    place.sync()
+    mine = plain()
+    mine.cells[1] = text("outer", "too hard for now")
+    place.learn(mine)
+    place.release(with_sources(plain(), intro="other text"))
+    place.sync()
+    assert place.sources()[1:3] == [STUB, "too hard for now"]
+
+
 def test_a_copied_answer_cell_does_not_take_the_place_of_the_first(place):
     place.release(plain())
     place.sync()
