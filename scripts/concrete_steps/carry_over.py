@@ -32,10 +32,10 @@ class Result:
 def carry_over(mine: NotebookNode, new: NotebookNode, base: NotebookNode | None) -> Result:
     """The new notebook with everything that the learner wrote.
 
-    An answer goes into the exercise of its name. Another released cell that the learner edited stays as edited where
-    the course left it alone and it is no exercise, check or set-up; otherwise it follows the new cell, as a cell of the learner's own.
-    The learner's own cells stay behind the cell that they followed. Outputs stay with code that is still the same,
-    except those of checks, which may judge differently now.
+    An answer goes into the exercise of its name. A text or an experiment that the learner edited stays as edited where
+    the course left it alone. Whatever else they edited follows the new cell, as a cell of their own, and so do cells
+    that they added. Outputs stay with code that is still the same, except those of checks, which may judge
+    differently now.
     """
     result = Result(copy.deepcopy(new))
     cells = result.notebook.cells
