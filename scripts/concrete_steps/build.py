@@ -64,8 +64,8 @@ def exercise_notebook(solutions):
     """What a learner opens: answers cleared, check cells locked, checksums set, no outputs."""
     nb, resources = copy.deepcopy(solutions), {}
     nb.metadata["concrete_steps"].pop("executed", None)
-    for preprocessor in (ClearAnswers(), LetExperimentsFail(), LockCells(), ClearOutputPreprocessor(), ComputeChecksums()):
-        nb, resources = preprocessor.preprocess(nb, resources)
+    for preprocessor in (ClearAnswers, LetExperimentsFail, LockCells, ClearOutputPreprocessor, ComputeChecksums):
+        nb, resources = preprocessor().preprocess(nb, resources)
     return nb
 
 

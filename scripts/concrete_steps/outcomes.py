@@ -218,9 +218,14 @@ def _value(value: Any) -> str:
 
 
 def _tensor(value: Any) -> str:
-    described = f"{str(value.dtype).removeprefix('torch.')}[{', '.join(map(str, value.shape))}]"
-    is_small = math.prod(value.shape) <= 24
-    return f"{described} {_round(value.tolist())}" if is_small else described
+    """A small tensor as a learner would type it, to be copied; of a large one only dtype and shape."""
+    kind = str(value.dtype).removeprefix("torch.")
+    if not 0 < math.prod(value.shape) <= 24:
+        return f"{kind}[{', '.join(map(str, value.shape))}]"
+    if not type(value).__module__.startswith("torch"):
+        return f"np.array({_round(value.tolist())})"
+    usual = kind in ("float32", "int64", "bool")
+    return f"torch.tensor({_round(value.tolist())}{'' if usual else f', dtype=torch.{kind}'})"
 
 
 def _round(value: Any) -> Any:

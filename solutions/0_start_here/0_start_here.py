@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 0 Start here
 #
-# In a few weeks you will open a language model, find the parts of it that do one particular job, and show that they do
-# it. This course gets you there in small steps: you write a function, a check tells you whether it is right, and then you
-# turn it on a real model. Everything runs on a laptop, without a GPU and without a connection.
+# In a few weeks you will open a language model, find the parts of it that do one particular job, and show that they
+# do it. This course gets you there in small steps: you write a function, a check tells you whether it is right, and
+# then you turn it on a real model. Everything runs on a laptop, without a GPU and without a connection.
 # %% generated="overview"
 # %% [markdown]
 # ## The map
@@ -11,8 +11,8 @@
 # The hours are wide ranges and still only guesses. People who end up good at this needed twice the time or half of it.
 # %% generated="map"
 # %% [markdown]
-# Each notebook opens with what you can do at its end. **If you can do it already, skip it**: the checks let you find out
-# in a minute. From step 3 on, choose what you are curious about.
+# Each notebook opens with what you can do at its end. **If you can do it already, skip it**: the checks let you find
+# out in a minute. From step 3 on, choose what you are curious about.
 #
 # ## How to work
 #
@@ -43,8 +43,8 @@ plot.bar(logits, x=names, x_label="next token", y_label="logit", title="Scores f
 # How strongly does this model prefer *Mary* to *John*? The field's favourite answer is the **logit difference**: the
 # right token's logit minus the wrong one's. Unlike a probability, it does not care about the rest of the vocabulary.
 #
-# `Float[Tensor, "vocab"]` reads: a tensor of floats with one axis, which we call *vocab*. Write the function. If you like,
-# get it wrong first (swap the two), and see what the check has to say.
+# `Float[Tensor, "vocab"]` reads: a tensor of floats with one axis, which we call *vocab*. Write the function. If you
+# like, get it wrong first (swap the two), and see what the check has to say.
 # %% exercise="logit_difference" points=1 difficulty=1 minutes=3
 def logit_difference(logits: Float[Tensor, "vocab"], right: int, wrong: int) -> Float[Tensor, ""]:
     """How much higher the logit of token number `right` is than that of token number `wrong`."""
@@ -63,7 +63,8 @@ def logit_difference(logits: Float[Tensor, "vocab"], right: int, wrong: int) -> 
 #
 # <details><summary>Answer</summary>
 #
-# Nothing, twice: the 10 cancels in the difference, and softmax divides it out. Only differences of logits mean anything.
+# Nothing, twice: the 10 cancels in the difference, and softmax divides it out. Only differences of logits mean
+# anything.
 #
 # </details>
 # %% experiment=True
@@ -74,10 +75,10 @@ for label, scores in [("as they were", logits), ("all + 10", shifted)]:
 # %% [markdown]
 # ## When a check fails
 #
-# Read it from the top: what is wrong, then the failing case (a call that you can copy and run), then, if your answer is a
-# slip that many people make, which one. `check("logit_difference", seed=123)` repeats the same random inputs. Your
-# functions are ordinary Python: call them on something small, print shapes, and compare with what you expected. Then open
-# a hint. The solution is in the folder `solutions/`, and worth reading *after* your own passes.
+# Read it from the top: what is wrong, then the failing case (a call that you can copy and run), then, if your answer
+# is a slip that many people make, which one. `check("logit_difference", seed=123)` repeats the same random inputs.
+# Your functions are ordinary Python: call them on something small, print shapes, and compare with what you expected.
+# Then open a hint. The solution is in the folder `solutions/`, and worth reading *after* your own passes.
 #
 # Two questions about working here. Replace `None` by the letter, in quotes.
 #
@@ -123,9 +124,9 @@ print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, {os.cpu_coun
 print(f"1000 x 1000 matrix product: {1000 * (time.perf_counter() - start):.0f} ms")
 print("GPU:", torch.cuda.get_device_name() if torch.cuda.is_available() else "none, and none is needed")
 # %% [markdown]
-# **Compute.** Every notebook is made for two cores and no GPU, in minutes. When you go on to work of your own: models up
-# to the size of GPT-2 Medium fit a free Colab; once a run takes over an hour, rent a machine; training on more than a
-# hundred million tokens is serious compute, so ask first whether a smaller model would answer your question.
+# **Compute.** Every notebook is made for two cores and no GPU, in minutes. When you go on to work of your own: models
+# up to the size of GPT-2 Medium fit a free Colab; once a run takes over an hour, rent a machine; training on more than
+# a hundred million tokens is serious compute, so ask first whether a smaller model would answer your question.
 # (Advice from Neel Nanda, *Concrete Steps to Get Started in Transformer Mechanistic Interpretability*.)
 #
 # ## Recap

@@ -7,6 +7,7 @@ import textwrap
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -41,7 +42,7 @@ def test_wrong_gives_message_case_mistake_and_seed():
     result = result_of(function("return -(logits[right] - logits[wrong])"))
     assert result.outcome == WRONG
     assert "logit of right minus logit of wrong: expected" in result.message
-    assert result.case.startswith("logit_difference(float32[2] [") and "gave" in result.case
+    assert result.case.startswith("logit_difference(torch.tensor([") and "gave" in result.case
     assert "the sign is turned" in result.mistake
     assert f'check("logit_difference", seed={result.seed})' in result.text()
 
@@ -170,6 +171,14 @@ def test_a_check_that_comes_to_no_verdict_has_not_passed(monkeypatch):
     monkeypatch.setattr("concrete_steps.outcomes.Judge.failed", breaks_down)
     result = result_of(function("return logits[wrong]"))
     assert result.outcome == ERROR and "no verdict" in result.message
+
+
+def test_the_failing_case_can_be_copied_and_run():
+    text = function("return logits[wrong]")
+    call, gave = result_of(text).case.split(" gave ")
+    namespace: dict = {"torch": torch}
+    exec(text, namespace)
+    assert torch.allclose(eval(call, namespace), eval(gave, namespace), atol=1e-3)
 
 
 def test_what_cannot_be_shown_is_still_judged():
