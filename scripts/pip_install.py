@@ -35,6 +35,10 @@ PIP_FAILURES = (
         "the package index could not be reached; check the network (or pip's proxy) and run the same command again",
     ),
     (
+        r"Windows Long Path|WinError 206\b",
+        r"this folder's path is too long for Windows; move the course to a short one, such as C:\course, and start there",
+    ),
+    (
         r"Permission denied|Read-only file system|WinError 5\b",
         "a file could not be written; see that you may write in this folder and run the same command again",
     ),

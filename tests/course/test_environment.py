@@ -159,6 +159,10 @@ NO_NETWORK = (
             "ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: 'x'",
             "could not be written",
         ),
+        (
+            "HINT: This error might have occurred since this system does not have Windows Long Path support",
+            "C:\\course",
+        ),
         ("ERROR: No matching distribution found for torch==2.13.0", "there is no torch==2.13.0 for Python"),
         ("ERROR: Failed building wheel.\nERROR: Something new.", "Something new; put that right"),
         (
