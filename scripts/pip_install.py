@@ -36,7 +36,7 @@ PIP_FAILURES = (
     ),
     (
         r"Windows Long Path|WinError 206\b",
-        r"this folder's path is too long for Windows; move the course to a short one, such as C:\course, and start there",
+        r"this folder's path is too long for Windows; move the course to a short one, such as C:\course, and start it",
     ),
     (
         r"Permission denied|Read-only file system|WinError 5\b",

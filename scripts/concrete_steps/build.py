@@ -193,8 +193,13 @@ def _code(cell_id: str, text: str, *, grade=False, locked=False, solution=False,
 
 def _heading(cell: Cell) -> str:
     difficulty = "●" * cell.options["difficulty"] + "○" * (5 - cell.options["difficulty"])
-    points = "1 point" if cell.options["points"] == 1 else f"{cell.options['points']} points"
-    return f"# {cell.name}: difficulty {difficulty}, about {cell.options['minutes']} minutes, {points}"
+    points = _counted(cell.options["points"], "point")
+    minutes = _counted(cell.options["minutes"], "minute")
+    return f"# {cell.name}: difficulty {difficulty}, about {minutes}, {points}"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _text_id(cell: Cell, taken: set[str]) -> str:
@@ -226,14 +231,14 @@ def overview(notebook: Notebook, exercises: dict[str, Cell]) -> str:
     lines += [f"- {item.says} ({_names(item.evidence)})" for item in notebook.criteria]
     lines.append(
         f"\n{len(exercises)} exercises, {points} points, {hours(notebook.hours)} (a guess: take the time you need). "
-        "Whoever can do all this already skips the notebook."
+        "If you can do all this already, skip the notebook."
     )
     return "\n".join(lines)
 
 
 def course_map(course: Course) -> str:
     """The steps of the course as a table, with the notebooks that exist."""
-    lines = ["| step | hours | what | notebooks |", "|---|---|---|---|"]
+    lines = ["| step | time | what | notebooks |", "|---|---|---|---|"]
     for number, step in enumerate(course.steps):
         names = ", ".join(f"{item.id} {item.title}" for item in step.notebooks) or "in preparation"
         lines.append(f"| {number} {step.title} | {hours(step.hours)} | {step.about} | {names} |")

@@ -59,7 +59,7 @@ class Result:
         """Pairs of a label and a text: the facts that panel and plain text both show."""
         rows = [("verified", text) for text in self.verified] if self.outcome == PASSED else []
         rows += [("", self.message), ("recognised", self.mistake), ("failing case", self.case), ("where", self.where)]
-        if self.outcome == WRONG and self.seed is not None:
+        if self.outcome in (WRONG, ERROR) and self.seed is not None:
             rows.append(("repeat", f'check("{self.exercise}", seed={self.seed})'))
         return [(label, text) for label, text in rows if text]
 

@@ -98,7 +98,7 @@ def unchanged(*inputs: Tensor) -> Iterator[None]:
     yield
     for tensor, copy in zip(inputs, before, strict=True):
         assert tensor.shape == copy.shape and torch.equal(tensor, copy), (
-            "your function changes its input in place: work on a copy, or use the method without the underscore"
+            "your code changes its input in place, as `+=` and methods ending in `_` do: write `x = x + ...` or copy it"
         )
 
 
@@ -123,7 +123,8 @@ def _entropy() -> torch.Generator:
 
 
 def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return "None" if value is None else f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def _return_hint(value: Any) -> str:

@@ -42,9 +42,11 @@ plot.bar(logits, x=names, x_label="next token", y_label="logit", title="Scores f
 # %% [markdown]
 # How strongly does this model prefer *Mary* to *John*? The field's favourite answer is the **logit difference**: the
 # right token's logit minus the wrong one's. Unlike a probability, it does not care about the rest of the vocabulary.
+# (**Softmax** makes probabilities of logits: raise e to the power of each, then divide by the sum of them all.)
 #
-# `Float[Tensor, "vocab"]` reads: a tensor of floats with one axis, which we call *vocab*. Write the function. If you
-# like, get it wrong first (swap the two), and see what the check has to say.
+# `Float[Tensor, "vocab"]` reads: a tensor of floats with one axis, which we call *vocab*;
+# `""` is a single number, still a tensor. Write the function. If you like, get it wrong first (swap the two), and see
+# what the check has to say.
 # %% exercise="logit_difference" points=1 difficulty=1 minutes=3
 def logit_difference(logits: Float[Tensor, "vocab"], right: int, wrong: int) -> Float[Tensor, ""]:
     """How much higher the logit of token number `right` is than that of token number `wrong`."""
@@ -78,11 +80,12 @@ for label, scores in [("as they were", logits), ("all + 10", shifted)]:
 # Read it from the top: what is wrong, then the failing case (a call that you can copy and run), then, if your answer
 # is a slip that many people make, which one. `check("logit_difference", seed=123)` repeats the same random inputs.
 # Your functions are ordinary Python: call them on something small, print shapes, and compare with what you expected.
-# Then open a hint. The solution is in the folder `solutions/`, and worth reading *after* your own passes.
+# If `where` points into an earlier exercise's function, run that one's check again. Then open a hint. The solutions are
+# in the repository's folder `solutions/`, and worth reading *after* your own passes.
 #
 # Two questions about working here. Replace `None` by the letter, in quotes.
 #
-# **You reach a cell headed "experiment". What comes first?**
+# **You reach an experiment. What comes first?**
 # (a) run it and look, (b) say what you expect it to show, (c) read ahead to find out what it shows
 # %% exercise="answer_before_running" points=1 difficulty=1 minutes=1
 answer_before_running = None  # "a", "b" or "c"
@@ -101,15 +104,17 @@ answer_already_know = "c"
 ### END SOLUTION
 # %% check="answer_already_know"
 # %% [markdown]
-# ## Is your machine well?
+# ## Is your machine ready?
 #
-# The next cell does a small job with each thing that the course leans on. For more, run `python scripts/doctor.py`.
+# The next cell does a small job with each thing that the course leans on. For more, run
+# `python scripts/doctor.py` in the course's folder.
 #
 # **Predict**: how long does your machine take to multiply two 1000 by 1000 matrices? That is a billion multiplications.
 #
 # <details><summary>Answer</summary>
 #
-# On a laptop's CPU usually between 5 and 50 milliseconds. A small language model does about that much for each word.
+# A fraction of a second: the cell prints how much on yours. The course's language model has 135 million weights and
+# multiplies by each once for every token: this product is worth about seven tokens.
 #
 # </details>
 # %% experiment=True
