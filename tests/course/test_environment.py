@@ -160,7 +160,7 @@ NO_NETWORK = (
             "could not be written",
         ),
         (
-            "HINT: This error might have occurred since this system does not have Windows Long Path support",
+            "HINT: This error might have occurred since no Windows Long Path support",
             "C:\\course",
         ),
         ("ERROR: No matching distribution found for torch==2.13.0", "there is no torch==2.13.0 for Python"),
