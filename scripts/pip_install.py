@@ -64,7 +64,7 @@ def install(environment: Path, extras: list[str], newest: bool, root: Path) -> N
         command.append("--no-compile")
     index = torch_index(environment)
     command += ["--progress-bar=off", "--no-input", "--disable-pip-version-check", *index]
-    size = "about 2 GB, more with CUDA" if sys.platform == "linux" and not index else "about 2 GB"
+    size = "about 2 GB, 6 GB with CUDA" if sys.platform == "linux" and not index else "about 2 GB"
     print(f"Installing its Python packages: {size}, one to ten minutes the first time.", flush=True)
     # What pip unpacks stays on the disk whose room was measured: a small /tmp is a common cause of failure.
     scratch = environment / "tmp"

@@ -22,7 +22,7 @@ import pytest
 import environment
 import pip_install
 
-SIZE = "about 2 GB, more with CUDA" if sys.platform == "linux" else "about 2 GB"
+SIZE = "about 2 GB, 6 GB with CUDA" if sys.platform == "linux" else "about 2 GB"
 
 # Notes each call, then does what the file `mode` says. It is run as `python -m pip`, like the real one.
 STAND_IN = """
