@@ -141,6 +141,12 @@ def attention_scores(q, k):
     return einsum(q, k, "b q h d, b k h d -> b q k") / q.shape[-1] ** 0.5
 
 
+@mistake("writes into its input: q / root makes a new tensor, q /= root changes the caller's, which training forbids")
+def attention_scores(q, k):
+    q /= q.shape[-1] ** 0.5
+    return einsum(q, k, "b q h d, b k h d -> b h q k")
+
+
 def _pairs(tokens, d_vocab):
     hot = torch.nn.functional.one_hot(tokens, d_vocab).float()
     return hot[:, :-1], hot[:, 1:]
@@ -178,6 +184,11 @@ def bigram_counts(tokens, d_vocab):
 def bigram_counts(tokens, d_vocab):
     counts = einsum(*_pairs(tokens, d_vocab), "batch pos a, batch pos b -> a b")
     return counts / counts.sum(-1, keepdim=True).clamp(min=1)
+
+
+@mistake("names both axes of the result alike: the right of the arrow needs two names, one for each token of the pair")
+def bigram_counts(tokens, d_vocab):
+    return einsum(*_pairs(tokens, d_vocab), "batch pos d_vocab, batch pos d_vocab -> d_vocab d_vocab")
 
 
 # --- 3. Cut and join axes
@@ -300,6 +311,12 @@ def mix_values(pattern, v, n_kv_heads):
     return einsum(pattern, values, "b h q k, b k h d -> b q h d").flatten(2)
 
 
+@mistake("pairs a pattern with fewer value heads than it has heads: give each query head its copy (repeat_kv)")
+def mix_values(pattern, v, n_kv_heads):
+    values = rearrange(v, "b k (h d) -> b k h d", h=n_kv_heads)
+    return einsum(pattern, values, "b h q k, b k h d -> b q h d").flatten(2)
+
+
 # --- 4. Triangles
 
 
@@ -362,6 +379,11 @@ def cumsum_by_matmul(x):
     return x.sum(-1, keepdim=True).expand(x.shape)
 
 
+@mistake("is right for one vector only: with batch axes in front x stands on the left, x @ m")
+def cumsum_by_matmul(x):
+    return torch.ones(x.shape[-1], x.shape[-1], dtype=x.dtype, device=x.device).tril() @ x
+
+
 def _scores(q, k, n_heads, n_kv_heads):
     q = rearrange(q, "b p (h d) -> b p h d", h=n_heads)
     k = rearrange(k, "b p (h d) -> b p h d", h=n_kv_heads).repeat_interleave(n_heads // n_kv_heads, dim=2)
@@ -406,6 +428,20 @@ def attention_pattern(q, k, n_heads, n_kv_heads):
 @mistake("does not divide the scores by the root of d_head")
 def attention_pattern(q, k, n_heads, n_kv_heads):
     scores = _scores(q, k, n_heads, n_kv_heads) * (q.shape[-1] // n_heads) ** 0.5
+    return scores.masked_fill(_later(scores), -torch.inf).softmax(-1)
+
+
+@mistake("masks after the softmax, so weights become minus infinity: mask the scores first")
+def attention_pattern(q, k, n_heads, n_kv_heads):
+    weights = _scores(q, k, n_heads, n_kv_heads).softmax(-1)
+    return weights.masked_fill(_later(weights), -torch.inf)
+
+
+@mistake("pairs queries with fewer key heads than they have heads: give each query head its copy (repeat_kv)")
+def attention_pattern(q, k, n_heads, n_kv_heads):
+    q = rearrange(q, "b p (h d) -> b p h d", h=n_heads)
+    k = rearrange(k, "b p (h d) -> b p h d", h=n_kv_heads)
+    scores = einsum(q, k, "b q h d, b k h d -> b h q k") / q.shape[-1] ** 0.5
     return scores.masked_fill(_later(scores), -torch.inf).softmax(-1)
 
 

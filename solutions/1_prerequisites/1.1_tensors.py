@@ -36,8 +36,8 @@ plot.imshow(
     title="Three attention heads, made by hand",
 )
 # %% [markdown]
-# One rule: **no Python loops over entries**. The checks accept any right answer, loops too; section 3 measures their
-# cost.
+# Aim: **no Python loops over entries**. The checks accept loops as well; section 3 measures what they cost. Keep to
+# torch operations and leave the inputs as they are: training needs both.
 #
 # ## 1. A shape is a sentence
 #
@@ -112,11 +112,13 @@ def outer(x: Float[Tensor, "n"], y: Float[Tensor, "m"]) -> Float[Tensor, "n m"]:
     ### END SOLUTION
 # %% check="outer"
 # %% [markdown]
-# A token is a number; a model meets it as a **one-hot** row, all 0 but for a 1 at the token's place.
+# A token is a number; a model meets it as a **one-hot** row, all 0 but for a 1 at the token's place. Make new tensors
+# where the input lives (`device`: CPU or GPU), or your code breaks on a GPU.
 #
 # <details><summary>Hint</summary>
 #
-# `torch.arange(d_vocab)` holds each token once. Compare (`==`) every token with all of them; which axis is missing?
+# `torch.arange(d_vocab, device=tokens.device)` holds each token once. Compare (`==`) every token with all of
+# them; which axis is missing?
 #
 # </details>
 # %% exercise="one_hot" points=1 difficulty=2 minutes=6
@@ -217,7 +219,8 @@ fast, by_einsum = seconds(matmul_einsum, 100)
 print(f"loops {1e3 * slow:.0f} ms, einsum {1e3 * fast:.3f} ms: {slow / fast:,.0f} times faster")
 print(f"largest difference: {(by_loops - by_einsum).abs().max():.1e}")
 # %% [markdown]
-# A name may stand twice in one input: then both indices move together, along the diagonal.
+# A name may stand twice in one input: then both indices move together, along the diagonal. On the
+# right of the arrow each name stands once: two axes of the same size need two names.
 #
 # <details><summary>Hint</summary>
 #
@@ -458,11 +461,9 @@ for later in (0.0, -torch.inf):
     scores[2] = later
     print(f"{scores.tolist()} -> {[round(weight, 2) for weight in scores.softmax(-1).tolist()]}")
 # %% [markdown]
-# Make new tensors where the input lives (`device=scores.device`), or your code breaks on a GPU.
-#
 # <details><summary>Hint 1</summary>
 #
-# `torch.ones(3, 3).tril()` keeps the lower triangle, `.triu(1)` what lies above the diagonal.
+# `torch.ones(3, 3, device=scores.device).tril()` keeps the lower triangle, `.triu(1)` what lies above the diagonal.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -480,11 +481,12 @@ def causal_mask(scores: Float[Tensor, "... query key"]) -> Float[Tensor, "... qu
     ### END SOLUTION
 # %% check="causal_mask"
 # %% [markdown]
-# A triangle also adds up: entry *i* of a cumulative sum is the sum of entries 0 to *i*. Write it as a matrix product.
+# A triangle also adds up: entry *i* of a cumulative sum is the sum of entries 0 to *i*. Write it as a matrix product,
+# for any float dtype.
 #
 # <details><summary>Hint</summary>
 #
-# `out[i]` is the sum over *j* of `x[j] * m[j, i]`. For which *j* is `m[j, i]` 1? Give m the dtype of x, too.
+# `out[i]` is the sum over *j* of `x[j] * m[j, i]`. For which *j* is `m[j, i]` 1? Give m the dtype and device of x.
 #
 # </details>
 # %% exercise="cumsum_by_matmul" points=1 difficulty=2 minutes=6
