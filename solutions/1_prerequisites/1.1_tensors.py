@@ -2,10 +2,13 @@
 # # 1.1 Tensors
 #
 # Everything a language model computes is a **tensor**: numbers in a box with named axes. Below is one, an *attention
-# pattern* of shape `[head query key]`: for each head, how much each word (query) reads from each word up to it (key).
+# pattern* of shape `[head query key]`: for each head, how much each word (query) reads from each word up to it (key). A
+# *head* is one of several such readers that work side by side.
 # Soon you will compute such patterns from scratch, and read shapes like sentences. All later notebooks speak this
 # language.
 # %% generated="overview"
+# %% [markdown]
+# Run this first.
 # %% setup=True
 import time
 
@@ -65,7 +68,7 @@ answer_annotation = "a"
 #
 # <details><summary>Answer</summary>
 #
-# The first two. `...` may be nothing, but *pos* must be there, and whole numbers are no floats.
+# The first two. `...` may be nothing, but *pos* must be there, and whole numbers are not floats.
 #
 # </details>
 # %% experiment=True
@@ -175,7 +178,8 @@ plot.imshow(
 )
 # %% [markdown]
 # Stripes along the diagonals are the mark of a circle; random points show none. Engels et al. (*Not All Language Model
-# Features Are One-Dimensionally Linear*, 2024) found weekdays lying so inside language models. Ours we laid ourselves.
+# Features Are One-Dimensionally Linear*, 2024) found weekdays lying like this inside language
+# models. We placed ours there ourselves.
 #
 # ## 3. einsum: name the axes, drop what is summed
 #
@@ -240,7 +244,8 @@ def batched_trace(x: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch"]:
 #
 # <details><summary>Hint</summary>
 #
-# The axes are in the annotation: which name of the inputs is missing in the result?
+# The axes are in the annotation: which name of the inputs is missing in the result? `q.shape[-1]` is
+# d_head.
 #
 # </details>
 # %% exercise="attention_scores" points=1 difficulty=2 minutes=6
@@ -307,8 +312,11 @@ plot.imshow(
 # ## 4. Cut and join axes
 #
 # `rearrange` reorders axes. Brackets hold an axis that is a product of two, and **the first name in the brackets moves
-# slowest**. `repeat` adds an axis, `reduce` removes one (by `"mean"`, `"sum"`, `"max"`).
+# slowest**. `repeat` adds an axis, `reduce` removes one (by `"mean"`, `"sum"`, `"max"`). Give the sizes that it
+# cannot infer as keywords (`row=3`). Annotations write `head*d_head`, einops `(head d_head)`.
 # %%
+for names in ("(x copy)", "(copy x)"):
+    print(names, repeat(torch.tensor([1, 2]), f"x -> {names}", copy=2).tolist())
 cut = [rearrange(torch.arange(12), f"({names}) -> row column", row=3) for names in ("row column", "column row")]
 plot.imshow(
     torch.stack(cut),
@@ -412,7 +420,8 @@ plot.show(
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `pattern.shape[1]` is the number of query heads. The mix is an einsum which sums over `key`.
+# `pattern.shape[1]` is the number of query heads: `pattern.shape[1] // n_kv_heads` copies each. The mix is
+# an einsum which sums over `key`.
 #
 # </details>
 # %% exercise="mix_values" points=2 difficulty=3 minutes=10
@@ -578,7 +587,8 @@ print(f"largest difference from torch's scaled_dot_product_attention: {differenc
 # ## 6. Pick by index
 #
 # Two index tensors pick **pairs**: `x[rows, columns]` has entry *i* at `x[rows[i], columns[i]]`. Index tensors
-# broadcast. To pick one entry per row of the last axis, `x.gather(-1, index)`: `index` has as many axes as x.
+# broadcast. To pick one entry per row of the last axis, `x.gather(-1, index)`: `index` has as many axes as x,
+# and `out[b, p, 0] = x[b, p, index[b, p, 0]]`.
 # %%
 grid = torch.tensor([[1, 2, 3], [4, 5, 6]])
 print("pairs: ", grid[torch.tensor([0, 1]), torch.tensor([2, 0])])
@@ -602,7 +612,9 @@ def gather_log_probs(
     ### END SOLUTION
 # %% check="gather_log_probs"
 # %% [markdown]
-# <details><summary>Hint for the next</summary>
+# A prediction counts if the label is among the model's k best guesses.
+#
+# <details><summary>Hint</summary>
 #
 # `logits.topk(k).indices` has shape `[batch k]`. Is the label `.any` of them?
 #
@@ -627,7 +639,7 @@ answer_view = "b"
 ### END SOLUTION
 # %% check="answer_view"
 # %% [markdown]
-# All runs of `size` tokens, each one further than the last: `[5, 6, 7, 8]` has the windows of two `[5, 6]`, `[6, 7]`,
+# All runs of `size` tokens, each begins one token later: `[5, 6, 7, 8]` has the windows of two `[5, 6]`, `[6, 7]`,
 # `[7, 8]`.
 #
 # <details><summary>Hint 1</summary>
@@ -743,7 +755,8 @@ def next_token_loss(
 #
 # <details><summary>Answer</summary>
 #
-# Lowest on the sentences. On shuffled letters it is *worse* than an even guess: it is confidently wrong.
+# Lowest on the sentences. On shuffled letters it is *worse* than an even guess: it is confidently
+# wrong. (Its top-3 accuracy is not: frequent letters are still frequent.)
 #
 # </details>
 # %% experiment=True
