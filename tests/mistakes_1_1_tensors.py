@@ -38,6 +38,11 @@ def outer(x, y):
     return x * y
 
 
+@mistake("sums the products to one number, as @ does with two vectors: keep each product")
+def outer(x, y):
+    return x @ y
+
+
 @mistake("adds where it should multiply")
 def outer(x, y):
     return x[:, None] + y
@@ -61,6 +66,13 @@ def one_hot(tokens, d_vocab):
 @mistake("has the right places, but holds True and False or whole numbers: einsum with floats needs .float()")
 def one_hot(tokens, d_vocab):
     return tokens[..., None] == torch.arange(d_vocab)
+
+
+@mistake("uses a token as a place in the batch: out[tokens] picks along the first axis, the token belongs in the last")
+def one_hot(tokens, d_vocab):
+    out = torch.zeros(*tokens.shape, d_vocab)
+    out[tokens] = 1
+    return out
 
 
 @mistake("gives squared distances: the root is missing")
@@ -141,6 +153,12 @@ def attention_scores(q, k):
     return einsum(q, k, "b q h d, b k h d -> b q k") / q.shape[-1] ** 0.5
 
 
+@mistake("writes into its input: q / root makes a new tensor, q /= root changes the caller's, which training forbids")
+def attention_scores(q, k):
+    q /= q.shape[-1] ** 0.5
+    return einsum(q, k, "b q h d, b k h d -> b h q k")
+
+
 def _pairs(tokens, d_vocab):
     hot = torch.nn.functional.one_hot(tokens, d_vocab).float()
     return hot[:, :-1], hot[:, 1:]
@@ -180,6 +198,11 @@ def bigram_counts(tokens, d_vocab):
     return counts / counts.sum(-1, keepdim=True).clamp(min=1)
 
 
+@mistake("names both axes of the result alike: the right of the arrow needs two names, one for each token of the pair")
+def bigram_counts(tokens, d_vocab):
+    return einsum(*_pairs(tokens, d_vocab), "batch pos d_vocab, batch pos d_vocab -> d_vocab d_vocab")
+
+
 # --- 3. Cut and join axes
 
 
@@ -201,6 +224,11 @@ def split_heads(x, n_heads):
 @mistake("gives [batch head pos d_head]: here the position stays in front of the head")
 def split_heads(x, n_heads):
     return rearrange(x, "b p (h d) -> b h p d", h=n_heads)
+
+
+@mistake("reshapes to [batch head pos d_head], which only cuts the reading order: cut the last axis alone")
+def split_heads(x, n_heads):
+    return x.reshape(x.shape[0], n_heads, x.shape[1], -1)
 
 
 @mistake("joins as (d_head head), which interleaves the heads: the head moves slowest, so it comes first")
@@ -300,6 +328,12 @@ def mix_values(pattern, v, n_kv_heads):
     return einsum(pattern, values, "b h q k, b k h d -> b q h d").flatten(2)
 
 
+@mistake("pairs a pattern with fewer value heads than it has heads: give each query head its copy (repeat_kv)")
+def mix_values(pattern, v, n_kv_heads):
+    values = rearrange(v, "b k (h d) -> b k h d", h=n_kv_heads)
+    return einsum(pattern, values, "b h q k, b k h d -> b q h d").flatten(2)
+
+
 # --- 4. Triangles
 
 
@@ -362,6 +396,17 @@ def cumsum_by_matmul(x):
     return x.sum(-1, keepdim=True).expand(x.shape)
 
 
+@mistake("takes the triangle's size from the first axis, which may be the batch: the last two are query and key")
+def causal_mask(scores):
+    allowed = torch.ones(len(scores), len(scores), dtype=torch.bool, device=scores.device).tril()
+    return scores.masked_fill(~allowed, -torch.inf)
+
+
+@mistake("is right for one vector only: with batch axes in front x stands on the left, x @ m")
+def cumsum_by_matmul(x):
+    return torch.ones(x.shape[-1], x.shape[-1], dtype=x.dtype, device=x.device).tril() @ x
+
+
 def _scores(q, k, n_heads, n_kv_heads):
     q = rearrange(q, "b p (h d) -> b p h d", h=n_heads)
     k = rearrange(k, "b p (h d) -> b p h d", h=n_kv_heads).repeat_interleave(n_heads // n_kv_heads, dim=2)
@@ -409,6 +454,20 @@ def attention_pattern(q, k, n_heads, n_kv_heads):
     return scores.masked_fill(_later(scores), -torch.inf).softmax(-1)
 
 
+@mistake("masks after the softmax, so weights become minus infinity: mask the scores first")
+def attention_pattern(q, k, n_heads, n_kv_heads):
+    weights = _scores(q, k, n_heads, n_kv_heads).softmax(-1)
+    return weights.masked_fill(_later(weights), -torch.inf)
+
+
+@mistake("pairs queries with fewer key heads than they have heads: give each query head its copy (repeat_kv)")
+def attention_pattern(q, k, n_heads, n_kv_heads):
+    q = rearrange(q, "b p (h d) -> b p h d", h=n_heads)
+    k = rearrange(k, "b p (h d) -> b p h d", h=n_kv_heads)
+    scores = einsum(q, k, "b q h d, b k h d -> b h q k") / q.shape[-1] ** 0.5
+    return scores.masked_fill(_later(scores), -torch.inf).softmax(-1)
+
+
 # --- 5. Pick by index
 
 
@@ -453,6 +512,16 @@ def gather_log_probs(logits, tokens):
     return logits.log_softmax(-1).max(-1).values
 
 
+@mistake("gives gather an index with fewer axes than the logits: tokens[..., None] has as many")
+def gather_log_probs(logits, tokens):
+    return logits.log_softmax(-1).gather(-1, tokens)
+
+
+@mistake("uses a token as a place in the batch: [tokens] picks along the first axis, gather(-1, ...) along the last")
+def gather_log_probs(logits, tokens):
+    return logits.log_softmax(-1)[tokens]
+
+
 @mistake("only looks at the highest logit, whatever k is")
 def topk_accuracy(logits, labels, k):
     return (logits.argmax(-1) == labels).float().mean()
@@ -481,6 +550,11 @@ def topk_accuracy(logits, labels, k):
 @mistake("compares the logits with the labels: topk has .values and .indices, and a label is an index")
 def topk_accuracy(logits, labels, k):
     return (logits.topk(k).values == labels[:, None]).any(-1).float().mean()
+
+
+@mistake("lines the labels up with the k guesses: labels[:, None] lines them up with the rows")
+def topk_accuracy(logits, labels, k):
+    return (logits.topk(k).indices == labels).any(-1).float().mean()
 
 
 @mistake("y shows x's own numbers: zero_ writes through the slice into x")
@@ -522,6 +596,11 @@ def sliding_windows(tokens, size):
     return tokens.unfold(1, size, 1).flip(-1)
 
 
+@mistake("starts a window at every token, so the last ones run past the end: pos - size + 1 of them fit")
+def sliding_windows(tokens, size):
+    return _windows(tokens, range(tokens.shape[1]), size)
+
+
 # --- 6. Reduce
 
 
@@ -558,6 +637,11 @@ def masked_mean(x, mask):
 @mistake("averages the padding and leaves out what is real: the mask is True where an entry is real")
 def masked_mean(x, mask):
     return x.masked_fill(mask, 0).sum(-1) / (~mask).sum(-1)
+
+
+@mistake("fills the real entries with 0 and keeps the padding: the padding is ~mask")
+def masked_mean(x, mask):
+    return x.masked_fill(mask, 0).sum(-1) / mask.sum(-1)
 
 
 @mistake("writes zeros into its input: work on a copy (masked_fill without the underscore)")

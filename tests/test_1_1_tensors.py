@@ -45,7 +45,7 @@ def test_answer_broadcast(answer_broadcast):
 
 def test_outer(outer, rng):
     """Each entry of x times each entry of y, x along the rows, for several lengths."""
-    cases = [(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 10.0]))]
+    cases = [(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 10.0]))]
     cases += [(rng.normal(n), rng.normal(m)) for n, m in [(1, 4), (3, 1), (3, 3), (2, 5)]]
     cases += [(rng.normal(2, dtype=torch.float64), rng.normal(3, dtype=torch.float64))]
     for x, y in cases:

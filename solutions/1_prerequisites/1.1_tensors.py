@@ -2,10 +2,13 @@
 # # 1.1 Tensors
 #
 # Everything a language model computes is a **tensor**: numbers in a box with named axes. Below is one, an *attention
-# pattern* of shape `[head query key]`: for each head, how much each word (query) reads from each word up to it (key).
+# pattern* of shape `[head query key]`: for each head, how much each word (query) reads from each word up to it (key). A
+# *head* is one of several such readers that work side by side.
 # Soon you will compute such patterns from scratch, and read shapes like sentences. All later notebooks speak this
 # language.
 # %% generated="overview"
+# %% [markdown]
+# Run this first.
 # %% setup=True
 import time
 
@@ -36,8 +39,8 @@ plot.imshow(
     title="Three attention heads, made by hand",
 )
 # %% [markdown]
-# One rule: **no Python loops over entries**. The checks accept any right answer, loops too; section 3 measures their
-# cost.
+# Aim: **no Python loops over entries**. The checks accept loops as well; section 3 measures what they cost. Keep to
+# torch operations and leave the inputs as they are: training needs both.
 #
 # ## 1. A shape is a sentence
 #
@@ -65,7 +68,7 @@ answer_annotation = "a"
 #
 # <details><summary>Answer</summary>
 #
-# The first two. `...` may be nothing, but *pos* must be there, and whole numbers are no floats.
+# The first two. `...` may be nothing, but *pos* must be there, and whole numbers are not floats.
 #
 # </details>
 # %% experiment=True
@@ -112,11 +115,13 @@ def outer(x: Float[Tensor, "n"], y: Float[Tensor, "m"]) -> Float[Tensor, "n m"]:
     ### END SOLUTION
 # %% check="outer"
 # %% [markdown]
-# A token is a number; a model meets it as a **one-hot** row, all 0 but for a 1 at the token's place.
+# A token is a number; a model meets it as a **one-hot** row, all 0 but for a 1 at the token's place. Make new tensors
+# where the input lives (`device`: CPU or GPU), or your code breaks on a GPU.
 #
 # <details><summary>Hint</summary>
 #
-# `torch.arange(d_vocab)` holds each token once. Compare (`==`) every token with all of them; which axis is missing?
+# `torch.arange(d_vocab, device=tokens.device)` holds each token once. Compare (`==`) every token with all of
+# them; which axis is missing?
 #
 # </details>
 # %% exercise="one_hot" points=1 difficulty=2 minutes=6
@@ -173,7 +178,8 @@ plot.imshow(
 )
 # %% [markdown]
 # Stripes along the diagonals are the mark of a circle; random points show none. Engels et al. (*Not All Language Model
-# Features Are One-Dimensionally Linear*, 2024) found weekdays lying so inside language models. Ours we laid ourselves.
+# Features Are One-Dimensionally Linear*, 2024) found weekdays lying like this inside language
+# models. We placed ours there ourselves.
 #
 # ## 3. einsum: name the axes, drop what is summed
 #
@@ -217,7 +223,8 @@ fast, by_einsum = seconds(matmul_einsum, 100)
 print(f"loops {1e3 * slow:.0f} ms, einsum {1e3 * fast:.3f} ms: {slow / fast:,.0f} times faster")
 print(f"largest difference: {(by_loops - by_einsum).abs().max():.1e}")
 # %% [markdown]
-# A name may stand twice in one input: then both indices move together, along the diagonal.
+# A name may stand twice in one input: then both indices move together, along the diagonal. On the
+# right of the arrow each name stands once: two axes of the same size need two names.
 #
 # <details><summary>Hint</summary>
 #
@@ -237,7 +244,8 @@ def batched_trace(x: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch"]:
 #
 # <details><summary>Hint</summary>
 #
-# The axes are in the annotation: which name of the inputs is missing in the result?
+# The axes are in the annotation: which name of the inputs is missing in the result? `q.shape[-1]` is
+# d_head.
 #
 # </details>
 # %% exercise="attention_scores" points=1 difficulty=2 minutes=6
@@ -304,8 +312,11 @@ plot.imshow(
 # ## 4. Cut and join axes
 #
 # `rearrange` reorders axes. Brackets hold an axis that is a product of two, and **the first name in the brackets moves
-# slowest**. `repeat` adds an axis, `reduce` removes one (by `"mean"`, `"sum"`, `"max"`).
+# slowest**. `repeat` adds an axis, `reduce` removes one (by `"mean"`, `"sum"`, `"max"`). Give the sizes that it
+# cannot infer as keywords (`row=3`). Annotations write `head*d_head`, einops `(head d_head)`.
 # %%
+for names in ("(x copy)", "(copy x)"):
+    print(names, repeat(torch.tensor([1, 2]), f"x -> {names}", copy=2).tolist())
 cut = [rearrange(torch.arange(12), f"({names}) -> row column", row=3) for names in ("row column", "column row")]
 plot.imshow(
     torch.stack(cut),
@@ -409,7 +420,8 @@ plot.show(
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `pattern.shape[1]` is the number of query heads. The mix is an einsum which sums over `key`.
+# `pattern.shape[1]` is the number of query heads: `pattern.shape[1] // n_kv_heads` copies each. The mix is
+# an einsum which sums over `key`.
 #
 # </details>
 # %% exercise="mix_values" points=2 difficulty=3 minutes=10
@@ -458,11 +470,9 @@ for later in (0.0, -torch.inf):
     scores[2] = later
     print(f"{scores.tolist()} -> {[round(weight, 2) for weight in scores.softmax(-1).tolist()]}")
 # %% [markdown]
-# Make new tensors where the input lives (`device=scores.device`), or your code breaks on a GPU.
-#
 # <details><summary>Hint 1</summary>
 #
-# `torch.ones(3, 3).tril()` keeps the lower triangle, `.triu(1)` what lies above the diagonal.
+# `torch.ones(3, 3, device=scores.device).tril()` keeps the lower triangle, `.triu(1)` what lies above the diagonal.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -480,11 +490,12 @@ def causal_mask(scores: Float[Tensor, "... query key"]) -> Float[Tensor, "... qu
     ### END SOLUTION
 # %% check="causal_mask"
 # %% [markdown]
-# A triangle also adds up: entry *i* of a cumulative sum is the sum of entries 0 to *i*. Write it as a matrix product.
+# A triangle also adds up: entry *i* of a cumulative sum is the sum of entries 0 to *i*. Write it as a matrix product,
+# for any float dtype.
 #
 # <details><summary>Hint</summary>
 #
-# `out[i]` is the sum over *j* of `x[j] * m[j, i]`. For which *j* is `m[j, i]` 1? Give m the dtype of x, too.
+# `out[i]` is the sum over *j* of `x[j] * m[j, i]`. For which *j* is `m[j, i]` 1? Give m the dtype and device of x.
 #
 # </details>
 # %% exercise="cumsum_by_matmul" points=1 difficulty=2 minutes=6
@@ -576,7 +587,8 @@ print(f"largest difference from torch's scaled_dot_product_attention: {differenc
 # ## 6. Pick by index
 #
 # Two index tensors pick **pairs**: `x[rows, columns]` has entry *i* at `x[rows[i], columns[i]]`. Index tensors
-# broadcast. To pick one entry per row of the last axis, `x.gather(-1, index)`: `index` has as many axes as x.
+# broadcast. To pick one entry per row of the last axis, `x.gather(-1, index)`: `index` has as many axes as x,
+# and `out[b, p, 0] = x[b, p, index[b, p, 0]]`.
 # %%
 grid = torch.tensor([[1, 2, 3], [4, 5, 6]])
 print("pairs: ", grid[torch.tensor([0, 1]), torch.tensor([2, 0])])
@@ -600,7 +612,9 @@ def gather_log_probs(
     ### END SOLUTION
 # %% check="gather_log_probs"
 # %% [markdown]
-# <details><summary>Hint for the next</summary>
+# A prediction counts if the label is among the model's k best guesses.
+#
+# <details><summary>Hint</summary>
 #
 # `logits.topk(k).indices` has shape `[batch k]`. Is the label `.any` of them?
 #
@@ -625,7 +639,7 @@ answer_view = "b"
 ### END SOLUTION
 # %% check="answer_view"
 # %% [markdown]
-# All runs of `size` tokens, each one further than the last: `[5, 6, 7, 8]` has the windows of two `[5, 6]`, `[6, 7]`,
+# All runs of `size` tokens, each begins one token later: `[5, 6, 7, 8]` has the windows of two `[5, 6]`, `[6, 7]`,
 # `[7, 8]`.
 #
 # <details><summary>Hint 1</summary>
@@ -741,7 +755,8 @@ def next_token_loss(
 #
 # <details><summary>Answer</summary>
 #
-# Lowest on the sentences. On shuffled letters it is *worse* than an even guess: it is confidently wrong.
+# Lowest on the sentences. On shuffled letters it is *worse* than an even guess: it is confidently
+# wrong. (Its top-3 accuracy is not: frequent letters are still frequent.)
 #
 # </details>
 # %% experiment=True
