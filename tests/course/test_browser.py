@@ -70,9 +70,10 @@ class Lab:
     def run_all(self) -> None:
         """Run All Cells, and wait until nothing is left to run."""
         self.menu("Run", "Run All Cells")
+        # Prompts of cells out of sight may be old: each cell is scrolled to, the last first, before it is believed.
         code = [cell.id for cell in self.cells if cell.cell_type == "code"]
-        waiting = self.page.locator(".jp-InputPrompt", has_text="[*]")
-        self.wait_until(lambda: run_number(self.cell(code[0])) is not None and waiting.count() == 0, "all cells to run")
+        for name in reversed(code):
+            self.wait_until(lambda name=name: run_number(self.cell(name)) is not None, f"cell {name} to run")
 
     def type(self, name: str, code: str) -> None:
         """Replace the code of a cell at the keyboard, and see that the editor holds just that."""
