@@ -187,8 +187,8 @@ class PosEmbed(nn.Module):
 #
 # <details><summary>Answer</summary>
 #
-# Words that can stand in its place: other feelings. Near positions look more alike than far ones (perhaps with a
-# rhythm, too). The random table shows nothing of either.
+# Words that can stand in its place: other feelings. And 22: places an even distance apart look alike in this model,
+# less so the farther; its next neighbour is almost unlike it. The random table shows nothing of either.
 #
 # </details>
 # %% experiment=True
@@ -305,7 +305,8 @@ class Attention(nn.Module):
 #
 # <details><summary>Answer</summary>
 #
-# By place ("the one before"), by word (names look at names), or both. Not by context: nothing has moved yet.
+# By place ("the one before"), by word, or both. Not by context: nothing has moved yet. (On average no head here prefers
+# the word before by much: compare with the even spread.)
 #
 # </details>
 # %% experiment=True
@@ -682,8 +683,8 @@ if gpt2 is not None:
         top = mine(prompt)[0, -1].softmax(-1).topk(5)
     print({gpt2.to_string(i[None]): round(p, 3) for p, i in zip(top.values.tolist(), top.indices, strict=True)})
 # %% [markdown]
-# Equal logits on a few prompts are strong evidence for equal code: a slip anywhere would show. They say nothing about
-# how the model does it.
+# Equal logits on a few prompts are strong evidence for equal code: almost any slip would show (one that
+# cannot: bonus 2). They say nothing about how the model does it.
 #
 # ## 9. It tells a story
 #
@@ -722,8 +723,8 @@ for temperature in (0, 1.0, 3.0):
 #
 # <details><summary>Answer</summary>
 #
-# Whole: near the entropy. Without attention it knows one word and its place, little more than a table of pairs. And a
-# part on which later ones rely can cost more than all of it: then the model talks confident nonsense.
+# Whole: near the entropy. Without attention it could know one word and its place at best, and does worse: its MLPs rely
+# on what attention wrote. A damaged model can even do worse than an even guess: it is sure, and wrong.
 #
 # </details>
 # %% experiment=True
@@ -755,7 +756,8 @@ plot.bar(list(losses.values()), x=list(losses), x_label="model", y_label="nats p
 #
 # <details><summary>Answer</summary>
 #
-# It grows: blocks only add, and most of what they add is new. So does a fresh model's, on a smaller scale.
+# It grows. Adding can shrink too, but parts that point in unrelated directions add up to more. So does a fresh model's,
+# on a smaller scale.
 #
 # </details>
 # %% experiment=True
@@ -788,7 +790,7 @@ plot.line(
 # ## Bonus (not graded)
 #
 # 1. Give `Attention` a `use_flash` switch that calls `scaled_dot_product_attention`; compare with `compare`.
-# 2. Set `b_K` to random numbers: no pattern changes. Why? (What does it add to the scores of one query?)
+# 2. Set `b_K` to random numbers: up to rounding no pattern changes. Why? (What does it add to one query's scores?)
 # 3. Add dropout to your parts, as GPT-2 was trained, so that `.eval()` still gives equal logits.
 # %% [markdown]
 # ## Recap
