@@ -1,6 +1,7 @@
 """GPT-2 through the same plumbing as the real one, on a tiny model with random weights in a hub cache of its own."""
 
 import errno
+import re
 import shutil
 import socket
 import time
@@ -78,32 +79,53 @@ def test_cached_model_needs_no_hub(cached, tiny_gpt2):
     assert not bridge.training, "dropout would change every run"
 
 
+def test_plain_model_needs_no_hub(cached, tiny_gpt2):
+    from transformers import GPT2LMHeadModel
+
+    model, tokenizer = models.gpt2_hf()
+    right = GPT2LMHeadModel.from_pretrained(tiny_gpt2).state_dict()
+    assert type(model) is GPT2LMHeadModel
+    assert not model.training, "dropout would change every run"
+    assert model.state_dict().keys() == right.keys()
+    assert all(w.equal(right[name]) and w.dtype == torch.float32 for name, w in model.state_dict().items())
+    tokens = tokenizer("<|endoftext|>a to").input_ids
+    assert tokenizer.convert_ids_to_tokens(tokens) == ["<|endoftext|>", "a", "Ġt", "o"]
+    assert tokenizer("a").input_ids == tokens[1:2], "nothing is put in front of a text"
+    again, _ = models.gpt2_hf()
+    assert again is not model, "a learner who changes one must not change the next"
+
+
 def test_a_text_starts_with_the_end_of_another(cached):
     bridge = models.gpt2()
     assert bridge.to_str_tokens("a to") == ["<|endoftext|>", "a", " t", "o"]
     assert bridge.to_string(bridge.to_tokens("a to", prepend_bos=False)[0]) == "a to"
 
 
-def test_damaged_file_is_named(cached):
+@pytest.mark.parametrize("load", [models.gpt2, models.gpt2_hf])
+def test_damaged_file_is_named(cached, load):
     path = cached / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[-7] ^= 1
     path.write_bytes(data)
     with pytest.raises(CourseError, match="is damaged") as error:
-        models.gpt2()
+        load()
     assert str(path) in str(error.value) and str(cached.parent.parent) in str(error.value)
 
 
-def assert_names_the_alternative(within: float):
+def assert_names_the_alternative(within: float, load=models.gpt2, instead="models.smollm2()"):
     start = time.perf_counter()
-    with pytest.raises(CourseError, match=r"hub did not answer.*models\.smollm2\(\)") as error:
-        models.gpt2()
+    with pytest.raises(CourseError, match=rf"hub did not answer.* use {re.escape(instead)}, ") as error:
+        load()
     assert "\n" not in str(error.value)
     assert time.perf_counter() - start < within
 
 
 def test_hub_out_of_reach(hub_cache):
     assert_names_the_alternative(within=10)
+
+
+def test_plain_model_out_of_reach(hub_cache):
+    assert_names_the_alternative(within=10, load=models.gpt2_hf, instead="models.smollm2_hf()")
 
 
 def test_hub_switched_off(hub_cache, monkeypatch):

@@ -12,6 +12,7 @@ from concrete_steps.models.download import is_disk_full, sha256
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+    from transformers import GPT2LMHeadModel, GPT2TokenizerFast
 
 REPOSITORIES = ("openai-community/gpt2", "gpt2")  # two names of one repository; either may be in the cache already
 REVISION = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
@@ -32,15 +33,24 @@ def gpt2(device: str = "cpu") -> "TransformerBridge":
     Raises:
         CourseError: not in the cache and the hub does not answer, or a cached file is damaged.
     """
-    import torch
     from transformer_lens.model_bridge import TransformerBridge
-    from transformers import GPT2LMHeadModel, GPT2TokenizerFast
 
     folder = fetch()
-    verify(folder)
-    model = GPT2LMHeadModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).to(device)
-    tokenizer = GPT2TokenizerFast.from_pretrained(folder, local_files_only=True, add_bos_token=True)
+    model = _load_model(folder, device)
+    tokenizer = _load_tokenizer(folder, add_bos_token=True)
     return TransformerBridge.boot_transformers("gpt2", hf_model=model, tokenizer=tokenizer, device=device)
+
+
+def gpt2_hf(device: str = "cpu") -> "tuple[GPT2LMHeadModel, GPT2TokenizerFast]":
+    """The same model as a plain transformers module, and its tokenizer: `model, tokenizer = gpt2_hf()`.
+
+    The tokenizer is as the model's authors have it: nothing is put in front of a text. Give a bridge a copy of its own:
+    it changes the module that it wraps.
+
+    Args, Raises: as `gpt2`.
+    """
+    folder = fetch(instead="models.smollm2_hf()")
+    return _load_model(folder, device), _load_tokenizer(folder)
 
 
 def cached_folder() -> Path | None:
@@ -54,8 +64,11 @@ def cached_folder() -> Path | None:
     return None
 
 
-def fetch() -> Path:
+def fetch(instead: str = "models.smollm2()") -> Path:
     """The folder with GPT-2's files, downloaded from the hub when they are not in its cache.
+
+    Args:
+        instead: what the error recommends where the hub does not answer.
 
     Raises:
         CourseError: the hub does not answer, or the disk is full.
@@ -74,7 +87,7 @@ def fetch() -> Path:
             raise CourseError("The disk is full: GPT-2 small needs 0.55 GB; make room and run this again.") from error
         raise CourseError(
             "GPT-2 small is not on this machine and the Hugging Face hub did not answer: connect and run this again, "
-            "or use models.smollm2(), which needs no hub."
+            f"or use {instead}, which needs no hub."
         ) from error
 
 
@@ -86,3 +99,17 @@ def verify(folder: Path) -> None:
                 f"The cached file {folder / name} is damaged (its sha256 is not GPT-2's); delete the folder "
                 f"{folder.parent.parent} and run this again, which downloads GPT-2 small anew."
             )
+
+
+def _load_model(folder: Path, device: str) -> "GPT2LMHeadModel":
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    verify(folder)
+    return GPT2LMHeadModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).to(device).eval()
+
+
+def _load_tokenizer(folder: Path, **options: bool) -> "GPT2TokenizerFast":
+    from transformers import GPT2TokenizerFast
+
+    return GPT2TokenizerFast.from_pretrained(folder, local_files_only=True, **options)
