@@ -20,7 +20,7 @@ PASSED, WRONG, ERROR, TIMED_OUT, NOT_ATTEMPTED = "passed", "wrong", "error", "ti
 # When several tests of one exercise end differently, the first of these is what the learner must hear about.
 GRAVITY = (TIMED_OUT, ERROR, WRONG, NOT_ATTEMPTED, PASSED)
 MISSING = object()
-LONGEST = 2000
+LONGEST, LONGEST_VALUE = 2000, 200
 
 
 @dataclass(frozen=True)
@@ -212,20 +212,35 @@ def _value(value: Any) -> str:
     """A short form of a value: small tensors whole, large ones by type and shape. Never raises."""
     try:
         text = _tensor(value) if hasattr(value, "shape") and hasattr(value, "dtype") else repr(value)
+        if len(text) > LONGEST_VALUE and isinstance(value, dict):
+            text = _large_dict(value)
     except Exception:
         text = f"a {type(value).__name__}"
-    return text if len(text) <= 200 else text[:200] + "..."
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."
 
 
 def _tensor(value: Any) -> str:
     """A small tensor as a learner would type it, to be copied; of a large one only dtype and shape."""
-    kind = str(value.dtype).removeprefix("torch.")
     if not 0 < math.prod(value.shape) <= 24:
-        return f"{kind}[{', '.join(map(str, value.shape))}]"
+        return _type_and_shape(value)
     if not type(value).__module__.startswith("torch"):
         return f"np.array({_round(value.tolist())})"
+    kind = str(value.dtype).removeprefix("torch.")
     usual = kind in ("float32", "int64", "bool")
     return f"torch.tensor({_round(value.tolist())}{'' if usual else f', dtype=torch.{kind}'})"
+
+
+def _large_dict(value: dict) -> str:
+    """The first two entries, tensors by dtype and shape alone, and how many there are: a state dict is no reading."""
+    shown = [
+        f"{key!r}: {_type_and_shape(item) if hasattr(item, 'dtype') else _value(item)}"
+        for key, item in list(value.items())[:2]
+    ]
+    return f"{{{', '.join(shown)}{', ...' if len(value) > 2 else ''}}} ({len(value)} in all)"
+
+
+def _type_and_shape(value: Any) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')}[{', '.join(map(str, value.shape))}]"
 
 
 def _round(value: Any) -> Any:

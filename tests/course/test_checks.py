@@ -185,3 +185,9 @@ def test_what_cannot_be_shown_is_still_judged():
     """A tensor without data has no values to print."""
     result = result_of("import torch\n" + function("return torch.empty(2, device='meta')"))
     assert result.outcome == WRONG and "a Tensor" in result.case
+
+
+def test_of_a_large_dict_the_failing_case_shows_no_numbers():
+    returned = "{f'layer {i}': torch.zeros(9, 7) for i in range(40)}"
+    case = result_of("import torch\n" + function(f"return {returned}")).case
+    assert case.endswith("gave {'layer 0': float32[9, 7], 'layer 1': float32[9, 7], ...} (40 in all)")
