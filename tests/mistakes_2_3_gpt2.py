@@ -58,6 +58,45 @@ class LayerNorm(_LayerNorm):
         return (x - x.mean(-1, keepdim=True)) / (variance + self.eps) * self.w + self.b
 
 
+@mistake("keep the axis, in the mean and in the variance: keepdim=True")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        return (x - x.mean(-1)) / (x.var(-1, unbiased=False) + self.eps).sqrt() * self.w + self.b
+
+
+@mistake("keep the axis in the mean: keepdim=True")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        centred = x - x.mean(-1)
+        return centred / (centred.square().mean(-1, keepdim=True) + self.eps).sqrt() * self.w + self.b
+
+
+@mistake("keep the axis in the variance: keepdim=True")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False) + self.eps).sqrt() * self.w + self.b
+
+
+@mistake("takes one mean and one variance of all positions together: each position has its own")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        return (x - x.mean()) / (x.var(unbiased=False) + self.eps).sqrt() * self.w + self.b
+
+
+@mistake("w does not start at 1")
+class LayerNorm(_LayerNorm):
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.w = _normal(cfg.d_model)
+
+
+@mistake("changes its input in place, as `+=` and methods ending in `_` do")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        x -= x.mean(-1, keepdim=True)
+        return super().forward(x)
+
+
 @mistake("mixes positions: mean and variance belong to the last axis alone, each position by itself")
 class LayerNorm(_LayerNorm):
     def forward(self, x):
@@ -148,10 +187,10 @@ class PosEmbed(_PosEmbed):
         return self.W_pos[: tokens.shape[1]]
 
 
-@mistake("looks up the tokens in W_pos: its rows belong to positions 0, 1, 2, ...")
+@mistake("looks positions up by the token's number: the first position has row 0, the next row 1, and so on")
 class PosEmbed(_PosEmbed):
     def forward(self, tokens):
-        return self.W_pos[tokens % len(self.W_pos)]
+        return self.W_pos[tokens]
 
 
 @mistake("counts positions from 1: the first position has row 0")
@@ -267,6 +306,32 @@ class Attention(_Attention):
 class Attention(_Attention):
     def pattern(self, x):
         return super().pattern(x).mT
+
+
+@mistake("computes the scores as [head key query], then masks and normalises: queries are the rows, keys the columns")
+class Attention(_Attention):
+    def scores(self, x):
+        return super().scores(x).mT
+
+
+@mistake("`pattern` is right; `forward` uses it transposed: each query mixes the values of its keys")
+class Attention(_Attention):
+    def z(self, x):
+        return self.pattern(x).mT @ self.project(x, "V")
+
+
+@mistake("adds b_K to the values: b_V belongs there")
+class Attention(_Attention):
+    def z(self, x):
+        values = torch.einsum("bpm,hmd->bhpd", x, self.W_V) + self.b_K[:, None]
+        return self.pattern(x) @ values
+
+
+@mistake("makes the values with W_K: W_V belongs there")
+class Attention(_Attention):
+    def z(self, x):
+        values = torch.einsum("bpm,hmd->bhpd", x, self.W_K) + self.b_V[:, None]
+        return self.pattern(x) @ values
 
 
 @mistake("forgets the bias b_Q")
@@ -436,6 +501,14 @@ class TransformerBlock(_TransformerBlock):
         return mid + self.mlp(self.ln1(mid))
 
 
+@mistake("changes its input in place, as `+=` and methods ending in `_` do: write `x = x + ...` or copy it")
+class TransformerBlock(_TransformerBlock):
+    def forward(self, x):
+        x += self.attn(self.ln1(x))
+        x += self.mlp(self.ln2(x))
+        return x
+
+
 @mistake("uses one and the same part more than once: make a new one for each place")
 class TransformerBlock(_TransformerBlock):
     def __init__(self, cfg):
@@ -568,20 +641,30 @@ class GPT2(_GPT2):
 # --- 7. Real weights
 
 
-def _attention(theirs, cfg, layer, order="QKV", heads="first"):
-    """W_Q ... b_O of a layer from c_attn and c_proj, as [head d d_head]."""
+def _first(tensor, axis, cfg):
+    """An axis cut into heads, head 0 first, and the heads moved to the front: right."""
+    return tensor.unflatten(axis, (cfg.n_heads, cfg.d_head)).movedim(axis, 0)
+
+
+def _last(tensor, axis, cfg):
+    """As "(d_head head)" cuts it: head 0 gets every n-th column (or row)."""
+    return tensor.unflatten(axis, (cfg.d_head, cfg.n_heads)).movedim(axis + 1, 0)
+
+
+def _reshape(tensor, axis, cfg):
+    """To the right shape, without a thought of the order."""
+    return tensor.reshape(cfg.n_heads, cfg.d_model, cfg.d_head)
+
+
+def _attention(theirs, cfg, layer, order="QKV", weights=_first, biases=_first, out=_first, split=1):
+    """W_Q ... b_O of a layer from c_attn and c_proj; how heads are cut, and which axis is split in three."""
     its, mine = f"transformer.h.{layer}.attn", f"blocks.{layer}.attn"
-    split = (cfg.n_heads, cfg.d_head) if heads == "first" else (cfg.d_head, cfg.n_heads)
-    axis = 0 if heads == "first" else 1
-
-    def cut(tensor):
-        return tensor.unflatten(-1, split).movedim(axis - 2, 0)
-
+    w_parts = theirs[f"{its}.c_attn.weight"].chunk(3, split)
+    b_parts = theirs[f"{its}.c_attn.bias"].chunk(3)
     ours = {}
-    parts = zip(order, theirs[f"{its}.c_attn.weight"].chunk(3, -1), theirs[f"{its}.c_attn.bias"].chunk(3), strict=True)
-    for name, w, b in parts:
-        ours[f"{mine}.W_{name}"], ours[f"{mine}.b_{name}"] = cut(w), cut(b)
-    ours[f"{mine}.W_O"] = theirs[f"{its}.c_proj.weight"].unflatten(0, split).movedim(axis, 0)
+    for name, w, b in zip(order, w_parts, b_parts, strict=True):
+        ours[f"{mine}.W_{name}"], ours[f"{mine}.b_{name}"] = weights(w, 1, cfg), biases(b, 0, cfg)
+    ours[f"{mine}.W_O"] = out(theirs[f"{its}.c_proj.weight"], 0, cfg)
     return ours | {f"{mine}.b_O": theirs[f"{its}.c_proj.bias"]}
 
 
@@ -622,9 +705,44 @@ def load_gpt2_weights(theirs, cfg):
     return _converted(theirs, cfg, order="QVK")
 
 
-@mistake("gives each head every n-th column: head 0 is the first d_head columns, and so on")
+@mistake("mixes the heads everywhere: head 0 holds the first d_head columns (for W_O: rows), not every n-th")
 def load_gpt2_weights(theirs, cfg):
-    return _converted(theirs, cfg, heads="last")
+    return _converted(theirs, cfg, weights=_last, biases=_last, out=_last)
+
+
+@mistake("mixes the heads of queries, keys and values: head 0 holds the first d_head columns, not every n-th")
+def load_gpt2_weights(theirs, cfg):
+    return _converted(theirs, cfg, weights=_last, biases=_last)
+
+
+@mistake("mixes the heads of W_Q, W_K and W_V: head 0 holds the first d_head columns, not every n-th")
+def load_gpt2_weights(theirs, cfg):
+    return _converted(theirs, cfg, weights=_last)
+
+
+@mistake("mixes the heads of W_Q, W_K, W_V and W_O: head 0 holds the first d_head columns (for W_O: rows)")
+def load_gpt2_weights(theirs, cfg):
+    return _converted(theirs, cfg, weights=_last, out=_last)
+
+
+@mistake("mixes the heads of W_O: head 0 holds the first d_head rows, not every n-th")
+def load_gpt2_weights(theirs, cfg):
+    return _converted(theirs, cfg, out=_last)
+
+
+@mistake("mixes the heads by a bare reshape: head 0 holds the first d_head columns, a reshape goes along the rows")
+def load_gpt2_weights(theirs, cfg):
+    return _converted(theirs, cfg, weights=_reshape)
+
+
+@mistake("splits the rows of c_attn.weight: queries, keys and values lie side by side in the columns")
+def load_gpt2_weights(theirs, cfg):
+    return _converted(theirs, cfg, split=0)
+
+
+@mistake("splits the rows of c_attn.weight and then reshapes: queries, keys and values lie side by side in the columns")
+def load_gpt2_weights(theirs, cfg):
+    return _converted(theirs, cfg, split=0, weights=_reshape)
 
 
 @mistake("does not transpose the embedding for W_U: it is [d_model d_vocab]")

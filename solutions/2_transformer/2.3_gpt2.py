@@ -17,6 +17,7 @@
 # %% setup=True
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,9 +31,10 @@ from concrete_steps.errors import CourseError
 from concrete_steps.models import shipped
 
 # %% [markdown]
-# **The rules.** A part is a class: `nn.Module`, made from a `Config` alone, with exactly the parameters that its text
-# names (name and shape); the checks set them. No buffers in the state dict, no dropout (it only serves training).
-# Everything else is yours. Do not copy an implementation: the checks tell you what is wrong.
+# **The rules.** A part is a class: `nn.Module`, made from a `Config` alone, with exactly the parameters or submodules
+# that its text names (name and shape); the checks set them. No buffers in the state dict (`persistent=False`), no
+# dropout (it only serves training). Everything else is yours. Do not copy an implementation: the checks tell you what
+# is wrong.
 # %%
 @dataclass
 class Config:
@@ -67,7 +69,8 @@ GPT2_SMALL = Config(d_model=768, n_heads=12, d_head=64, d_mlp=3072, n_layers=12,
 # vector by itself, and works along its last axis:
 #
 # 1. subtract the mean;
-# 2. divide by `sqrt(variance + eps)`, where the variance is the *mean* of squares (divide by n, not n - 1);
+# 2. divide by `sqrt(variance + eps)`, where the variance is the *mean* of squares (divide by n, not n - 1); `eps` is
+#    `cfg.eps`;
 # 3. multiply by `w` and add `b`, both `[d_model]`, learned; they start at 1 and at 0.
 # %%
 v = torch.tensor([1.0, 2.0, 3.0, 6.0])
@@ -78,7 +81,8 @@ print("normalised:", [round(n, 2) for n in (centred / variance.sqrt()).tolist()]
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `x.mean(-1, keepdim=True)` keeps the axis, so that the subtraction lines up; `.var` has `unbiased=False`.
+# `x.mean(-1, keepdim=True)` keeps the axis, so that the subtraction lines up; `.var` has `unbiased=False`. `w` starts
+# at ones: not `weight(...)`, but `nn.Parameter(torch.ones(...))`.
 #
 # </details>
 # %% exercise="LayerNorm" points=2 difficulty=2 minutes=10
@@ -142,7 +146,7 @@ plot.imshow(
 # `W_E`, `[d_vocab d_model]`, has one row a token; `W_pos`, `[n_ctx d_model]`, one row a position, learned like any
 # weight. The residual stream begins as their sum. A position's row is the same in each text of the batch.
 # %%
-table = torch.tensor([[0.0, 0.1], [1.0, 1.1], [2.0, 2.1]])
+table = torch.tensor([[0.0, 0.5], [1.0, 1.5], [2.0, 2.5]])
 print("rows 2, 0, 2:", table[torch.tensor([2, 0, 2])].tolist())
 print("shape for two texts:", list(table[torch.tensor([[2, 0, 2], [1, 1, 1]])].shape))
 # %% exercise="Embed" points=1 difficulty=1 minutes=3
@@ -166,7 +170,7 @@ class Embed(nn.Module):
 # </details>
 # %% exercise="PosEmbed" points=1 difficulty=2 minutes=5
 class PosEmbed(nn.Module):
-    """The first rows of W_pos [n_ctx d_model], the only parameter, for each text of the batch."""
+    """The first rows of W_pos [n_ctx d_model], the only parameter; given the tokens only for their shape."""
 
     def __init__(self, cfg: Config):
         super().__init__()
@@ -183,12 +187,12 @@ class PosEmbed(nn.Module):
 # %% [markdown]
 # `story_lm` comes with the course: a small GPT-2 that learned little stories. Take its embeddings.
 #
-# **Predict**: which words have rows most like that of *" happy"*? Is position 20 more like 22, or like 2?
+# **Predict**: which words have rows most like that of *" happy"*? Is position 20 more like 21, 22 or 2?
 #
 # <details><summary>Answer</summary>
 #
-# Words that can stand in its place: other feelings. And 22: places an even distance apart look alike in this model,
-# less so the farther; its next neighbour is almost unlike it. The random table shows nothing of either.
+# Words that can stand in its place: other feelings. And 22: places two apart look more alike than neighbours, far ones
+# little. (An accident of this model and its corpus; we do not know why.) The random tables show nothing of either.
 #
 # </details>
 # %% experiment=True
@@ -222,6 +226,8 @@ for name in ("random", "learned"):
     like = cosines(embed(everything)[0])[vocabulary.index(" happy")]
     print(f"{name:>8}:", {vocabulary[i]: round(like[i].item(), 2) for i in like.topk(6).indices})
     pictures.append(cosines(pos_embed(places)[0]))
+    means = {apart: round(pictures[-1].diagonal(apart).mean().item(), 2) for apart in (1, 2, 3, 4, 20)}
+    print(f"{name:>8}: mean cosine of positions by distance", means)
 plot.imshow(
     torch.stack(pictures),
     facets=["random W_pos", "learned W_pos"],
@@ -238,9 +244,10 @@ plot.imshow(
 # Each head makes from every position a **query** (what it seeks), a **key** (what it offers) and a **value** (what it
 # hands over): `x @ W_Q[head] + b_Q[head]`, and so on.
 #
-# - Scores: query · key, over `sqrt(d_head)`. Keys after the query are masked, then softmax over the keys: the
+# - Scores: query · key, over `sqrt(d_head)`; minus infinity where the key is later. Softmax over the keys: the
 #   **pattern**.
-# - `z`: the pattern's weighted mean of values. Heads write `z @ W_O[head]`; all that and **one** `b_O` is added up.
+# - `z`: the pattern's weighted mean of values. Heads write `z @ W_O[head]`. The heads' outputs are summed, and `b_O` is
+#   added **once**.
 #
 # One head, one word, two keys:
 # %%
@@ -262,10 +269,11 @@ print("scores", [round(s, 2) for s in scores.tolist()], "-> weights", [round(w, 
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Notebook 1.1 has `causal_mask`. `forward` begins with `self.pattern(x)`.
+# `torch.ones(pos, pos, dtype=torch.bool).triu(1)` is true where the key is later; `masked_fill` those with
+# `-torch.inf`. `forward` begins with `self.pattern(x)`.
 #
 # </details>
-# %% exercise="Attention" points=4 difficulty=4 minutes=30
+# %% exercise="Attention" points=4 difficulty=4 minutes=45
 class Attention(nn.Module):
     """Causal multi-head attention. `pattern` gives who reads from whom, `forward` what all heads write."""
 
@@ -299,14 +307,13 @@ class Attention(nn.Module):
         ### END SOLUTION
 # %% check="Attention"
 # %% [markdown]
-# Now your class runs layer 0 of `story_lm`.
-#
-# **Predict**: in layer 0 a head knows only words and places. What patterns can it make?
+# **Predict**: now your class runs layer 0 of `story_lm`. A head there knows only words and places. What patterns can it
+# make?
 #
 # <details><summary>Answer</summary>
 #
-# By place ("the one before"), by word, or both. Not by context: nothing has moved yet. (On average no head here prefers
-# the word before by much: compare with the even spread.)
+# By place ("the one before"), by word, or both; not by context: nothing has moved yet. A head far from the even spread
+# that prefers no place on average chooses by word: see its largest weights.
 #
 # </details>
 # %% experiment=True
@@ -323,8 +330,10 @@ print(f"largest difference from the library's pattern: {(pattern - cache['patter
 even = torch.ones(len(words), len(words)).tril()
 even = even / even.sum(-1, keepdim=True)  # the null: every query reads all keys alike
 for name, weights in [*((f"head {i}", p) for i, p in enumerate(pattern[0])), ("even spread", even)]:
+    moved = (weights - even).abs().sum(-1).mean() / 2  # the share of its weight that a query puts elsewhere
     before, own, first = weights.diagonal(-1).mean(), weights.diagonal().mean(), weights[:, 0].mean()
-    print(f"{name:>11}: mean weight on the word before {before:.2f}, itself {own:.2f}, the first {first:.2f}")
+    print(f"{name:>11}: distance from even {moved:.2f}; mean weight on the word before {before:.2f}", end=", ")
+    print(f"itself {own:.2f}, the first {first:.2f}")
 plot.attention(words, pattern[0], title="Layer 0 of story_lm, by your Attention")
 # %% [markdown]
 # A pattern says where a head reads, not what it hands over, nor whether anything uses it (notebook 3.2).
@@ -374,7 +383,8 @@ class MLP(nn.Module):
         ### END SOLUTION
 # %% check="MLP"
 # %% [markdown]
-# **Predict**: for one word, which share of `story_lm`'s neurons is clearly on (above 0.5)? And with a random `W_in`?
+# **Predict**: for a word, on average, which share of `story_lm`'s neurons is clearly on (above 0.5)? And with a random
+# `W_in`?
 #
 # <details><summary>Answer</summary>
 #
@@ -392,7 +402,8 @@ read = norm_2(resid_pre + attention(norm(resid_pre)))
 control = torch.randn_like(mlp.W_in) * mlp.W_in.std()
 inputs = {"story_lm": read @ mlp.W_in + mlp.b_in, "random W_in": read @ control}
 for name, before in inputs.items():
-    print(f"{name:>11}: {(nn.functional.gelu(before) > 0.5).float().mean():.0%} of neurons on")
+    neurons = nn.functional.gelu(before, approximate="tanh")
+    print(f"{name:>11}: {(neurons > 0.5).float().mean():.0%} of neurons on")
 plot.hist(
     {name: before.detach().flatten() for name, before in inputs.items()},
     density=True,
@@ -402,9 +413,9 @@ plot.hist(
 # %% [markdown]
 # ## 5. A block: read, then add
 #
-# `TransformerBlock` holds `ln1`, `attn`, `ln2`, `mlp`. Attention reads a normalised copy of the stream and adds its
-# output *to the stream*; then the MLP does the same, reading what attention has added. The stream itself is never
-# normalised ("pre-norm"; the transformer of 2017 normalised the sum, "post-norm").
+# `TransformerBlock` holds `ln1`, `attn`, `ln2`, `mlp`. Attention reads a normalised copy of the stream and gives a *new
+# stream*: the old one plus its output. Then the MLP does the same, reading what attention has added. The stream itself
+# is never normalised ("pre-norm"; the transformer of 2017 normalised the sum, "post-norm").
 # %% exercise="TransformerBlock" points=2 difficulty=2 minutes=8
 class TransformerBlock(nn.Module):
     """One layer. Submodules: ln1, attn, ln2, mlp; no other parameters."""
@@ -551,24 +562,25 @@ OURS_TO_THEIRS = {
 #
 # | theirs | shape | ours |
 # |---|---|---|
-# | `transformer.wte.weight` | `[d_vocab E]` | transposed: `unembed.W_U` (tied) |
+# | `transformer.wte.weight` | `[d_vocab E]` | transposed: `unembed.W_U` |
 # | `transformer.h.i.attn.c_attn.weight` | `[E 3*E]` | `W_Q`, `W_K`, `W_V` of `blocks.i.attn` |
 # | `transformer.h.i.attn.c_attn.bias` | `[3*E]` | its `b_Q`, `b_K`, `b_V` |
 # | `transformer.h.i.attn.c_proj.weight` | `[E E]` | its `W_O` |
 #
-# Two traps. Their layers are `Conv1D`, which computes `x @ weight`, so the weight is stored `[in out]`: **nothing is
-# transposed** (`nn.Linear` stores `[out in]`). And `c_attn` holds queries, keys, values side by side, in each of them
-# head 0 first, then head 1, and so on.
+# GPT-2 is **tied**: the same numbers serve as `W_E` and, transposed, as `W_U`. Two traps. Their layers are `Conv1D`,
+# which computes `x @ weight`, so the weight is stored `[in out]`: **no layer's weight is transposed** (`nn.Linear`
+# stores `[out in]`). And `c_attn` holds queries, keys, values side by side, in each of them head 0 first, then head 1,
+# and so on.
 # %%
 fused = torch.arange(12)  # a c_attn.bias for 2 heads of 2: queries, keys, values
 for name, part in zip("QKV", fused.chunk(3), strict=True):
     print(f"b_{name}:", rearrange(part, "(head d_head) -> head d_head", head=2).tolist())
 # %% [markdown]
-# **Predict**: which wrong transposition would raise no error?
+# **Predict**: which of their matrices could you transpose by mistake, and no shape would complain?
 #
 # <details><summary>Answer</summary>
 #
-# `attn.c_proj` is square: transposed it still fits. All others would complain.
+# `attn.c_proj`: it is square.
 #
 # </details>
 # <details><summary>Hint 1</summary>
@@ -581,7 +593,7 @@ for name, part in zip("QKV", fused.chunk(3), strict=True):
 # `W_O` is `[head d_head E]`: the *first* axis of `c_proj` holds the heads. For `W_Q` it is the last axis.
 #
 # </details>
-# %% exercise="load_gpt2_weights" points=4 difficulty=4 minutes=20
+# %% exercise="load_gpt2_weights" points=4 difficulty=4 minutes=30
 def load_gpt2_weights(theirs: dict[str, Tensor], cfg: Config) -> dict[str, Tensor]:
     """The weights of a Hugging Face GPT2LMHeadModel under our names, ready for GPT2(cfg).load_state_dict(...).
 
@@ -668,20 +680,18 @@ del reference, twice
 # and the next section uses weights that came with the course.
 # %% experiment=True
 try:
-    gpt2 = models.gpt2()
+    hub, hub_tokenizer = models.gpt2_hf()
 except CourseError as error:
-    gpt2 = None
+    hub = None
     print(error)
-if gpt2 is not None:
-    from concrete_steps.models._gpt2 import fetch
-
-    hub = transformers.GPT2LMHeadModel.from_pretrained(fetch(), local_files_only=True).eval()
-    prompt = gpt2.to_tokens("When Mary and John went to the store, John gave a drink to")
+if hub is not None:
+    text = "<|endoftext|>When Mary and John went to the store, John gave a drink to"
+    prompt = hub_tokenizer(text, return_tensors="pt").input_ids
     mine = my_gpt2(hub.state_dict(), GPT2_SMALL)
     compare(mine, hub, prompt)
     with torch.no_grad():
         top = mine(prompt)[0, -1].softmax(-1).topk(5)
-    print({gpt2.to_string(i[None]): round(p, 3) for p, i in zip(top.values.tolist(), top.indices, strict=True)})
+    print({hub_tokenizer.decode([i]): round(p, 3) for p, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)})
 # %% [markdown]
 # Equal logits on a few prompts are strong evidence for equal code: almost any slip would show (one that
 # cannot: bonus 2). They say nothing about how the model does it.
@@ -718,26 +728,32 @@ for temperature in (0, 1.0, 3.0):
 #
 # You own every line, so you can take parts away and watch.
 #
-# **Predict**: how well does it predict *new* stories: whole; without positions (`W_pos` zero); without any attention
-# (`W_O` zero)? The corpus has a known entropy: the least loss that anything can reach.
+# **Predict**: how well does it predict *new* stories: whole; without positions (`W_pos` zero); without attention (`W_O`
+# zero); without MLPs (`W_out` zero)? The corpus has a known entropy, the least loss that anything can reach; a **table
+# of pairs** knows only how often each word follows each.
 #
 # <details><summary>Answer</summary>
 #
-# Whole: near the entropy. Without attention it could know one word and its place at best, and does worse: its MLPs rely
-# on what attention wrote. A damaged model can even do worse than an even guess: it is sure, and wrong.
+# Whole: near the entropy. Without positions: clearly worse. Without attention it sees one word and its place, and yet
+# does far worse than the table of pairs: its MLPs rely on what attention wrote. Without MLPs it is even *above*
+# log(d_vocab), an even guess: it is sure, and wrong.
 #
 # </details>
 # %% experiment=True
 @torch.no_grad()
-def story_loss(model: GPT2, stories: Int[Tensor, "batch pos"]) -> float:
-    """Nats per token, padding (token 0) left out."""
+def story_loss(model: Callable[[Tensor], Tensor], stories: Int[Tensor, "batch pos"]) -> float:
+    """Nats per token of whatever gives logits, padding (token 0) left out."""
     log_probs = model(stories)[:, :-1].log_softmax(-1).gather(-1, stories[:, 1:, None])[..., 0]
     real = stories[:, 1:] != 0
     return -(log_probs * real).sum().item() / real.sum().item()
 
 
+old_stories = corpus.batch(2000, story_cfg.n_ctx)
+pairs = torch.full((story_cfg.d_vocab, story_cfg.d_vocab), 0.01)  # a pair never seen is unlikely, not impossible
+pairs.index_put_((old_stories[:, :-1], old_stories[:, 1:]), torch.tensor(1.0), accumulate=True)
 new_stories = corpus.batch(40, story_cfg.n_ctx, corpus.HELD_OUT, first=1000)
 losses = {"entropy of the law": corpus.entropy(500)[0], "whole": story_loss(narrator, new_stories)}
+losses["table of pairs"] = story_loss(lambda tokens: pairs.log()[tokens], new_stories)
 for name, ending in {"without positions": "W_pos", "without attention": "W_O", "without MLPs": "W_out"}.items():
     weights = {key: 0 * w if key.endswith(ending) else w for key, w in narrator.state_dict().items()}
     damaged = GPT2(story_cfg)
@@ -750,14 +766,14 @@ plot.bar(list(losses.values()), x=list(losses), x_label="model", y_label="nats p
 # Zeroing is a blunt tool: later layers meet a stream that they never saw, so a part's "cost" is not its share of the
 # skill (notebook 3.2 compares kinds of ablation).
 #
-# Finally, your own residual stream, by hooks on your own blocks.
+# ## 11. The stream, watched
 #
-# **Predict**: does its length grow, shrink or stay, from layer to layer?
+# Hooks on your own blocks show what passes. **Predict**: does the stream's length grow, shrink or stay, from layer to layer?
 #
 # <details><summary>Answer</summary>
 #
-# It grows. Adding can shrink too, but parts that point in unrelated directions add up to more. So does a fresh model's,
-# on a smaller scale.
+# It grows here, and so does a fresh model's, on a smaller scale. Adding can shrink too, but parts that point in
+# unrelated directions add up to more.
 #
 # </details>
 # %% experiment=True
