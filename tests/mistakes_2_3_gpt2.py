@@ -58,7 +58,14 @@ class LayerNorm(_LayerNorm):
         return (x - x.mean(-1, keepdim=True)) / (variance + self.eps) * self.w + self.b
 
 
-@mistake("keep the axis, in the mean and in the variance: keepdim=True")
+@mistake("keep the axis in the mean, and in the variance of what is left: keepdim=True")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        centred = x - x.mean(-1)
+        return centred / (centred.square().mean(-1) + self.eps).sqrt() * self.w + self.b
+
+
+@mistake("keep the axis in the mean and in the variance: keepdim=True")
 class LayerNorm(_LayerNorm):
     def forward(self, x):
         return (x - x.mean(-1)) / (x.var(-1, unbiased=False) + self.eps).sqrt() * self.w + self.b
@@ -75,6 +82,13 @@ class LayerNorm(_LayerNorm):
 class LayerNorm(_LayerNorm):
     def forward(self, x):
         return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False) + self.eps).sqrt() * self.w + self.b
+
+
+@mistake("takes one mean of all positions together: each position has its own")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        centred = x - x.mean()
+        return centred / (centred.square().mean(-1, keepdim=True) + self.eps).sqrt() * self.w + self.b
 
 
 @mistake("takes one mean and one variance of all positions together: each position has its own")
@@ -643,12 +657,12 @@ class GPT2(_GPT2):
 
 def _first(tensor, axis, cfg):
     """An axis cut into heads, head 0 first, and the heads moved to the front: right."""
-    return tensor.unflatten(axis, (cfg.n_heads, cfg.d_head)).movedim(axis, 0)
+    return tensor.unflatten(axis, (cfg.n_heads, -1)).movedim(axis, 0)
 
 
 def _last(tensor, axis, cfg):
     """As "(d_head head)" cuts it: head 0 gets every n-th column (or row)."""
-    return tensor.unflatten(axis, (cfg.d_head, cfg.n_heads)).movedim(axis + 1, 0)
+    return tensor.unflatten(axis, (-1, cfg.n_heads)).movedim(axis + 1, 0)
 
 
 def _reshape(tensor, axis, cfg):
@@ -690,6 +704,11 @@ def load_gpt2_weights(theirs, cfg):
     return _converted(turned, cfg)
 
 
+@mistake("transposes c_attn.weight, as for nn.Linear: Conv1D already stores [in out]")
+def load_gpt2_weights(theirs, cfg):
+    return _converted(theirs, cfg, weights=lambda tensor, axis, cfg: _first(tensor.T, axis, cfg))
+
+
 @mistake("transposes the MLP's weights, as for nn.Linear: Conv1D already stores [in out]")
 def load_gpt2_weights(theirs, cfg):
     return {name: w.T if ".mlp.W_" in name else w for name, w in _converted(theirs, cfg).items()}
@@ -723,6 +742,11 @@ def load_gpt2_weights(theirs, cfg):
 @mistake("mixes the heads of W_Q, W_K, W_V and W_O: head 0 holds the first d_head columns (for W_O: rows)")
 def load_gpt2_weights(theirs, cfg):
     return _converted(theirs, cfg, weights=_last, out=_last)
+
+
+@mistake("mixes the heads of b_Q, b_K and b_V: head 0 holds the first d_head entries, not every n-th")
+def load_gpt2_weights(theirs, cfg):
+    return _converted(theirs, cfg, biases=_last)
 
 
 @mistake("mixes the heads of W_O: head 0 holds the first d_head rows, not every n-th")

@@ -455,7 +455,7 @@ def our_weights(theirs, c):
         fused, fused_bias = theirs[f"{its}.attn.c_attn.weight"], theirs[f"{its}.attn.c_attn.bias"]
         for i, name in enumerate("QKV"):
             starts = [i * c.d_model + head * c.d_head for head in range(c.n_heads)]
-            columns = f"columns {starts[0]}:{starts[0] + c.d_model}, d_head of them a head, of {its}.attn.c_attn"
+            columns = f"columns {starts[0]}:{starts[0] + c.d_model}, d_head of them for each head, of {its}.attn.c_attn"
             cut = torch.stack([fused[:, start : start + c.d_head] for start in starts])
             ours[f"{b}.attn.W_{name}"] = cut, columns + ".weight"
             cut = torch.stack([fused_bias[start : start + c.d_head] for start in starts])
