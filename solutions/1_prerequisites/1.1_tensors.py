@@ -190,7 +190,7 @@ plot.imshow(
 #
 # <details><summary>Answer</summary>
 #
-# Thousands of times, even for matrices this small. The cell prints your machine's figure.
+# Thousands of times, even for matrices this small.
 #
 # </details>
 # %% experiment=True
@@ -244,8 +244,7 @@ def batched_trace(x: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch"]:
 #
 # <details><summary>Hint</summary>
 #
-# The axes are in the annotation: which name of the inputs is missing in the result? `q.shape[-1]` is
-# d_head.
+# Which name of the inputs is missing in the result? `q.shape[-1]` is d_head.
 #
 # </details>
 # %% exercise="attention_scores" points=1 difficulty=2 minutes=6
@@ -259,8 +258,7 @@ def attention_scores(
     ### END SOLUTION
 # %% check="attention_scores"
 # %% [markdown]
-# The simplest language model only knows which token follows which. Each row of `tokens` is a text of its own: its last
-# token is followed by nothing.
+# The simplest language model only knows which token follows which. Each row of `tokens` is a text of its own.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -307,7 +305,7 @@ plot.imshow(
     title="Which letter follows which",
 )
 # %% [markdown]
-# A zero-layer transformer can learn nothing but such a table. A table knows pairs; *which* cat is meant it cannot know.
+# A zero-layer transformer can learn nothing but such a table. It knows pairs, not *which* cat is meant.
 #
 # ## 4. Cut and join axes
 #
@@ -332,7 +330,7 @@ plot.imshow(
 #
 # <details><summary>Answer</summary>
 #
-# No. `reshape` keeps the reading order and only cuts it: its "head 0" gets the first positions, all heads mixed.
+# No. `reshape` only cuts the reading order: its "head 0" gets the first positions, all heads mixed.
 #
 # </details>
 # <details><summary>Hint</summary>
@@ -355,8 +353,8 @@ def merge_heads(z: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "bat
     ### END SOLUTION
 # %% check="merge_heads"
 # %% [markdown]
-# Llama-like models save memory: a *group* of neighbouring query heads shares one key head. With `group=3`, query heads
-# 0, 1, 2 use key head 0, and 3, 4, 5 use key head 1.
+# To save memory, in Llama-like models a *group* of neighbouring query heads shares one key head. With `group=3`, query
+# heads 0, 1, 2 use key head 0, and 3, 4, 5 use key head 1.
 #
 # <details><summary>Hint</summary>
 #
@@ -415,13 +413,12 @@ plot.show(
 #
 # <details><summary>Hint 1</summary>
 #
-# Four steps: split the values into their heads, give every query head its copy, mix, merge.
+# Split the values into their heads, give every query head its copy, mix, merge.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `pattern.shape[1]` is the number of query heads: `pattern.shape[1] // n_kv_heads` copies each. The mix is
-# an einsum which sums over `key`.
+# `pattern.shape[1] // n_kv_heads` copies each. The mix is an einsum that sums over `key`.
 #
 # </details>
 # %% exercise="mix_values" points=2 difficulty=3 minutes=10
@@ -458,7 +455,7 @@ plot.imshow(
     title="What each word has read: " + ", ".join(heads),
 )
 # %% [markdown]
-# Attention only moves and averages vectors. It shows from where; *what* was moved is up to the values.
+# A pattern shows from where something is moved; *what* is up to the values.
 #
 # ## 5. Triangles
 #
@@ -511,7 +508,7 @@ def cumsum_by_matmul(x: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
 #
 # <details><summary>Answer</summary>
 #
-# Their running mean: each query spreads its weight evenly over itself and what came before.
+# Their running mean: each query's weight is spread evenly up to itself.
 #
 # </details>
 # %% experiment=True
@@ -666,8 +663,7 @@ def sliding_windows(tokens: Int[Tensor, "batch pos"], size: int) -> Int[Tensor, 
 #
 # <details><summary>Answer</summary>
 #
-# Both fall, the shuffled text's far faster: nothing but chance repeats there. Repetition is what induction heads live
-# on.
+# Both fall, the shuffled text's far faster: only chance repeats there. Induction heads live on repetition.
 #
 # </details>
 # %% experiment=True

@@ -691,7 +691,8 @@ if hub is not None:
     compare(mine, hub, prompt)
     with torch.no_grad():
         top = mine(prompt)[0, -1].softmax(-1).topk(5)
-    print({hub_tokenizer.decode([i]): round(p, 3) for p, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)})
+    likeliest = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    print({hub_tokenizer.decode([token]): round(probability, 3) for token, probability in likeliest})
 # %% [markdown]
 # Equal logits on a few prompts are strong evidence for equal code: almost any slip would show (one that
 # cannot: bonus 2). They say nothing about how the model does it.
@@ -768,7 +769,9 @@ plot.bar(list(losses.values()), x=list(losses), x_label="model", y_label="nats p
 #
 # ## 11. The stream, watched
 #
-# Hooks on your own blocks show what passes. **Predict**: does the stream's length grow, shrink or stay, from layer to layer?
+# Hooks on your own blocks show what passes.
+#
+# **Predict**: does the stream's length grow, shrink or stay, from layer to layer?
 #
 # <details><summary>Answer</summary>
 #
