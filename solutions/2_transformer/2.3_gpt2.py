@@ -351,7 +351,7 @@ grid = torch.linspace(-4, 4, 161)
 exact, approximate = nn.functional.gelu(grid), nn.functional.gelu(grid, approximate="tanh")
 print(f"largest difference of the two GELUs: {(exact - approximate).abs().max():.1e}")
 plot.line(
-    {"ReLU": grid.relu(), "GELU": approximate, "exact - GELU, x 1000": 1000 * (exact - approximate)},
+    {"ReLU": grid.relu(), "GELU as in GPT-2": approximate, "exact - that, x 1000": 1000 * (exact - approximate)},
     x=grid,
     x_label="input of the neuron",
     y_label="output",
@@ -761,7 +761,8 @@ for name, ending in {"without positions": "W_pos", "without attention": "W_O", "
     damaged.load_state_dict(weights)
     losses[name] = story_loss(damaged, new_stories)
 losses["fresh weights"] = story_loss(GPT2(story_cfg), new_stories)
-print({name: round(loss, 2) for name, loss in losses.items()}, "log(d_vocab):", round(math.log(story_cfg.d_vocab), 2))
+for name, loss in [*losses.items(), ("log(d_vocab)", math.log(story_cfg.d_vocab))]:
+    print(f"{name:>18}: {loss:.2f}")
 plot.bar(list(losses.values()), x=list(losses), x_label="model", y_label="nats per token", title="Loss on new stories")
 # %% [markdown]
 # Zeroing is a blunt tool: later layers meet a stream that they never saw, so a part's "cost" is not its share of the
@@ -797,8 +798,8 @@ lengths = {"story_lm": stream_lengths(narrator, one_story), "fresh": stream_leng
 print({name: [round(length, 1) for length in values] for name, values in lengths.items()})
 plot.line(
     lengths,
-    tokens=["start", *(f"after {layer}" for layer in range(story_cfg.n_layers))],
-    x_label="block",
+    tokens=["start", *map(str, range(story_cfg.n_layers))],
+    x_label="after block",
     y_label="mean length of the residual stream",
     title="The stream grows",
 )
