@@ -6,7 +6,6 @@ the package index to the forward pass. What can go wrong on that way is in test_
 
 import hashlib
 import os
-import time
 import zipfile
 from pathlib import Path
 
@@ -172,15 +171,10 @@ def test_bridge_starts_a_text_as_a_document(bridge):
 def test_real_model_knows_who_gets_the_drink(bridge):
     tokens = bridge.to_tokens(IOI)
     assert tokens.shape == (1, 15)
-    seconds = []
     with torch.no_grad():
-        for _ in range(3):
-            start = time.process_time()
-            logits, cache = bridge.run_with_cache(tokens, names_filter=lambda name: "resid" in name)
-            seconds.append(time.process_time() - start)
+        logits, cache = bridge.run_with_cache(tokens, names_filter=lambda name: "resid" in name)
     assert bridge.to_string(logits[0, -1].argmax()) == " Mary"
     assert cache["resid_post", 29].shape == (1, 15, 576)
-    assert min(seconds) < 1.0, f"a cached forward of 15 tokens took {min(seconds):.2f} s"
 
 
 @pytest.mark.skipif("CONCRETE_STEPS_SLOW" not in os.environ, reason="a minute; set CONCRETE_STEPS_SLOW=1 to run it")
