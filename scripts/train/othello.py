@@ -21,9 +21,9 @@ from concrete_steps.games import measures, othello, plain
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-STEPS = 8_000
+STEPS = 45_000
 WARMUP = 300
-DECAY = 1_500  # over the last steps the learning rate falls to 0
+FALLS = [(15_000, 20_000, 1.0), (20_000, 30_000, 0.6), (30_000, STEPS, 0.8)]  # from step, to step, first factor
 GAMES_A_STEP = 32
 CONFIG = {
     "d_model": 128, "d_head": 32, "n_heads": 4, "n_layers": 6, "d_mlp": 512, "act_fn": "gelu",
@@ -49,8 +49,11 @@ def loss_on(logits: Float[Tensor, "game ply move"], games: othello.Games) -> Flo
 
 
 def schedule(step: int) -> float:
-    """Learning-rate factor: up in WARMUP steps, then 1, then down to 0 in the last DECAY steps."""
-    return max(min((step + 1) / WARMUP, 1.0, (STEPS - step) / DECAY), 0.0)
+    """Learning-rate factor: up in WARMUP steps, then 1, then in each of FALLS anew down to 0."""
+    for start, end, factor in FALLS:
+        if start <= step < end:
+            return factor * (end - step) / (end - start)
+    return min((step + 1) / WARMUP, 1.0) if step < STEPS else 0.0
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -78,8 +81,6 @@ def datasheet(model: TransformerBridge, args: Namespace) -> dict:
         "circuit": "Early layers work out the board as the mover's and the opponent's discs, later ones the legal "
         "moves (Li et al. 2022; Nanda et al. 2023). Verified by linear probes after every layer (probe_accuracy): they "
         "read mine and yours far better than black and white, and far better than from an untrained model.",
-        "short_of": "The aim is a legal likeliest move on 0.99 of positions; 8,000 steps on a shared CPU core came to "
-        "0.98. The errors were still getting fewer: a run with more STEPS is expected to reach it.",
         **({"claims": []} if args.no_claims else measured(model, args.seed)),
     }
 
@@ -92,7 +93,7 @@ def measured(model: TransformerBridge, seed: int) -> dict:
     claims = [
         training.claim(
             "its likeliest move is legal", f"share of positions; {held_out}",
-            has["top1_legal"], control["top1_legal"], is_control, at_least=0.975, key="top1_legal",
+            has["top1_legal"], control["top1_legal"], is_control, at_least=0.99, key="top1_legal",
         ),
         training.claim(
             "it gives most probability to legal moves", f"mean probability of the legal moves; {held_out}",
@@ -100,7 +101,7 @@ def measured(model: TransformerBridge, seed: int) -> dict:
         ),
         training.claim(
             "it is close to the law of the games", f"mean KL divergence in nats from the uniform law; {held_out}",
-            has["gap"], control["gap"], is_control, at_most=0.17, key="gap",
+            has["gap"], control["gap"], is_control, at_most=0.1, key="gap",
         ),
         training.claim(
             f"it holds the board, as the mover sees it, in the residual stream after layer {best}",

@@ -99,9 +99,16 @@ def othello_6x6(model: "TransformerBridge", count: int = 500) -> dict[str, float
 def linear_probe(
     resid: Float[Tensor, "row pos d_model"], target: Float[Tensor, "row pos feature"], use: Bool[Tensor, "row pos"]
 ) -> tuple[Float[Tensor, "position feature"], Float[Tensor, "position feature"]]:
-    """A least-squares map from residual stream to target, fitted on the first half of the rows: predictions and truth
-    on the second half, at the positions to use."""
+    """A ridge-regression map from residual stream to target, fitted on the first half of the rows: predictions and
+    truth on the second half, at the positions to use.
+
+    In float64, and with a ridge: the stream's dimensions are nearly collinear, and plain least squares gives other
+    answers with another number of threads.
+    """
     half = len(resid) // 2
-    inputs = torch.nn.functional.pad(resid, (0, 1), value=1.0)  # a constant for the offset
-    fitted = torch.linalg.lstsq(inputs[:half][use[:half]], target[:half][use[:half]], driver="gelsy").solution
-    return inputs[half:][use[half:]] @ fitted, target[half:][use[half:]]
+    inputs = torch.nn.functional.pad(resid, (0, 1), value=1.0).double()  # a constant for the offset
+    seen = inputs[:half][use[:half]]
+    gram = seen.mT @ seen
+    ridge = 1e-4 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    fitted = torch.linalg.solve(gram + ridge, seen.mT @ target[:half][use[:half]].double())
+    return inputs[half:][use[half:]] @ fitted, target[half:][use[half:]].double()
