@@ -125,7 +125,7 @@ def test_ToyModel__start(ToyModel, rng):
     assert W.isfinite().all() and W.std() > 0, f"W does not start at random: all its entries are {W.flatten()[0]:.3g}"
     assert not torch.allclose(W[0], W[1]), "starts every instance from the same W: draw each its own"
     assert not torch.allclose(W, second["W"]), "W starts the same in every ToyModel: do not fix a seed inside"
-    assert W.unique().numel() == W.numel(), "some entries of W start equal: draw each entry by itself"
+    assert W.unique().numel() > W.numel() / 2, "some entries of W start equal: draw each entry by itself"
     assert W.abs().max() < 20, f"W starts with an entry of size {W.abs().max():.3g}: keep it of the order of 1"
 
 
@@ -141,14 +141,15 @@ def test_answer_pair(answer_pair):
 
 
 def close_to(actual, expected, error, message):
-    """`actual` is within six standard errors of `expected`."""
+    """`actual` is within six standard errors of `expected`, and a little: a uniform number may be exactly 0."""
     actual = float(actual)
-    assert abs(actual - expected) <= 6 * error + 1e-6, f"{message}: expected about {expected:.3g}, got {actual:.3g}"
+    assert abs(actual - expected) <= 6 * error + 1e-3, f"{message}: expected about {expected:.3g}, got {actual:.3g}"
 
 
 def check_values(x, low, message="values that are on are not uniform"):
     """What is not 0 is uniform in [low, 1]."""
     on = x[x != 0].double()
+    assert len(on) > 1, "everything is 0: no feature is ever on"
     assert on.min() >= low and on.max() <= 1, f"{message}: they go from {on.min():.3g} to {on.max():.3g}"
     spread, count = 1 - low, math.sqrt(len(on))
     close_to(on.mean(), (1 + low) / 2, spread * 0.289 / count, f"{message} in [{low}, 1]: their mean")
@@ -192,6 +193,10 @@ def test_generate_batch(generate_batch, rng):
     check_sampler(generate_batch, rng, low=0)
 
 
+# equivalent mutant of importance_loss, drop USub: after the sum over features axis 1 is the last
+# equivalent mutant of importance_loss, 1 -> -1: after the sum over features axis 1 is the last
+
+
 def test_importance_loss(importance_loss, rng):
     """Importance times squared error, summed over features, the mean over samples; one number an instance."""
     cases = [(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.5, 0.5]]]), torch.tensor([[2.0, 1.0]]))]
@@ -224,6 +229,10 @@ def test_answer_linear(answer_linear):
 
 
 # --- 4. Dimensionality
+
+# equivalent mutant of feature_dimensionality, drop USub: WᵀW is symmetric, its rows and columns have the same sums
+# equivalent mutant of feature_dimensionality, 1 -> 2: WᵀW is symmetric
+# equivalent mutant of feature_dimensionality, 1 -> -1: WᵀW is symmetric
 
 
 def turned(W, rng):
@@ -274,6 +283,12 @@ def test_feature_dimensionality(feature_dimensionality, rng):
 
 
 # --- 5. Geometry
+
+# equivalent mutant of find_geometry, Eq -> LtE: no size is below 0
+# equivalent mutant of find_geometry, Gt -> GtE: differs for a cosine of exactly 0.25 alone, where rounding decides
+# equivalent mutant of find_geometry, GtE -> Gt: differs for a length of exactly 0.5 alone, where rounding decides
+# equivalent mutant of find_geometry, Gt -> NotEq: counts are never below 0
+# equivalent mutant of find_geometry, drop int(...): a tensor of one whole number reads the same
 
 
 def shapes(rng):
@@ -333,6 +348,8 @@ def test_answer_crossing(answer_crossing):
 # equivalent mutant of correlated_features, Lt -> LtE: the two differ with probability 0
 # equivalent mutant of anticorrelated_features, drop device= of randint: only a GPU can tell
 # equivalent mutant of anticorrelated_features, drop device= of arange: only a GPU can tell
+# equivalent mutant of anticorrelated_features, drop USub: axis 2 of four is the last but one
+# equivalent mutant of anticorrelated_features, 2 -> -2: axis 2 of four is the last but one
 
 
 def samples_of_sets(sampler, rng, size=4000):
@@ -349,6 +366,10 @@ def samples_of_sets(sampler, rng, size=4000):
         assert_tensor(x, shape=(len(density), size, density.shape[1] * members), dtype=torch.float32)
         x = x.unflatten(-1, (density.shape[1], members))
         check_values(x, 0)
+        first, last = x[0, :, 0, 0], x[-1, :, 0, 0]
+        both = (first != 0) & (last != 0)
+        if len(density) > 1:
+            check_unrelated(first[both], last[both], "the instances are not independent")
         yield x, density, members
 
 
@@ -400,7 +421,10 @@ def test_anticorrelated_features(anticorrelated_features, rng):
 
 # --- 9 and 10. Phase diagram
 
-# equivalent mutant of candidate_losses, drop USub: with p and r of one axis the new axis 1 is the last
+# equivalent mutant of phase_change, drop USub: axis 1 is the last
+# equivalent mutant of phase_change, 1 -> -1: axis 1 is the last
+# equivalent mutant of phase_change, 0 -> -1: there is one hidden dimension, first and last
+# equivalent mutant of phase_change, GtE -> Gt: differs for a length of exactly 0.5 alone, where rounding decides
 
 
 def grid_losses(p, r, points=400):
@@ -480,6 +504,7 @@ def test_adversarial_interference(adversarial_interference, rng):
 
 # --- 12. Computing
 
+# equivalent mutant of signed_batch, swap arguments 1 and 2 of where: either sign has probability 1/2
 # equivalent mutant of signed_batch, Lt -> LtE: the two differ with probability 0
 # equivalent mutant of signed_batch, Lt -> Gt: either sign has probability 1/2
 # equivalent mutant of signed_batch, Lt -> GtE: either sign has probability 1/2
