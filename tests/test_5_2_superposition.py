@@ -1,0 +1,524 @@
+"""Checks of 5.2 Toy Models of Superposition.
+
+Formulas are compared with slow computations, feature by feature; samplers by what large samples must show: the bounds
+lie at least six standard errors away, so that a right sampler fails less than once in a million runs.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from concrete_steps.course import load_course
+from concrete_steps.mistakes import mistakes_of, same
+from concrete_steps.testing import assert_choice, assert_close, assert_gradient_flows, assert_tensor, unchanged
+
+# --- 1. The model
+
+
+@dataclass
+class Config:
+    """The same fields as in the notebook."""
+
+    n_instances: int = 2
+    n_features: int = 5
+    d_hidden: int = 3
+    is_linear: bool = False
+
+
+# The first has as many instances as samples: there a bias that is added along the wrong axis raises no error.
+SIZES = [(Config(), 2), (Config(3, 4, 2), 5), (Config(1, 3, 1), 1), (Config(2, 3, 3, True), 4), (Config(4, 2, 5), 3)]
+
+
+def toy_shapes(c):
+    return {"W": (c.n_instances, c.d_hidden, c.n_features), "b": (c.n_instances, c.n_features)}
+
+
+def absolute_shapes(c):
+    i, n, m = c.n_instances, c.n_features, c.d_hidden
+    return {"W_in": (i, m, n), "W_out": (i, n, m), "b": (i, n)}
+
+
+def toy_out(p, x, c):
+    """Instance by instance, sample by sample."""
+    out = torch.stack(
+        [torch.stack([W.T @ (W @ v) + b for v in xs]) for W, b, xs in zip(p["W"], p["b"], x, strict=True)]
+    )
+    return out if c.is_linear else out.clamp(min=0)
+
+
+def absolute_out(p, x, c):
+    rows = zip(p["W_in"], p["W_out"], p["b"], x, strict=True)
+    return torch.stack([torch.stack([(o @ (i @ v).clamp(min=0) + b).clamp(min=0) for v in xs]) for i, o, b, xs in rows])
+
+
+def parameters_of(module, shapes):
+    """The learner's parameters, with the names and shapes that the text fixes."""
+    name = type(module).__name__
+    assert isinstance(module, torch.nn.Module), f"{name} is no nn.Module: write class {name}(nn.Module)"
+    found = dict(module.named_parameters())
+    for key, shape in shapes.items():
+        if key not in found:
+            is_plain = isinstance(getattr(module, key, None), torch.Tensor)
+            why = ": it is a plain tensor, not a parameter: wrap it in nn.Parameter" if is_plain else ""
+            raise AssertionError(f"{name}(cfg) has no parameter {key} {list(shape)}{why}")
+        actual = tuple(found[key].shape)
+        swapped = (*shape[:-2], shape[-1], shape[-2])
+        assert actual == shape or actual != swapped, (
+            f"{key} is transposed: it has shape {list(actual)}, the text asks for {list(shape)}"
+        )
+        assert actual == shape, f"{key} has shape {list(actual)}, the text asks for {list(shape)}"
+    extra = sorted(found.keys() - shapes.keys())
+    assert not extra, f"{name}(cfg) has parameters that the text does not name: {', '.join(extra)}"
+    return found
+
+
+def check_model(cls, shapes_of, expected_of, rng):
+    """With random weights the learner's class gives what is expected; a known slip is named."""
+    for c, batch in SIZES:
+        for dtype in (torch.float32, torch.float64):
+            module = cls(c)
+            weights = {key: rng.normal(*shape, dtype=dtype) for key, shape in shapes_of(c).items()}
+            for key, parameter in parameters_of(module, shapes_of(c)).items():
+                parameter.data = weights[key].clone()
+            x = rng.normal(c.n_instances, batch, c.n_features, dtype=dtype)
+            with unchanged(x, *module.parameters()):
+                out = assert_tensor(module(x))
+            expected = expected_of(weights, x, c)
+            if not same(out, expected):
+                slip = named(cls.__name__, c, weights, x, out)
+                where = f"for x of shape {list(x.shape)}, cfg.is_linear={c.is_linear}"
+                assert not slip, f"{slip} ({where} your output equals what comes of that)"
+                assert_close(out, expected, f"not what the text describes, {where}")
+                raise AssertionError(f"not what the text describes, {where}")
+    leaf = x.clone().requires_grad_()
+    module(leaf).square().sum().backward()
+    without = [name for name, parameter in module.named_parameters() if parameter.grad is None]
+    assert not without and leaf.grad is not None, f"no gradient reaches {', '.join(without) or 'x'}: is it detached?"
+
+
+def named(name, c, weights, x, out):
+    """The sentences of the known wrong classes that give `out` from the same weights and input."""
+    found = []
+    for entry in mistakes_of(load_course().notebook("5.2")).get(name, []):
+        try:
+            twin = entry.implementation(c).to(out.dtype)
+            twin.load_state_dict(weights)
+            if same(twin(x), out):
+                found.append(entry.sentence)
+        except Exception:  # a wrong class need not survive every input
+            continue
+    return " or ".join(found)
+
+
+def test_ToyModel(ToyModel, rng):
+    """W, then W transposed, then b and the ReLU, for several sizes; every instance by its own weights."""
+    check_model(ToyModel, toy_shapes, toy_out, rng)
+
+
+def test_ToyModel__start(ToyModel, rng):
+    """Each instance starts from its own random W, and from b = 0."""
+    c = Config(3, 6, 4)
+    first, second = (parameters_of(ToyModel(c), toy_shapes(c)) for _ in range(2))
+    W = first["W"].detach()
+    assert_close(first["b"], torch.zeros(3, 6), "b does not start at 0")
+    assert W.isfinite().all() and W.std() > 0, f"W does not start at random: all its entries are {W.flatten()[0]:.3g}"
+    assert not torch.allclose(W[0], W[1]), "starts every instance from the same W: draw each its own"
+    assert not torch.allclose(W, second["W"]), "W starts the same in every ToyModel: do not fix a seed inside"
+    assert W.unique().numel() > W.numel() / 2, "some entries of W start equal: draw each entry by itself"
+    assert W.abs().max() < 20, f"W starts with an entry of size {W.abs().max():.3g}: keep it of the order of 1"
+
+
+def test_answer_pair(answer_pair):
+    """The ReLU removes the negative echo."""
+    assert_choice(answer_pair, "b", "hidden is 0.8; what does the ReLU make of 0.8 and of -0.8?")
+
+
+# --- 2. Data and loss
+
+# equivalent mutant of generate_batch, drop device= of rand: only a GPU can tell
+# equivalent mutant of generate_batch, Lt -> LtE: the two differ with probability 0
+
+
+def close_to(actual, expected, error, message):
+    """`actual` is within six standard errors of `expected`, and a little: a uniform number may be exactly 0."""
+    actual = float(actual)
+    assert abs(actual - expected) <= 6 * error + 1e-3, f"{message}: expected about {expected:.3g}, got {actual:.3g}"
+
+
+def check_values(x, low, message="values that are on are not uniform"):
+    """What is not 0 is uniform in [low, 1]."""
+    on = x[x != 0].double()
+    assert len(on) > 1, "everything is 0: no feature is ever on"
+    assert on.min() >= low and on.max() <= 1, f"{message}: they go from {on.min():.3g} to {on.max():.3g}"
+    spread, count = 1 - low, math.sqrt(len(on))
+    close_to(on.mean(), (1 + low) / 2, spread * 0.289 / count, f"{message} in [{low}, 1]: their mean")
+    close_to(on.std(), spread / math.sqrt(12), 0.13 * spread * 1.5 / count, f"{message} in [{low}, 1]: their deviation")
+    below = (on < low + spread / 4).double().mean()
+    close_to(below, 0.25, 0.433 / count, f"{message} in [{low}, 1]: the share of the lowest quarter")
+
+
+def check_unrelated(a, b, message):
+    """Two columns of samples [batch] are independent: whether they are on, and how large they are."""
+    for kind, u, v in (("on", (a != 0).double(), (b != 0).double()), ("size", a.double().abs(), b.double().abs())):
+        if u.std() > 0 and v.std() > 0:
+            r = torch.corrcoef(torch.stack([u, v]))[0, 1]
+            close_to(r, 0, 1 / math.sqrt(len(a)), f"{message} ({'being on' if kind == 'on' else 'their sizes'})")
+
+
+def check_sampler(sampler, rng, low, size=4000):
+    """Shape, share of what is on, values and independence of a sampler of independent features."""
+    tiny = torch.tensor([[0.5, 0.5]])
+    assert_tensor(sampler(tiny, 3), shape=(1, 3, 2), dtype=torch.float32)
+    for density in (torch.tensor([[1.0, 0.0, 0.3], [0.1, 0.6, 0.9]]), rng.uniform(3, 2, low=0.2, high=0.8)):
+        with unchanged(density):
+            x = sampler(density, size)
+        assert_tensor(x, shape=(len(density), size, density.shape[1]), dtype=torch.float32)
+        for i, row in enumerate(density.tolist()):
+            for f, p in enumerate(row):
+                error = math.sqrt(p * (1 - p) / size)
+                close_to((x[i, :, f] != 0).double().mean(), p, error, f"density[{i}, {f}] is {p:.2f}; the share on")
+        check_values(x, low)
+        check_unrelated(x[0, :, -1], x[-1, :, -1], "the instances are not independent")
+        check_unrelated(x[-1, :, 0], x[-1, :, 1], "the features are not independent")
+        check_unrelated(x[-1, 1:, 1], x[-1, :-1, 1], "the samples are not independent")
+    whole = sampler(torch.ones(1, 1), size)
+    assert not torch.equal(whole, sampler(torch.ones(1, 1), size)), (
+        "two calls give the same samples: fix no seed inside"
+    )
+
+
+def test_generate_batch(generate_batch, rng):
+    """Shape, how often each feature is on, uniform values, and independence."""
+    check_sampler(generate_batch, rng, low=0)
+
+
+# equivalent mutant of importance_loss, drop USub: after the sum over features axis 1 is the last
+# equivalent mutant of importance_loss, 1 -> -1: after the sum over features axis 1 is the last
+
+
+def test_importance_loss(importance_loss, rng):
+    """Importance times squared error, summed over features, the mean over samples; one number an instance."""
+    cases = [(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.5, 0.5]]]), torch.tensor([[2.0, 1.0]]))]
+    for i, batch, n in ((1, 1, 3), (2, 3, 4), (3, 3, 3), (2, 2, 2), (2, 5, 1)):
+        cases.append((rng.normal(i, batch, n), rng.normal(i, batch, n), rng.uniform(i, n)))
+    cases.append((rng.normal(2, 3, 4).double(), rng.normal(2, 3, 4).double(), rng.uniform(2, 4).double()))
+    for x, out, importance in cases:
+        expected = []
+        for xs, outs, weights in zip(x.tolist(), out.tolist(), importance.tolist(), strict=True):
+            each = [
+                sum(w * (a - b) ** 2 for a, b, w in zip(*row, weights, strict=True))
+                for row in zip(xs, outs, strict=True)
+            ]
+            expected.append(sum(each) / len(each))
+        with unchanged(x, out, importance):
+            loss = importance_loss(x, out, importance)
+        assert_close(
+            loss, torch.tensor(expected, dtype=torch.float64), "not the importance-weighted loss of each instance"
+        )
+
+
+def test_importance_loss__gradient(importance_loss, rng):
+    """A gradient reaches the model's output."""
+    assert_gradient_flows(lambda out: importance_loss(torch.ones(2, 3, 4), out, torch.ones(2, 4)), rng.normal(2, 3, 4))
+
+
+def test_answer_linear(answer_linear):
+    """Without the ReLU every echo stays in the output."""
+    assert_choice(answer_linear, "b", "what did the ReLU do for the antipodal pair of section 1?")
+
+
+# --- 4. Dimensionality
+
+# equivalent mutant of feature_dimensionality, drop USub: WᵀW is symmetric, its rows and columns have the same sums
+# equivalent mutant of feature_dimensionality, 1 -> 2: WᵀW is symmetric
+# equivalent mutant of feature_dimensionality, 1 -> -1: WᵀW is symmetric
+
+
+def turned(W, rng):
+    """The same shape in a random rotation of its space, [... d_hidden feature]."""
+    q, _ = torch.linalg.qr(rng.normal(W.shape[-2], W.shape[-2], dtype=W.dtype))
+    return q @ W
+
+
+def polygon(corners):
+    angle = torch.arange(corners) * 2 * math.pi / corners
+    return torch.stack([angle.cos(), angle.sin()])
+
+
+def tetrahedron():
+    return torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) / math.sqrt(3)
+
+
+def beside(*shapes):
+    """The shapes in dimensions of their own."""
+    return torch.block_diag(*shapes)
+
+
+def slow_dimensionality(W):
+    """[feature], from the definition."""
+    columns = list(W.double().T)
+    out = []
+    for own in columns:
+        length = own.norm()
+        crowd = sum(float(own @ other / length) ** 2 for other in columns) if length > 0 else 1.0
+        out.append(float(length**2) / crowd)
+    return torch.tensor(out)
+
+
+def test_feature_dimensionality(feature_dimensionality, rng):
+    """The definition on known shapes, random matrices, other lengths, several instances; 0 for an absent feature."""
+    pair = torch.tensor([[[1.0, -1.0]]])
+    cases = [pair, 0.5 * pair, polygon(5)[None], 2 * turned(tetrahedron(), rng)[None]]
+    cases += [rng.normal(i, m, n) for i, m, n in ((1, 2, 3), (3, 3, 3), (2, 4, 2), (2, 1, 5))]
+    absent = rng.normal(2, 2, 4)
+    absent[0, :, 1] = 0
+    cases += [rng.normal(2, 3, 4, dtype=torch.float64), absent]
+    for W in cases:
+        expected = torch.stack([slow_dimensionality(one) for one in W])
+        with unchanged(W):
+            D = assert_tensor(feature_dimensionality(W), shape=expected.shape)
+        assert not D.isnan().any(), "NaN for a feature whose column of W is 0: its D is 0"
+        assert_close(D, expected, "not |W_i|² / Σ_j (Ŵ_i · W_j)²")
+
+
+# --- 5. Geometry
+
+# equivalent mutant of find_geometry, Eq -> LtE: no size is below 0
+# equivalent mutant of find_geometry, Gt -> GtE: differs for a cosine of exactly 0.25 alone, where rounding decides
+# equivalent mutant of find_geometry, GtE -> Gt: differs for a length of exactly 0.5 alone, where rounding decides
+# equivalent mutant of find_geometry, Gt -> NotEq: counts are never below 0
+# equivalent mutant of find_geometry, drop int(...): a tensor of one whole number reads the same
+
+
+def shapes(rng):
+    """(W, its groups), smallest first."""
+    zeros = torch.zeros(2, 2)
+    chain = polygon(12)[:, :4].clone()  # 0 and 3 are at right angles; links lead from one to the other
+    weak, strong = 0.45 * torch.eye(2)[:, :1], 0.55 * torch.eye(2)[:, 1:]
+    below, above = (torch.tensor([[1.0, c], [0.0, math.sqrt(1 - c * c)]]) for c in (0.2, 0.3))
+    bent = torch.tensor([[1.0, math.cos(2.97)], [0.0, math.sin(2.97)]])  # 170 degrees: nearly opposite
+    neighbours = torch.eye(7) + 0.3 * (torch.ones(7, 7).triu(1).tril(1) + torch.ones(7, 7).tril(-1).triu(-1))
+    long = torch.linalg.cholesky(neighbours).mT  # each is linked to its neighbours alone
+    yield torch.tensor([[1.0, -1.0]]), [(2, 1)]
+    yield torch.eye(2), [(1, 1), (1, 1)]
+    yield zeros, []
+    yield polygon(5), [(5, 2)]
+    yield polygon(3), [(3, 2)]
+    yield tetrahedron(), [(4, 3)]
+    yield beside(torch.tensor([[1.0, -1.0]]), torch.tensor([[1.0, -1.0]])), [(2, 1), (2, 1)]
+    yield beside(torch.tensor([[1.0, -1.0]]), polygon(5), torch.ones(1, 1)), [(5, 2), (2, 1), (1, 1)]
+    yield beside(polygon(3), tetrahedron()), [(4, 3), (3, 2)]
+    yield chain, [(4, 2)]
+    yield torch.cat([weak, strong], -1), [(1, 1)]
+    yield 0.6 * torch.tensor([[1.0, -1.0]]), [(2, 1)]
+    yield 3 * below, [(1, 1), (1, 1)]
+    yield 0.7 * above, [(2, 2)]
+    yield above * torch.tensor([1.0, -1.0]), [(2, 2)]
+    yield bent, [(2, 1)]
+    yield 6 * bent, [(2, 1)]
+    yield long, [(7, 7)]
+    yield torch.cat([polygon(5), 0.1 * polygon(3)], -1), [(5, 2)]
+    yield beside(torch.tensor([[1.0, -1.0]]), torch.tensor([[1.0, -1.0]])).double(), [(2, 1), (2, 1)]
+
+
+def test_find_geometry(find_geometry, rng):
+    """Digons, triangles, pentagons, tetrahedra and chains, turned and shuffled; absent features are left out."""
+    for W, expected in shapes(rng):
+        W = turned(W, rng)[:, rng.permutation(W.shape[1])]
+        with unchanged(W):
+            found = find_geometry(W)
+        assert isinstance(found, list), f"expected a list of pairs, got {type(found).__name__}"
+        assert all(len(pair) == 2 for pair in found), f"expected pairs (features, dimensions), got {found}"
+        found = [tuple(int(number) for number in pair) for pair in found]
+        assert sorted(found) == sorted(expected), f"the groups should be {expected}, yours are {found}"
+        assert found == expected, f"largest first: {expected}, not {found}"
+
+
+def test_answer_crossing(answer_crossing):
+    """Two kinds of solution, side by side."""
+    assert_choice(
+        answer_crossing, "b", "water just below 0 °C may stay liquid for a while; where is that in the figure?"
+    )
+
+
+# --- 8. Correlated features
+
+# equivalent mutant of correlated_features, drop device= of rand: only a GPU can tell
+# equivalent mutant of correlated_features, Lt -> LtE: the two differ with probability 0
+# equivalent mutant of anticorrelated_features, drop device= of randint: only a GPU can tell
+# equivalent mutant of anticorrelated_features, drop device= of arange: only a GPU can tell
+# equivalent mutant of anticorrelated_features, drop USub: axis 2 of four is the last but one
+# equivalent mutant of anticorrelated_features, 2 -> -2: axis 2 of four is the last but one
+
+
+def samples_of_sets(sampler, rng, size=4000):
+    """(x as [instance batch set feature], density, size of a set) for several shapes, the smallest first."""
+    for density, members in (
+        (torch.tensor([[0.5]]), 2),
+        (torch.tensor([[0.3, 0.8], [0.6, 0.2]]), 2),
+        (torch.tensor([[0.9, 0.4]]), 3),
+        (torch.tensor([[1.0], [0.3]]), 2),
+        (rng.uniform(2, 3, low=0.2, high=0.8), 1),
+    ):
+        with unchanged(density):
+            x = sampler(density, members, size)
+        assert_tensor(x, shape=(len(density), size, density.shape[1] * members), dtype=torch.float32)
+        x = x.unflatten(-1, (density.shape[1], members))
+        check_values(x, 0)
+        first, last = x[0, :, 0, 0], x[-1, :, 0, 0]
+        both = (first != 0) & (last != 0)
+        if len(density) > 1:
+            check_unrelated(first[both], last[both], "the instances are not independent")
+        yield x, density, members
+
+
+def check_sets(is_active, density):
+    """How often each set is active, and that sets, instances and samples do not depend on each other."""
+    size = is_active.shape[1]
+    for i, row in enumerate(density.tolist()):
+        for s, p in enumerate(row):
+            error = math.sqrt(p * (1 - p) / size)
+            close_to(is_active[i, :, s].double().mean(), p, error, f"density[{i}, {s}] is {p:.2f}; the share active")
+    check_unrelated(is_active[0, 1:, 0], is_active[0, :-1, 0], "the samples are not independent")
+    if density.shape[1] > 1:
+        check_unrelated(is_active[0, :, 0], is_active[0, :, 1], "the sets are not independent")
+    if len(density) > 1:
+        check_unrelated(is_active[0, :, 0], is_active[1, :, 0], "the instances are not independent")
+
+
+def test_correlated_features(correlated_features, rng):
+    """All features of a set on or off together, as often as density says; each with a value of its own."""
+    for x, density, members in samples_of_sets(correlated_features, rng):
+        on = x != 0
+        partly = (on.any(-1) & ~on.all(-1)).double().mean()
+        assert partly < 1e-3, (
+            f"in {partly:.0%} of cases some features of a set are on and others off (neighbours form a set)"
+        )
+        check_sets(on.any(-1), density)
+        for other in range(1, members):
+            active = x[0, :, 0][on[0, :, 0, 0]]
+            check_unrelated(active[:, 0], active[:, other], "features of an active set need values of their own")
+
+
+def test_anticorrelated_features(anticorrelated_features, rng):
+    """One feature of an active set on, each equally often, as often as density says; never two."""
+    for x, density, members in samples_of_sets(anticorrelated_features, rng):
+        on = x != 0
+        most = int(on.sum(-1).max())
+        assert most <= 1, f"{most} features of a set are on at once (neighbours form a set)"
+        check_sets(on.any(-1), density)
+        for f in range(members):
+            p = density[0, 0].item() / members
+            share = on[0, :, 0, f].double().mean()
+            close_to(share, p, math.sqrt(p * (1 - p) / x.shape[1]), f"feature {f} of {members} is on in a share of")
+        if density.shape[1] > 1 and members > 1:
+            which = on.double().argmax(-1)[:, (on.any(-1)[0]).all(-1)]
+            if which.shape[1] > 300:
+                r = torch.corrcoef(which[0].T[:2])[0, 1]
+                close_to(r, 0, 1 / math.sqrt(which.shape[1]), "sets choose their feature together")
+
+
+# --- 9 and 10. Phase diagram
+
+# equivalent mutant of phase_change, drop USub: axis 1 is the last
+# equivalent mutant of phase_change, 1 -> -1: axis 1 is the last
+# equivalent mutant of phase_change, 0 -> -1: there is one hidden dimension, first and last
+# equivalent mutant of phase_change, GtE -> Gt: differs for a length of exactly 0.5 alone, where rounding decides
+
+
+def grid_losses(p, r, points=400):
+    """The three candidates' losses from their outputs, averaged over a fine grid of values and the four cases."""
+    values = (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    zero = torch.zeros(1, dtype=torch.float64)
+    mean = p / 2
+    total = torch.zeros(3, dtype=torch.float64)
+    for x0, weight0 in ((zero, 1 - p), (values, p)):
+        for x1, weight1 in ((zero, 1 - p), (values, p)):
+            a, b = x0[:, None].expand(-1, len(x1)), x1.expand(len(x0), -1)
+            outs = [(a, mean + 0 * b), (mean + 0 * a, b), ((a - b).clamp(min=0), (b - a).clamp(min=0))]
+            errors = [((a - out0) ** 2 + r * (b - out1) ** 2).mean() for out0, out1 in outs]
+            total += weight0 * weight1 * torch.stack(errors)
+    return total
+
+
+def test_candidate_losses(candidate_losses, rng):
+    """Each loss equals an average over a fine grid of inputs; any shape of p and r."""
+    for shape in ((), (1,), (3,), (2, 2)):
+        count = math.prod(shape)
+        p, r = rng.uniform(count, low=0.05).reshape(shape), rng.uniform(count, low=0.1, high=4).reshape(shape)
+        with unchanged(p, r):
+            losses = assert_tensor(candidate_losses(p, r), shape=(*shape, 3))
+        pairs = zip(p.flatten().tolist(), r.flatten().tolist(), losses.reshape(-1, 3), strict=True)
+        for one_p, one_r, row in pairs:
+            expected = grid_losses(one_p, one_r)
+            for number, name in enumerate(("ignored", "dedicated", "superposed")):
+                message = f"the loss of {name} at p = {one_p:.3f}, r = {one_r:.3f}"
+                assert_close(row[number], expected[number].float(), message, rtol=1e-3, atol=1e-5)
+
+
+def test_phase_change(phase_change, rng):
+    """What |W| says of feature 1, with either sign, and the cheapest candidate by theory."""
+    clear = {0: (0.9, 0.2), 1: (0.9, 5.0), 2: (0.05, 1.0)}  # far from any border
+    weights = {0: [(1.0, 0.1), (-1.0, 0.45), (0.2, 0.2)], 1: [(0.1, 1.0), (0.45, -1.0)]}
+    weights[2] = [(1.0, -1.0), (-0.55, 0.55), (0.9, -0.7)]
+    rows = [(W, now, theory) for now, kind in weights.items() for W in kind for theory in clear]
+    for chosen in ([rows[0]], [rows[-1]], [rows[i] for i in rng.permutation(len(rows)).tolist()]):
+        W = torch.tensor([[W] for W, _, _ in chosen])
+        p, r = torch.tensor([clear[theory] for _, _, theory in chosen]).unbind(-1)
+        with unchanged(W, p, r):
+            answer = phase_change(W, p, r)
+        assert isinstance(answer, tuple | list) and len(answer) == 2, "expected two tensors: found and expected"
+        for name, got, right in zip(
+            ("found", "expected"), answer, zip(*[row[1:] for row in chosen], strict=True), strict=True
+        ):
+            assert_tensor(got, shape=(len(chosen),))
+            assert_close(got, torch.tensor(right), f"{name} (0 ignored, 1 dedicated, 2 superposed) is wrong")
+
+
+# --- 11. Attack
+
+
+def test_adversarial_interference(adversarial_interference, rng):
+    """Each attack has the length asked for and follows the gradient of its output; absent features get none."""
+    absent = rng.normal(2, 2, 3)
+    absent[1, :, 2] = 0
+    cases = [(torch.tensor([[[1.0, -1.0]]]), 1.0), (rng.normal(1, 2, 3), 0.1), (rng.normal(3, 4, 5), 2.0)]
+    cases += [
+        (rng.normal(2, 3, 3), 0.5),
+        (rng.normal(2, 1, 4).double(), 0.1),
+        (0.1 * polygon(5)[None], 1.0),
+        (absent, 0.3),
+    ]
+    for W, length in cases:
+        with unchanged(W):
+            attack = assert_tensor(adversarial_interference(W, length), shape=(W.shape[0], W.shape[2], W.shape[2]))
+        assert not attack.isnan().any(), "NaN for a target whose column of W is 0: its attack is all 0"
+        for i, one in enumerate(W.double()):
+            for target in range(W.shape[2]):
+                x = torch.zeros(W.shape[2], dtype=torch.float64, requires_grad=True)
+                (one.T @ (one @ x))[target].backward()
+                expected = length * x.grad / x.grad.norm().clamp(min=1e-12)
+                assert_close(attack[i, target], expected, f"not the best attack of length {length} on feature {target}")
+
+
+# --- 12. Computing
+
+# equivalent mutant of signed_batch, swap arguments 1 and 2 of where: either sign has probability 1/2
+# equivalent mutant of signed_batch, Lt -> LtE: the two differ with probability 0
+# equivalent mutant of signed_batch, Lt -> Gt: either sign has probability 1/2
+# equivalent mutant of signed_batch, Lt -> GtE: either sign has probability 1/2
+
+
+def test_signed_batch(signed_batch, rng):
+    """Shape, how often each feature is on, values uniform in [-1, 1], and independence."""
+    check_sampler(signed_batch, rng, low=-1)
+    x = signed_batch(torch.ones(2, 2), 4000)
+    for other, what in ((x[0, :, 1], "features"), (x[1, :, 0], "instances")):
+        r = torch.corrcoef(torch.stack([x[0, :, 0], other]))[0, 1]
+        close_to(r, 0, 1 / math.sqrt(4000), f"the signs of {what} are not independent")
+
+
+def test_AbsoluteModel(AbsoluteModel, rng):
+    """ReLU of W_in x, then W_out, b and a ReLU, for several sizes; every instance by its own weights."""
+    check_model(AbsoluteModel, absolute_shapes, absolute_out, rng)
