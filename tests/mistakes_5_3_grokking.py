@@ -626,14 +626,14 @@ def _phases(steps, reached, from_before=True, last=False, skip=False, index=Fals
         at = later[-1 if last else 0]
         start = at
         found[phase] = at if index else steps[at]
-    return tuple(found)
+    return found
 
 
 def _reached(train_loss, restricted, excluded, test_loss):
     return [
-        [loss < 0.01 * train_loss[0] for loss in train_loss],
-        [without > only for without, only in zip(excluded, restricted, strict=True)],
-        [loss < 0.01 * test_loss[0] for loss in test_loss],
+        [loss < 0.1 * train_loss[0] for loss in train_loss],
+        [only < min(0.5 * restricted[0], without) for only, without in zip(restricted, excluded, strict=True)],
+        [loss < 0.1 * test_loss[0] for loss in test_loss],
     ]
 
 
@@ -652,21 +652,35 @@ def find_phases(steps, train_loss, restricted, excluded, test_loss):
     return _phases(steps, _reached(train_loss, restricted, excluded, test_loss), index=True)
 
 
-@mistake("takes 1 % for a loss of 0.01: 1 % of the first value is meant")
+@mistake("takes 10 % for a loss of 0.1: 10 % of the first value is meant")
 def find_phases(steps, train_loss, restricted, excluded, test_loss):
     reached = _reached(train_loss, restricted, excluded, test_loss)
-    reached[0], reached[2] = ([loss < 0.01 for loss in losses] for losses in (train_loss, test_loss))
+    reached[0], reached[2] = ([loss < 0.1 for loss in losses] for losses in (train_loss, test_loss))
     return _phases(steps, reached)
 
 
-@mistake("compares test loss with 1 % of the first train loss: its own first value is meant")
+@mistake("compares test loss with 10 % of the first train loss: its own first value is meant")
 def find_phases(steps, train_loss, restricted, excluded, test_loss):
     reached = _reached(train_loss, restricted, excluded, test_loss)
-    reached[2] = [loss < 0.01 * train_loss[0] for loss in test_loss]
+    reached[2] = [loss < 0.1 * train_loss[0] for loss in test_loss]
     return _phases(steps, reached)
 
 
-@mistake("calls the circuit formed while excluded loss is still the smaller one")
+@mistake("asks only for restricted loss below excluded loss: it must be below half of its first value, too")
+def find_phases(steps, train_loss, restricted, excluded, test_loss):
+    reached = _reached(train_loss, restricted, excluded, test_loss)
+    reached[1] = [only < without for only, without in zip(restricted, excluded, strict=True)]
+    return _phases(steps, reached)
+
+
+@mistake("asks only for restricted loss below half of its first value: it must be below excluded loss, too")
+def find_phases(steps, train_loss, restricted, excluded, test_loss):
+    reached = _reached(train_loss, restricted, excluded, test_loss)
+    reached[1] = [only < 0.5 * restricted[0] for only in restricted]
+    return _phases(steps, reached)
+
+
+@mistake("exchanges restricted and excluded loss")
 def find_phases(steps, train_loss, restricted, excluded, test_loss):
     return _phases(steps, _reached(train_loss, excluded, restricted, test_loss))
 

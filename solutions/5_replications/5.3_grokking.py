@@ -120,7 +120,7 @@ def fourier_basis(p: int) -> Float[Tensor, "p p"]:
     ### BEGIN SOLUTION
     n = torch.arange(p, dtype=torch.float64)
     rows = [torch.ones_like(n)]
-    for k in range(1, (p - 1) // 2 + 1):
+    for k in range(1, p // 2 + 1):
         angle = 2 * torch.pi * k * n / p
         rows += [angle.cos(), angle.sin()]
     waves = torch.stack(rows)
@@ -128,6 +128,8 @@ def fourier_basis(p: int) -> Float[Tensor, "p p"]:
     ### END SOLUTION
 # %% check="fourier_basis"
 # %% [markdown]
+# ## 2. Key frequencies
+#
 # Write a table with a row a number, such as the embedding `[p d_model]`, in this basis: `F @ x` has a row a wave. A
 # **frequency's power** is the sum of squares in its two rows. One row alone says little: shift a wave by a quarter
 # turn, and its cos has become a sin.
@@ -175,9 +177,9 @@ plot.bar(
     shares, x=range(1, 57), x_label="frequency", y_label="share of the embedding's power", title="A few waves carry it"
 )
 # %% [markdown]
-# The embedding *holds* these waves. Whether the model *uses* each of them is another question (sections 3 and 5).
+# The embedding *holds* these waves. Whether the model *uses* each of them is another question (sections 5 and 7).
 #
-# ## 2. Two axes
+# ## 3. Two axes
 #
 # An activation depends on a and b: it is a picture `x[a, b]`. Its basis are products of waves, one along each axis:
 # `out[i, j]` is the sum over a and b of `F[i, a] * F[j, b] * x[a, b]`. Further axes (neurons, answers) just go along.
@@ -242,6 +244,8 @@ for p in (29, 113):
     slow, quick = seconds(fft2d_loop, picture), min(seconds(fft2d, picture) for _ in range(5))
     print(f"p = {p}: loop {1e3 * slow:.0f} ms, fft2d {1e3 * quick:.1f} ms: {slow / quick:.0f} times as fast")
 # %% [markdown]
+# ## 4. What a neuron looks like
+#
 # Look at one neuron and at one head's attention from `=` to a.
 #
 # **Predict**: what will the spectrum of a trained neuron look like, and that of an untrained one?
@@ -289,7 +293,7 @@ plot.show(
 # %% [markdown]
 # Three pictures are anecdotes. The next section counts.
 #
-# ## 3. Neurons of one frequency
+# ## 5. Neurons of one frequency
 #
 # A neuron "of frequency k" is built from waves of k alone. Eight products are: cos or sin of a (constant
 # along b), cos or sin of b (constant along a), and the four products of both, `cos a cos b` to `sin a sin b`.
@@ -317,7 +321,7 @@ def variance_by_frequency(x: Float[Tensor, "p p n"]) -> Float[Tensor, "(p-1)/2 n
     power = fft2d(x).square()
     power[0, 0] = 0
     shares = []
-    for k in range(1, (len(x) - 1) // 2 + 1):
+    for k in range(1, len(x) // 2 + 1):
         of_k = slice(2 * k - 1, 2 * k + 1)
         shares.append(power[of_k, 0].sum(0) + power[0, of_k].sum(0) + power[of_k, of_k].sum((0, 1)))
     return torch.stack(shares) / power.sum((0, 1)).clamp_min(1e-30)
@@ -377,7 +381,7 @@ plot.bar(
     title="The same few frequencies, all the way",
 )
 # %% [markdown]
-# ## 4. Directions of a + b
+# ## 6. Directions of a + b
 #
 # Products can make waves of a + b *and* of a - b. To add, the model needs the first. Take two pictures a frequency,
 # cos and sin of 2πk(a + b)/p, as **directions** in the space of all pictures `[p p]`.
@@ -447,7 +451,7 @@ print(f"a + b, 20 draws of {len(keys)} other frequencies: {min(nulls):.2%} to {m
 print(f"a + b, untrained logits: {explained(before['logits'], along):.1%}")
 print({f"k = {k}": f"{explained(found['logits'], trig_directions(113, [k])):.1%}" for k in keys})
 # %% [markdown]
-# ## 5. A formula for the logits
+# ## 7. A formula for the logits
 #
 # If the model compares waves of a + b with the same waves of c, its logits should be
 #
@@ -507,7 +511,7 @@ print(f"variance of unseen pairs' logits explained: {formula_fit(found['logits']
 print(f"accuracy of the formula on them: {accuracy(formula, test):.0%}")
 null = dict.fromkeys(other_frequencies(113, keys, seed=0), 10.0)
 null_formula = predict_from_trig(113, fit_amplitudes(found["logits"], list(null), train))
-print(f"\n{list(null)}, fitted: {formula_fit(found['logits'], null_formula, test):.1%} explained")
+print(f"\n{list(null)}, fitted: {formula_fit(found['logits'], null_formula, test):.2%} explained")
 print(f"{list(null)}, amplitudes all 10: accuracy {accuracy(predict_from_trig(113, null), test):.0%}")
 # %% [markdown]
 # **The null explains nothing, and yet has accuracy 100 %. Why?**
@@ -520,7 +524,7 @@ answer_accuracy = "b"
 ### END SOLUTION
 # %% check="answer_accuracy"
 # %% [markdown]
-# ## 6. Keep only the waves, or all but the waves
+# ## 8. Keep only the waves, or all but the waves
 #
 # Explained variance is not importance. So cut, and look at the loss. For logits `[p p p]`:
 #
@@ -568,7 +572,7 @@ for name, cut in (("only random waves", restricted_loss), ("all but random waves
     losses = torch.stack([cut(found["logits"], draw, test) for draw in draws])
     print(f"{name:>18}: {losses.min():.2g} to {losses.max():.2g} (20 draws)")
 # %% [markdown]
-# ## 7. Three phases
+# ## 9. Through training
 #
 # Now the same measures at all 30 checkpoints, with the *final* key frequencies.
 #
@@ -604,7 +608,7 @@ for step, point in zip(steps[::3], measured[::3], strict=True):
     print(f"step {step:6}:", {name: float(f"{value:.2g}") for name, value in point.items()})
 for name in ("restricted_test", "excluded_train"):
     last = [run[-1][name] for run in at_random]
-    print(f"random frequencies at step {steps[::3][-1]}: {name} {min(last):.2g} to {max(last):.2g}")
+    print(f"five draws of random frequencies at step {steps[::3][-1]}: {name} {min(last):.3g} to {max(last):.3g}")
 plot.show(
     plot.line(
         {
@@ -629,8 +633,8 @@ plot.show(
     ),
 )
 # %% [markdown]
-# **Between steps 4,000 and 12,000 the training loss hardly moves, but excluded loss on the training pairs rises a
-# thousandfold. What has happened?**
+# **Between steps 4,000 and 12,000 the training loss hardly moves, but excluded loss on the training pairs rises
+# several thousandfold. What has happened?**
 # (a) the model gets the training pairs wrong; (b) it now leans on the waves for its training pairs, and less on
 # memory; (c) the waves have become weaker
 # %% exercise="answer_excluded" points=1 difficulty=2 minutes=4
@@ -640,13 +644,15 @@ answer_excluded = "b"
 ### END SOLUTION
 # %% check="answer_excluded"
 # %% [markdown]
+# ## 10. Three phases
+#
 # Let three steps part the phases, so that nobody draws them where they like. Each is searched **from the one before
 # on** (that step included):
 #
-# 1. **memorised**: the first at which train loss is below 1 % of its first value;
-# 2. **formed**: the first at which excluded loss is larger than restricted loss, both on training pairs: the waves now
-#    carry more than all else does;
-# 3. **generalised**: the first at which test loss is below 1 % of its first value.
+# 1. **memorised**: the first at which train loss is below 10 % of its first value;
+# 2. **formed**: the first at which restricted loss is below half of its first value *and* below excluded loss (both on
+#    training pairs): the waves do half the job, and do it better than all else together;
+# 3. **generalised**: the first at which test loss is below 10 % of its first value.
 #
 # What never comes is `None`, and so is all after it.
 # %% exercise="find_phases" points=2 difficulty=3 minutes=15
@@ -656,25 +662,22 @@ def find_phases(
     restricted: list[float],
     excluded: list[float],
     test_loss: list[float],
-) -> tuple[int | None, int | None, int | None]:
-    """The steps at which the model has memorised, formed its circuit, and generalised, as defined above.
+) -> list[int | None]:
+    """[memorised, formed, generalised]: the steps as defined above, None for those that never come.
 
     All lists have an entry for each checkpoint; restricted and excluded are losses on the training pairs.
     """
     ### BEGIN SOLUTION
     reached = [
-        [loss < 0.01 * train_loss[0] for loss in train_loss],
-        [without > only for without, only in zip(excluded, restricted, strict=True)],
-        [loss < 0.01 * test_loss[0] for loss in test_loss],
+        lambda i: train_loss[i] < 0.1 * train_loss[0],
+        lambda i: restricted[i] < 0.5 * restricted[0] and restricted[i] < excluded[i],
+        lambda i: test_loss[i] < 0.1 * test_loss[0],
     ]
-    found, start = [None, None, None], 0
-    for phase, is_reached in enumerate(reached):
-        later = [i for i in range(start, len(steps)) if is_reached[i]]
-        if not later:
-            break
-        start = later[0]
-        found[phase] = steps[start]
-    return tuple(found)
+    found, start = [], 0
+    for is_reached in reached:
+        start = next((i for i in range(start, len(steps)) if is_reached(i)), len(steps))
+        found.append(steps[start] if start < len(steps) else None)
+    return found
     ### END SOLUTION
 # %% check="find_phases"
 # %% [markdown]
@@ -687,7 +690,7 @@ def find_phases(
 #
 # </details>
 # %% experiment=True
-def phases_of(history: dict[str, list[float]], steps: list[int]) -> tuple[int | None, int | None, int | None]:
+def phases_of(history: dict[str, list[float]], steps: list[int]) -> list[int | None]:
     """find_phases on a history as `progress` measures it."""
     names = ("train_loss", "restricted_train", "excluded_train", "test_loss")
     return find_phases(steps, *(history[name] for name in names))
@@ -705,16 +708,18 @@ for name in ("restricted_test", "test_loss"):
 # The sudden jump is the end of something gradual. But these measures were chosen with hindsight: they need the final
 # key frequencies.
 #
-# ## 8. Grok one yourself
+# ## 11. Grok one yourself
 #
-# Now live: p = 37, 60 % of all pairs, a model 32 wide. Three seeds, each twice: with weight decay 2, and without, from
-# the same start on the same pairs. All six train in one batch: `vmap` runs `activations` on a stack of weights.
+# Now live: p = 37, 80 % of all pairs, a model 32 wide. Three seeds, each twice: with weight decay 1, and without, from
+# the same start on the same pairs. (a, b) and (b, a) stay on one side: a model that merely remembers often answers
+# both. All six train in one batch: `vmap` runs `activations` on a stack of weights.
 #
 # **Predict**: which of the six will generalise? Which will have key frequencies?
 #
 # <details><summary>Answer</summary>
 #
-# Those with weight decay. Without, nothing makes the model give up its memory.
+# Those with weight decay: nothing else makes a model give up its memory. The others favour a wave or two as well, but
+# spread most of their embedding over all.
 #
 # </details>
 # %% experiment=True
@@ -727,14 +732,15 @@ def fresh_weights(p: int, seed: int, d_model: int = 32, d_mlp: int = 128) -> dic
     return {f"{name}.weight": torch.randn(*shape, generator=rng) / d_model**0.5 for name, shape in shapes.items()}
 
 
-def random_split(p: int, seed: int, fraction: float = 0.6) -> tuple[Tensor, Tensor]:
-    """All pairs [pair 2], shuffled: those to train on, and the others."""
-    pairs = torch.cartesian_prod(torch.arange(p), torch.arange(p))
-    pairs = pairs[torch.randperm(p * p, generator=torch.Generator().manual_seed(seed))]
-    return pairs[: int(fraction * p * p)], pairs[int(fraction * p * p) :]
+def random_split(p: int, seed: int, fraction: float = 0.8) -> tuple[Tensor, Tensor]:
+    """All pairs [pair 2], shuffled: those to train on, and the others; (a, b) and (b, a) are on the same side."""
+    pairs = torch.combinations(torch.arange(p), with_replacement=True)
+    pairs = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))]
+    sides = pairs.tensor_split([int(fraction * len(pairs))])
+    return tuple(torch.cat([side, side[side[:, 0] != side[:, 1]].flip(1)]) for side in sides)
 
 
-LEARNING_RATE = 5e-3
+LEARNING_RATE = 1e-2
 
 
 def train_together(starts: list[dict], splits: list[tuple], decays: list[float], n_steps: int, keep: int) -> list:
@@ -763,8 +769,8 @@ def train_together(starts: list[dict], splits: list[tuple], decays: list[float],
     return kept
 
 
-P, N_STEPS, KEEP, SEEDS = 37, 600, 20, (0, 1, 2)
-decays = [2.0] * len(SEEDS) + [0.0] * len(SEEDS)
+P, N_STEPS, KEEP, SEEDS = 37, 800, 20, (0, 1, 2)
+decays = [1.0] * len(SEEDS) + [0.0] * len(SEEDS)
 starts = [fresh_weights(P, seed) for seed in SEEDS] * 2
 splits = [random_split(P, seed) for seed in SEEDS] * 2
 alone = sum(seconds(train_together, [w], [s], [d], 10, 10) for w, s, d in zip(starts, splits, decays, strict=True))
@@ -802,9 +808,11 @@ plot.line(
     title="Seed 0, with weight decay and without",
 )
 # %% [markdown]
-# LIVE_TEXT
+# With decay all three seeds generalise, or nearly; without, none does. Two of the three without decay still count as
+# "formed": the waves are in there, drowned by memory. Decay's part here is the clean-up. What this small run does *not*
+# show is the long middle: with 80 % of the pairs, memory and circuit come together.
 #
-# ## 9. Any checkpoint, from a file
+# ## 12. Any checkpoint, from a file
 #
 # Nothing that you wrote knows the prime, the seed or the frequencies. Put it into one function that takes weights, and
 # give it a file: one of these, the shipped model, or one from a training run of your own.
@@ -837,9 +845,15 @@ with tempfile.TemporaryDirectory() as folder:
     for name, value in report(load_weights(file), *splits[1]).items():
         print(f"{name:>24}: {value if isinstance(value, list) else float(f'{value:.3g}')}")
 # %% [markdown]
-# ## 10. Paper, this run, null
+# ## 13. Paper, this run, null
 #
-# The last row's phases are memorised, formed, generalised.
+# **Predict**: which rows will differ from the paper's by more than the seeds differ among themselves?
+#
+# <details><summary>Answer</summary>
+#
+# See below the table.
+#
+# </details>
 # %% experiment=True
 ours, null = report(trained, train, test), report(untrained, train, test, n_keys=len(keys))
 grokked = [report(weights, *split) for weights, split in zip(final[:3], splits[:3], strict=True)]
@@ -847,6 +861,15 @@ without = [
     report(weights, *split, n_keys=len(twin["frequencies"]))
     for weights, split, twin in zip(final[3:], splits[3:], grokked, strict=True)
 ]
+PAPER = {
+    "frequencies": "5",
+    "accuracy, unseen pairs": "1",
+    "neurons of one": "0.85",
+    "logits in waves of a + b": "over 0.9",
+    "memorised": "1400",
+    "formed": "9400",
+    "generalised": "14000",
+}
 
 
 def span(reports: list[dict], name: str) -> str:
@@ -855,41 +878,44 @@ def span(reports: list[dict], name: str) -> str:
     return f"{values[0]:.2g} to {values[-1]:.2g}" if len(values) > 1 else f"{values[0]:.3g}"
 
 
-PAPER = {
-    "frequencies": "5",
-    "accuracy, unseen pairs": "1",
-    "neurons of one": "0.85",
-    "logits in waves of a + b": "over 0.9",
-    "phases": "1400, 9400, 14000",
-}
-
-
-def row(name: str, *values: str) -> None:
-    widths = (24, 18, 19, 10, 20, 20)
+def print_row(name: str, *values: str) -> None:
+    widths = (24, 8, 8, 15, 18, 18)
     print(" | ".join(f"{text:{width}}" for text, width in zip((name, *values), widths, strict=True)))
 
 
-row("", "paper, p = 113", "this run, p = 113", "untrained", "live, weight decay", "live, without")
+def written(runs: list[list], phase: int) -> str:
+    return ", ".join("never" if run[phase] is None else str(run[phase]) for run in runs)
+
+
+live_phases = [phases_of(run, live_steps) for run in live]
+random_run = phases_of({name: [point[name] for point in at_random[0]] for name in at_random[0][0]}, steps[::3])
+print_row("", "paper", "p = 113", "its untrained", "live, with decay", "live, without")
 for name in ours:
-    row(name, PAPER.get(name, ""), *(span(reports, name) for reports in ([ours], [null], grokked, without)))
-row("phases", PAPER["phases"], ", ".join(map(str, phases)), "", *("see above" for _ in range(2)))
+    print_row(name, PAPER.get(name, ""), *(span(reports, name) for reports in ([ours], [null], grokked, without)))
+print_row("step at which:", "", "", "random k", "", "")
+for i, name in enumerate(("memorised", "formed", "generalised")):
+    columns = (written(runs, i) for runs in ([phases], [random_run], live_phases[:3], live_phases[3:]))
+    print_row(name, PAPER[name], *columns)
 # %% [markdown]
-# CLOSING
+# Every effect of the paper is there, and far from its null. In one row paper and p = 113 differ by more than the live
+# seeds' spread: this model memorised seven times sooner. (The paper read its phases off by eye, ours have definitions;
+# with one seed at p = 113, its own spread is unknown.) Two things vary much between seeds: the share of pure neurons,
+# and how well the formula fits. And one of the five key frequencies here is idle.
 #
 # ## Bonus (not graded)
 #
-# 1. **Another seed.** Change `SEEDS`, and look at which frequencies come out. Then let a model see 30 %, or 80 %, of all
-#    pairs: does it still memorise first?
-# 2. **Shuffled labels.** Give one live model random answers to learn. What do restricted and excluded loss say?
-# 3. **Neuron to logit.** `W = unembed @ mlp.out` maps neurons to logits. Project each column onto waves of c: has a neuron
-#    of frequency k an output of frequency k?
-# 4. **Before the end.** Pick the key frequencies at step 8,000 instead of the last step. Would you have seen it coming?
+# 1. **Another seed.** Change `SEEDS`: which frequencies come out? Then train on fewer pairs, or let (a, b) and (b, a)
+#    fall on different sides: what accuracy does a model without decay reach, and why?
+# 2. **Shuffled labels.** Give a live model random answers to learn. What do restricted and excluded loss say?
+# 3. **Neuron to logit.** `unembed @ mlp.out` maps neurons to logits. Write its columns as waves of c: does a neuron of
+#    frequency k write to frequency k?
+# 4. **Before the end.** Take the key frequencies from step 8,000. Would you have seen it coming?
 # %% [markdown]
 # ## Recap
 #
 # | confusion | what holds |
 # |---|---|
-# | "Grokking is a sudden insight" | the circuit grows for thousands of steps; what is sudden is the end of memory's noise |
+# | "Grokking is a sudden insight" | the circuit grows slowly; sudden is the end of memory's noise |
 # | "Restricted loss is low, so the waves do it" | they *could*; excluded loss says whether all else is needed |
 # | "The formula is always right, so it is the model's" | any positive amplitudes add; ask how well it fits the logits |
 # | "This frequency is in the embedding, so it is used" | decodable is not used: follow it to the logits |
