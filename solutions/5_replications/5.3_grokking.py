@@ -252,8 +252,8 @@ for p in (29, 113):
 #
 # <details><summary>Answer</summary>
 #
-# Trained: a constant and a few dots, at one frequency and its products: a plaid. The untrained one has no frequency of
-# its own: dots all along the edges, row 0 and column 0, where a wave of one number stands alone.
+# Trained: a few dots, at one frequency and its products: a plaid. The untrained neuron has no frequency of its own: a
+# little of everything along the edges, row 0 and column 0, where a wave of one number stands alone.
 #
 # </details>
 # %% experiment=True
@@ -265,30 +265,20 @@ pictures = {
 }
 centred = [picture - picture.mean() for picture in pictures.values()]
 raw = torch.stack([picture / picture.abs().max() for picture in centred])
-spectra = torch.stack([fft2d(picture)[:51, :51].abs() for picture in centred])
-labels = ["const", *(f"{wave} {k}" for k in range(1, 57) for wave in ("cos", "sin"))]
-spectra = spectra / spectra.amax((1, 2), keepdim=True)
+waves = [0] + [row for k in keys for row in (2 * k - 1, 2 * k)]
+names = ["const"] + [f"{function} {k}" for k in keys for function in ("cos", "sin")]
+shown = []
+for name, picture in zip(pictures, centred, strict=True):
+    spectrum = fft2d(picture).abs()
+    shown.append(spectrum[waves][:, waves] / spectrum.max())
+    of_keys = spectrum[waves][:, waves].square().sum() / spectrum.square().sum()
+    print(f"{name}: {of_keys:.1%} of the variance is in products of the waves shown below")
 shared = {"facets": list(pictures), "value_label": "of largest"}
+axes = {"x_label": "b", "y_label": "a", "title": "Activations for a, b below 40"}
+wave_axes = {"x_label": "wave along b", "y_label": "wave along a", "title": "The same in waves of the key frequencies"}
 plot.show(
-    plot.imshow(
-        raw[:, ::2, ::2],
-        x=range(0, 113, 2),
-        y=range(0, 113, 2),
-        x_label="b",
-        y_label="a",
-        title="Activations (every second number)",
-        **shared,
-    ),
-    plot.imshow(
-        spectra,
-        x=labels[:51],
-        y=labels[:51],
-        x_label="wave along b",
-        y_label="wave along a",
-        scale="positive",
-        title="The same as products of waves (frequencies up to 25)",
-        **shared,
-    ),
+    plot.imshow(raw[:, :40, :40], x=range(40), y=range(40), **axes, **shared),
+    plot.imshow(torch.stack(shown), x=names, y=names, scale="positive", **wave_axes, **shared),
 )
 # %% [markdown]
 # Three pictures are anecdotes. The next section counts.
@@ -589,26 +579,33 @@ for name, cut in (("only random waves", restricted_loss), ("all but random waves
 MEASURES = ("train_loss", "test_loss", "restricted_train", "restricted_test", "excluded_train")
 
 
-@torch.no_grad()
-def progress(weights: dict[str, Tensor], frequencies: list[int], train: Tensor, test: Tensor) -> dict[str, float]:
+def progress(logits: Float[Tensor, "p p p"], frequencies: list[int], train: Tensor, test: Tensor) -> dict[str, float]:
     """All progress measures of one checkpoint, with these frequencies."""
-    logits = activations(weights)["logits"].double()
+    logits = logits.double()
     losses = (pair_loss(logits, train), pair_loss(logits, test), restricted_loss(logits, frequencies, train))
     losses += (restricted_loss(logits, frequencies, test), excluded_loss(logits, frequencies, train))
-    norm = sum(tensor.square().sum().item() for tensor in weights.values())
-    return {**{name: loss.item() for name, loss in zip(MEASURES, losses, strict=True)}, "weights": norm}
+    return {name: loss.item() for name, loss in zip(MEASURES, losses, strict=True)}
+
+
+def histories(all_logits: list[Tensor], frequencies: list[int], train: Tensor, test: Tensor) -> dict[str, list[float]]:
+    """The progress measures of a whole run: a list with an entry for each checkpoint, by name."""
+    points = [progress(logits, frequencies, train, test) for logits in all_logits]
+    return {name: [point[name] for point in points] for name in MEASURES}
 
 
 steps = models.checkpoints("grokking")
 checkpoints = [shipped.state_dict("grokking", step) for step in steps]
-measured = [progress(weights, keys, train, test) for weights in checkpoints]
-history = {name: [point[name] for point in measured] for name in measured[0]}
-at_random = [[progress(weights, draw, train, test) for weights in checkpoints[::3]] for draw in draws[:5]]
-for step, point in zip(steps[::3], measured[::3], strict=True):
-    print(f"step {step:6}:", {name: float(f"{value:.2g}") for name, value in point.items()})
+all_logits = [activations(weights)["logits"] for weights in checkpoints]  # in float32, to save memory
+history = histories(all_logits, keys, train, test)
+at_random = [histories(all_logits, draw, train, test) for draw in draws[:3]]
+norms = [sum(tensor.square().sum().item() for tensor in weights.values()) for weights in checkpoints]
+del all_logits
+
+print("step   ", *(f"{name:>16}" for name in MEASURES))
+for i in range(0, len(steps), 3):
+    print(f"{steps[i]:<7}", *(f"{history[name][i]:16.2g}" for name in MEASURES))
 for name in ("restricted_test", "excluded_train"):
-    last = [run[-1][name] for run in at_random]
-    print(f"five draws of random frequencies at step {steps[::3][-1]}: {name} {min(last):.3g} to {max(last):.3g}")
+    print(f"three draws of random frequencies, last step: {name}", [f"{run[name][-1]:.3g}" for run in at_random])
 plot.show(
     plot.line(
         {
@@ -616,16 +613,16 @@ plot.show(
             "test": history["test_loss"],
             "restricted (test pairs)": history["restricted_test"],
             "excluded (training pairs)": history["excluded_train"],
-            "restricted, random frequencies": [run["restricted_test"] for run in at_random[0]],
+            "restricted, random frequencies": at_random[0]["restricted_test"],
         },
-        x=[*[steps] * 4, steps[::3]],
+        x=steps,
         log_y=True,
         x_label="training step",
         y_label="loss (nats)",
         title="The circuit grows long before the test loss falls",
     ),
     plot.line(
-        history["weights"],
+        norms,
         x=steps,
         x_label="training step",
         y_label="sum of squared weights",
@@ -699,8 +696,7 @@ def phases_of(history: dict[str, list[float]], steps: list[int]) -> list[int | N
 phases = phases_of(history, steps)
 print("memorised, formed, generalised:", phases, "  (the paper's run: about 1,400, 9,400, 14,000)")
 for run in at_random:
-    random_history = {name: [point[name] for point in run] for name in run[0]}
-    print("the same with random frequencies:", phases_of(random_history, steps[::3]))
+    print("the same with random frequencies:", phases_of(run, steps))
 for name in ("restricted_test", "test_loss"):
     half = next(step for step, loss in zip(steps, history[name], strict=True) if loss < math.log(113) / 2)
     print(f"{name} first below half of log 113: step {half}")
@@ -790,8 +786,7 @@ final = [model_of(kept[-1], i) for i in range(len(decays))]
 for i, (decay, split) in enumerate(zip(decays, splits, strict=True)):
     seed = i % len(SEEDS)
     twin = key_frequencies(embedding(final[seed]))  # the keys of this seed's model with weight decay
-    points = [progress(model_of(stacked, i), twin, *split) for stacked in kept]
-    live.append({name: [point[name] for point in points] for name in points[0]})
+    live.append(histories([activations(model_of(stacked, i))["logits"] for stacked in kept], twin, *split))
     unseen = accuracy(activations(final[i])["logits"], split[1])
     print(f"seed {SEEDS[seed]}, weight decay {decay}: accuracy on unseen pairs {unseen:.2f}, ", end="")
     print(f"key frequencies {key_frequencies(embedding(final[i]))}, phases {phases_of(live[-1], live_steps)}")
@@ -888,7 +883,7 @@ def written(runs: list[list], phase: int) -> str:
 
 
 live_phases = [phases_of(run, live_steps) for run in live]
-random_run = phases_of({name: [point[name] for point in at_random[0]] for name in at_random[0][0]}, steps[::3])
+random_run = phases_of(at_random[0], steps)
 print_row("", "paper", "p = 113", "its untrained", "live, with decay", "live, without")
 for name in ours:
     print_row(name, PAPER.get(name, ""), *(span(reports, name) for reports in ([ours], [null], grokked, without)))
