@@ -334,8 +334,8 @@ def neuron_frequencies(neurons: Float[Tensor, "p p neuron"]) -> tuple[Int[Tensor
 #
 # <details><summary>Answer</summary>
 #
-# About as many here, and none untrained. But one of the key frequencies has none! It is twice another one: what ReLU
-# makes of a wave has overtones, and the embedding holds one of those.
+# About as many here, and none untrained. But one of the key frequencies has none! It is twice another one, an
+# overtone, as ReLU makes them. Why the embedding holds it, nothing here tests.
 #
 # </details>
 # %% experiment=True
@@ -355,7 +355,7 @@ plot.hist(
     title="Neurons of one frequency",
 )
 # %% [markdown]
-# The same measure works on every part of the model.
+# The same measure works on every part of the model. **Predict**: do attention, neurons and logits agree on frequencies?
 # %% experiment=True
 parts = {"attention": found["pattern"][..., :2].flatten(2), "neurons": found["neurons"], "logits": found["logits"]}
 spread = {"embedding": shares["trained"]}
@@ -441,6 +441,8 @@ print(f"a + b, 20 draws of {len(keys)} other frequencies: {min(nulls):.2%} to {m
 print(f"a + b, untrained logits: {explained(before['logits'], along):.1%}")
 print({f"k = {k}": f"{explained(found['logits'], trig_directions(113, [k])):.1%}" for k in keys})
 # %% [markdown]
+# One frequency counts for nothing here, though the embedding holds it: held is not used.
+#
 # ## 7. A formula for the logits
 #
 # If the model compares waves of a + b with the same waves of c, its logits should be
@@ -562,6 +564,8 @@ for name, cut in (("only random waves", restricted_loss), ("all but random waves
     losses = torch.stack([cut(found["logits"], draw, test) for draw in draws])
     print(f"{name:>18}: {losses.min():.2g} to {losses.max():.2g} (20 draws)")
 # %% [markdown]
+# This shows what suffices, and what is needed, *in the logits*. It does not show which part of the model computes it.
+#
 # ## 9. Through training
 #
 # Now the same measures at all 30 checkpoints, with the *final* key frequencies.
@@ -682,8 +686,8 @@ def find_phases(
 #
 # <details><summary>Answer</summary>
 #
-# Around then! The waves already carry more than memory, and alone would do well on unseen pairs; but memory still
-# shouts wrong answers there, until it is cleaned up.
+# Around then! The waves already carry more than memory, and alone would do far better on unseen pairs; but there memory
+# still shouts wrong answers, until it is cleaned up.
 #
 # </details>
 # %% experiment=True
@@ -811,6 +815,14 @@ plot.line(
 #
 # Nothing that you wrote knows the prime, the seed or the frequencies. Put it into one function that takes weights, and
 # give it a file: one of these, the shipped model, or one from a training run of your own.
+#
+# **Predict**: will the model of seed 1 use the frequencies of seed 0?
+#
+# <details><summary>Answer</summary>
+#
+# Nothing prefers a frequency (p is prime: each is another's waves in other order). So only by chance.
+#
+# </details>
 # %% experiment=True
 @torch.no_grad()
 def report(weights: dict[str, Tensor], train: Tensor, test: Tensor, n_keys: int | None = None) -> dict:
