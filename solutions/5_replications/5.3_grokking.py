@@ -26,6 +26,7 @@ from concrete_steps.games import modular_addition
 from concrete_steps.models import shipped
 
 # %%
+torch.set_num_threads(1)  # the matrices are small: several cores would mostly wait for each other
 curve = json.loads(shipped.verified_file("grokking", "losses.json").read_text())["curve"]
 plot.line(
     {"on the pairs it trains on": curve["train_loss"], "on the pairs it never sees": curve["test_loss"]},
