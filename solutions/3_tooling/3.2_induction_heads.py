@@ -38,34 +38,30 @@ Ablate = Callable[..., Tensor]  # a hook for z that also takes heads=, such as z
 # %% [markdown]
 # ## 1. Where a head looks
 #
-# In TransformerLens 4 every model is a `TransformerBridge` (the `HookedTransformer` of older texts is gone). Running it
-# `with_cache` also returns its activations; `names_filter` says which: all of a large model's are over a thousand
-# tensors.
+# In TransformerLens 4 every model is a `TransformerBridge` (the `HookedTransformer` of older texts is gone).
+# `run_with_cache` also returns activations; `names_filter` says which, out of over a thousand in a large model.
 #
-# The toy has two layers of four heads, and no MLPs. It learned little stories, and random tokens that repeat.
+# The toy: two layers of four heads, no MLPs, trained on little stories and on random tokens that repeat.
 # %%
 toy = models.load("attn_only_2l")
-stories = corpus.batch(32, 40, corpus.HELD_OUT)  # [row pos]; row 0 says: [BOS] Once upon a time ...
+stories = corpus.batch(32, 40, corpus.HELD_OUT)  # [row pos], each row a story's beginning after [BOS]
 name = utils.get_act_name("pattern", 0)
 with torch.no_grad():
     logits, cache = toy.run_with_cache(stories, names_filter=lambda name: name.endswith("pattern"))
 print(f"cache['pattern', 0] is {name}: [batch head query key] = {list(cache['pattern', 0].shape)}")
-print(
-    "the third query of row 0, head 1 gives its three keys", cache["pattern", 0][0, 1, 2, :3].round(decimals=2).tolist()
-)
-
-
+weights = ", ".join(f"{weight:.2f}" for weight in cache["pattern", 0][0, 1, 2, :3])
+print(f"row 0, head 1: query 2 gives keys 0, 1 and 2 the weights {weights}")
 # %% [markdown]
-# `pattern[b, h, query, key]` is how much of what `query` reads comes from `key`; each row sums to 1, and later keys
-# have 0. Three simple detectors: mean weight on the query **itself**, on the **previous** position, on the **first**.
+# `pattern[b, h, query, key]` is how much of what `query` reads comes from `key`; over the keys it sums to 1. Three
+# detectors: the mean weight on the query **itself**, on the **previous** position, on the **first**.
 #
-# Query 0 has nothing but itself to look at, and for query 1 the previous position *is* the first. So in all three
-# detectors, leave out queries 0 and 1, and take the mean over the batch and **queries 2, 3, 4, ...**
+# Query 0 sees only itself, and for query 1 the previous position *is* the first. So all three leave out queries 0 and
+# 1: the mean is over the batch and **queries 2, 3, 4, ...**
 #
 # <details><summary>Hint</summary>
 #
-# `x.diagonal(offset, dim1=-2, dim2=-1)` has the entries `[i, i + offset]`, along a new last axis; a negative offset
-# lies below the main diagonal. Which of its entries belong to queries 0 and 1?
+# `x.diagonal(offset, dim1=-2, dim2=-1)` has the entries `[i, i + offset]` along its last axis; offsets may be
+# negative. Which of the entries belong to queries 0 and 1?
 #
 # </details>
 # %% exercise="current_token_score" points=1 difficulty=2 minutes=6
@@ -74,8 +70,6 @@ def current_token_score(pattern: Float[Tensor, "batch head query key"]) -> Float
     ### BEGIN SOLUTION
     return pattern.diagonal(dim1=-2, dim2=-1)[..., 2:].mean((0, 2))
     ### END SOLUTION
-
-
 # %% check="current_token_score"
 # %% exercise="previous_token_score" points=1 difficulty=2 minutes=4
 def previous_token_score(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head"]:
@@ -83,8 +77,6 @@ def previous_token_score(pattern: Float[Tensor, "batch head query key"]) -> Floa
     ### BEGIN SOLUTION
     return pattern.diagonal(-1, dim1=-2, dim2=-1)[..., 1:].mean((0, 2))
     ### END SOLUTION
-
-
 # %% check="previous_token_score"
 # %% exercise="first_token_score" points=1 difficulty=1 minutes=3
 def first_token_score(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head"]:
@@ -92,17 +84,14 @@ def first_token_score(pattern: Float[Tensor, "batch head query key"]) -> Float[T
     ### BEGIN SOLUTION
     return pattern[:, :, 2:, 0].mean((0, 2))
     ### END SOLUTION
-
-
 # %% check="first_token_score"
 # %% [markdown]
-# **Predict**: which layer of the toy holds the previous-token head? What would a head score that spreads its weight
-# evenly over all it can see?
+# **Predict**: which layer holds the previous-token head? What does a head score that spreads its weight evenly?
 #
 # <details><summary>Answer</summary>
 #
-# Layer 0: induction, in layer 1, needs its notes. An even spread scores about 0.1 on each detector here: compare with
-# that, not with 0.
+# Layer 0: induction, in layer 1, needs its notes. An even spread scores 0.07 on each detector: compare with that, not
+# with 0.
 #
 # </details>
 # %% experiment=True
@@ -115,11 +104,11 @@ names = [f"L{layer}H{head}" for layer, head in product(range(2), range(4))] + ["
 words = toy.to_str_tokens(stories[0][:16])
 plot.show(
     plot.bar(scores, x=names, x_label="head", y_label="mean weight", title="Where the toy's heads look, in stories"),
-    plot.attention(words, cache["pattern", 0][0, :, :16, :16], heads=names[:4], title="Layer 0, one story"),
+    plot.attention(words, cache["pattern", 0][0, [1, 0], :16, :16], heads=["L0H1", "L0H0"], title="One story"),
 )
 # %% [markdown]
-# L0H1, and less so L0H0, look at the previous token; layer 1 looks at the first. No detector explains all: a head can
-# do several things, and a mean hides when.
+# L0H1, and less so L0H0, look at the previous token; layer 1 prefers the first. A head can do several things, and a
+# mean hides when.
 #
 # ## 2. Heads that rest
 #
@@ -137,15 +126,13 @@ print(smol.to_str_tokens(with_start[0][:4]), smol.to_str_tokens(without[0][:4]))
 with torch.no_grad():
     _, shapes = smol.run_with_cache(with_start, names_filter=lambda name: name.startswith("blocks.3.attn"))
 print({part: list(shapes[part, 3].shape) for part in ("q", "k", "v", "z", "pattern")})
-
-
 # %% [markdown]
 # **Predict**: how many of the 270 heads give the first position over half of their weight? And where do they look when
 # the start token is missing?
 #
 # <details><summary>Answer</summary>
 #
-# About half of them, in either case: whatever comes first is where they rest.
+# 109 with it, 147 without: whatever comes first, there they look.
 #
 # </details>
 # %% experiment=True
@@ -172,7 +159,7 @@ plot.imshow(
     title="SmolLM2: weight on the first position",
 )
 # %% [markdown]
-# **With the start token, a head gives position 0 a weight of 0.95 in every text. What follows?**
+# **With the start token, a head gives position 0 a weight of 0.95 in all texts. What follows?**
 # (a) it carries the beginning of the text to all later words; (b) it carries next to nothing about this text: at
 # position 0 the model has seen the start token alone, the same in all texts; (c) it matters more than heads with spread
 # weights
@@ -185,7 +172,7 @@ answer_rest = "b"
 ### END SOLUTION
 # %% check="answer_rest"
 # %% [markdown]
-# So these heads rest, until something that they look for turns up. High weight is not importance.
+# One reading: these heads rest until what they look for turns up. High weight is not importance.
 #
 # ## 3. A test that only copying passes
 #
@@ -206,8 +193,6 @@ def copy_loss(
 
 generators = [torch.Generator().manual_seed(seed) for seed in (1, 1, 2)]
 print("seeds 1, 1 and 2:", [torch.randint(0, 100, (3,), generator=generator).tolist() for generator in generators])
-
-
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
@@ -230,16 +215,14 @@ def repeated_tokens(
     once = ordinary[torch.randint(len(ordinary), (rows, block), generator=generator)]
     return torch.cat([torch.full((rows, 1), bos), once, once], dim=1)
     ### END SOLUTION
-
-
 # %% check="repeated_tokens"
 # %% [markdown]
 # **Predict**: at each position, the loss of the toy, of its twin with *one* layer, and of the toy before training?
 #
 # <details><summary>Answer</summary>
 #
-# All are near log(329) = 5.8 or above on the first copy. On the second, the toy's loss falls almost to 0 from the
-# second token on. One layer can only copy *some* earlier token, not the right one: it gains a little.
+# On the first copy all guess, and are near log(329) = 5.8 or above. On the second, from its second token on, the toy's
+# loss falls almost to 0. One layer can favour tokens that were there, but not the one that comes next: it gains less.
 #
 # </details>
 # %% experiment=True
@@ -264,11 +247,9 @@ figure = plot.line(
     title=f"Random tokens; from position {BLOCK + 1} on they repeat",
 )
 figure.add_vline(x=BLOCK + 0.5, line_dash="dot")
-figure
-
-
+plot.show(figure)
 # %% [markdown]
-# Two layers copy, one layer hardly. This shows *that* the toy copies, not by which heads.
+# Two layers gain 6 nats, one layer 1.8. This shows *that* the toy copies, not by which heads.
 #
 # ## 4. The stripe
 #
@@ -300,8 +281,6 @@ def induction_score(pattern: Float[Tensor, "batch head query key"]) -> Float[Ten
     queries = torch.arange(block + 1, 2 * block + 1)
     return pattern[:, :, queries, queries - block + 1].mean((0, 2))
     ### END SOLUTION
-
-
 # %% check="induction_score"
 # %% [markdown]
 # **Predict**: how many of the toy's four heads in layer 1 are induction heads? What does an even spread score?
@@ -320,8 +299,8 @@ print(f"even spread: {induction_score(even / even.sum(-1, keepdim=True)).item():
 short = repeated_tokens(1, 8, 1, STORY_WORDS, seed=1)
 plot.attention(
     toy.to_str_tokens(short[0]),
-    torch.cat(list(patterns(toy, short)[:, 0])),
-    heads=[f"L{layer}H{head}" for layer, head in product(range(2), range(4))],
+    patterns(toy, short)[:, 0].flip(0).flatten(0, 1),
+    heads=[f"L{layer}H{head}" for layer, head in product((1, 0), range(4))],
     title="8 random tokens, twice: layer 1 shows the stripe",
 )
 # %% [markdown]
@@ -339,13 +318,12 @@ answer_stripe = "b"
 # %% [markdown]
 # ## 5. A hook that watches
 #
-# A **hook** is a function that the model calls with an activation, while it runs: `hook_function(value, hook=point)`.
+# A **hook** is a function that the running model calls with an activation: `your_function(value, hook=point)`.
 #
-# - The second parameter must be **called** `hook`. It knows where it is: `hook.layer()`. (Do not rely on `hook.name`:
-#   it may be another name of the same place, as below.)
+# - The second parameter must be **called** `hook`. `hook.layer()` says where it is; `hook.name` may be another name of
+#   the same place than you asked for, as below.
 # - What it **returns** replaces the activation. Return nothing, and all stays as it is.
-# - `run_with_hooks` takes its hooks away afterwards, also after an error. Those of `model.add_hook` stay, until
-#   `model.reset_hooks()`. A name that does not exist raises a `KeyError`.
+# - `run_with_hooks` takes its hooks away afterwards; those of `model.add_hook` stay until `model.reset_hooks()`.
 # %%
 def look(z: Float[Tensor, "batch pos head d_head"], hook: HookPoint) -> None:
     print(f"layer {hook.layer()}, shape {list(z.shape)}, name {hook.name}")
@@ -353,12 +331,11 @@ def look(z: Float[Tensor, "batch pos head d_head"], hook: HookPoint) -> None:
 
 z_of_layer_1 = utils.get_act_name("z", 1)
 print("asked for:", z_of_layer_1)
-toy.run_with_hooks(short, fwd_hooks=[(z_of_layer_1, look)])
-
-
+with torch.no_grad():
+    toy.run_with_hooks(short, fwd_hooks=[(z_of_layer_1, look)])
 # %% [markdown]
-# Write a hook for patterns that keeps each head's score, so that no pattern needs to be stored. `scores` is a tensor
-# that exists already: write *into* it. (`scores = ...` would only rename.)
+# Write a hook for patterns that keeps each head's score, so that no pattern needs to be stored. Write *into* the tensor
+# `scores` that you are given: `scores = ...` would only reuse its name.
 # %% exercise="induction_hook" points=2 difficulty=2 minutes=6
 def induction_hook(
     pattern: Float[Tensor, "batch head query key"], hook: HookPoint, scores: Float[Tensor, "layer head"]
@@ -367,18 +344,16 @@ def induction_hook(
     ### BEGIN SOLUTION
     scores[hook.layer()] = induction_score(pattern)
     ### END SOLUTION
-
-
 # %% check="induction_hook"
 # %% [markdown]
 # Now watch it being learned: 19 checkpoints of the toy, and of its twin with one layer.
 #
-# **Predict**: does the best score rise evenly through training? What does the loss on the second copy do meanwhile?
+# **Predict**: does the best score rise evenly? What does the loss on the second copy do meanwhile?
 #
 # <details><summary>Answer</summary>
 #
-# It stays at chance for hundreds of steps, then rises within a few hundred, and the loss falls with it: a **phase
-# change**. The twin's score stays near chance throughout.
+# 0.05 at step 400, 0.49 at 600, 0.81 at 1000; the loss falls with it: a **phase change**. The twin's score stays
+# below 0.08.
 #
 # </details>
 # %% experiment=True
@@ -405,23 +380,19 @@ for name, model_name in (("two layers", "attn_only_2l"), ("one layer", "attn_onl
     print(f"{name}: best score at steps {[steps[i] for i in at]}: {[round(best[name][i], 2) for i in at]}")
 plot.show(
     plot.line(
-        best, x=steps, x_label="training step", y_label="best induction score", title="Induction is learned at once"
+        best, x=steps, x_label="training step", y_label="best induction score", title="Induction appears suddenly"
     ),
     plot.line(second_copy, x=steps, x_label="training step", y_label="loss (nats)", title="Loss on the second copy"),
 )
-
-
 # %% [markdown]
 # Score and loss change together, and only with two layers. Together is not yet *because*: for that, take heads away.
 #
 # ## 6. Hooks that edit
 #
-# A head's output, before `W_O`, is `z`: `[batch pos head d_head]`. To **ablate** a head is to put something without
-# information there:
+# A head's output, before `W_O`, is `z`: `[batch pos head d_head]`. To **ablate** it is to overwrite its information:
 #
-# - **zero**: all its `z` become 0;
-# - **mean**: each of its `z` becomes the mean of its own `z` over the whole batch *and* all positions, so one and the
-#   same `[d_head]` everywhere.
+# - **zero**: all of the head's `z` become 0;
+# - **mean**: all become the mean of the head's own `z` over the batch *and* all positions: one vector `[d_head]`.
 #
 # A trap first. The library hands you the tensor itself, and so do caches:
 # %% experiment=True
@@ -437,10 +408,8 @@ with torch.no_grad():
 print(
     f"what the first hook kept, head 0: {kept[0][:, :, 0].abs().max():.2f}; head 1: {kept[0][:, :, 1].abs().max():.2f}"
 )
-
-
 # %% [markdown]
-# The activation that we saved was overwritten by a *later* hook. So: change a copy (`z.clone()`), and return it.
+# What we kept was overwritten by a *later* hook. So: change a copy, `z.clone()`, and return it.
 # %% exercise="zero_ablate" points=1 difficulty=2 minutes=5
 def zero_ablate(
     z: Float[Tensor, "batch pos head d_head"], hook: HookPoint, heads: list[int]
@@ -451,8 +420,6 @@ def zero_ablate(
     z[:, :, heads] = 0
     return z
     ### END SOLUTION
-
-
 # %% check="zero_ablate"
 # %% exercise="mean_ablate" points=1 difficulty=2 minutes=5
 def mean_ablate(
@@ -464,11 +431,9 @@ def mean_ablate(
     z[:, :, heads] = z[:, :, heads].mean((0, 1))
     return z
     ### END SOLUTION
-
-
 # %% check="mean_ablate"
 # %% [markdown]
-# **Ablating a head by zero raises the loss by 2 nats, by its mean not at all. What do you learn?**
+# **Zero ablation of a head raises the loss by 2 nats, mean ablation not at all. What do you learn?**
 # (a) what the head tells apart matters a lot; (b) the rest of the model counts on the constant that it adds, but not on
 # how it varies; (c) one of the two hooks must be wrong
 # %% exercise="answer_zero" points=1 difficulty=2 minutes=3
@@ -513,7 +478,7 @@ plot.bar(
     title="Stories without one head (bars: 2 standard errors over stories)",
 )
 # %% [markdown]
-# On stories, layer 0's heads 1 and 2 matter most. On other data it may be others: see next.
+# On stories L0H1 and L0H2 matter most. On other data it may be others: see next.
 #
 # ## 7. Which heads does the toy need?
 #
@@ -523,10 +488,8 @@ plot.bar(
 # A Python trap: a `lambda` or inner function made in a loop looks its variables up when it is *called*, after the loop.
 # All of them then see the last layer's heads. `partial` stores the value at once.
 # %%
-late = [lambda: head for head in range(3)]
+late = [lambda: head for head in range(3)]  # noqa: B023 (a linter knows this trap)
 print("lambda:", [f() for f in late], " partial:", [f() for f in [partial(int, head) for head in range(3)]])
-
-
 # %% exercise="loss_without" points=2 difficulty=3 minutes=10
 def loss_without(
     model: TransformerBridge, tokens: Int[Tensor, "row pos"], heads: list[Head], ablate: Ablate
@@ -543,8 +506,6 @@ def loss_without(
     with torch.no_grad():
         return copy_loss(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
     ### END SOLUTION
-
-
 # %% check="loss_without"
 # %% exercise="ablation_scores" points=2 difficulty=2 minutes=8
 def ablation_scores(
@@ -558,8 +519,6 @@ def ablation_scores(
         scores[layer, head] = loss_without(model, tokens, [(layer, head)], ablate).mean() - baseline
     return scores
     ### END SOLUTION
-
-
 # %% check="ablation_scores"
 # %% [markdown]
 # **Predict**: whose ablation hurts most: that of the best induction head?
@@ -582,8 +541,6 @@ plot.imshow(
     text=True,
     title="One head ablated: rise of the loss on the second copy",
 )
-
-
 # %% [markdown]
 # A run for each head is slow in large models. Instead, **stack**: one copy of the batch for each head, one run.
 # %% experiment=True
@@ -618,15 +575,13 @@ fastest = {way: min(times) for way, times in seconds.items()}
 print({way: f"{1000 * took:.0f} ms" for way, took in fastest.items()})
 print(f"stacked is {fastest['a run for each head'] / fastest['stacked']:.1f} times as fast")
 print(f"largest difference {(result - ablation_scores(toy, few, zero_ablate)).abs().max():.0e}")
-
-
 # %% [markdown]
 # Stacking saves what a run costs beside arithmetic; the arithmetic stays. It needs memory for all copies.
 #
 # ## 8. Controls
 #
 # "Without these heads the loss rises by 2" says little: perhaps it does without *any*. The matched control: as many
-# heads, in the same layers, drawn at random from the others.
+# other heads of the same layers, drawn at random.
 # %% exercise="control_heads" points=2 difficulty=3 minutes=10
 def control_heads(heads: list[Head], n_heads: int, seed: int) -> list[Head]:
     """As many heads as there are, in each layer, drawn at random from the layer's other heads.
@@ -645,15 +600,13 @@ def control_heads(heads: list[Head], n_heads: int, seed: int) -> list[Head]:
         controls += [(layer, others[i]) for i in torch.randperm(len(others), generator=generator)[:needed].tolist()]
     return controls
     ### END SOLUTION
-
-
 # %% check="control_heads"
 # %% [markdown]
 # The toy's best two induction heads are L1H0 and L1H1, so the control is L1H2 and L1H3.
 #
-# **All four are induction heads. Ablating the control also hurts a little. What does that tell?**
-# (a) that induction heads do not matter; (b) nothing against them: this control is made of induction heads, so the
-# difference to it is a lower bound; (c) that the ablation breaks the model, whichever heads one takes
+# **All four are induction heads. Ablating the control hurts, too, though less. What does that show?**
+# (a) that induction heads do not matter; (b) nothing against them: the control does induction, too, so the difference
+# understates their part; (c) that ablation breaks the model, whichever heads one takes
 # %% exercise="answer_control" points=1 difficulty=2 minutes=3
 answer_control = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -663,15 +616,14 @@ answer_control = "b"
 ### END SOLUTION
 # %% check="answer_control"
 # %% [markdown]
-# Rows differ, so we show how far the mean would move with other rows: the **bootstrap** draws rows anew, with
-# replacement, 2,000 times, and gives the middle 95 % of the means (notebook 1.3).
+# How far would the mean move with other rows? The **bootstrap** draws the rows anew, with replacement, 2,000 times, and
+# gives the middle 95 % of the means (notebook 1.3).
 #
 # **Predict**: L1H0 alone costs about 0.4, L1H1 about 0.3. And both at once?
 #
 # <details><summary>Answer</summary>
 #
-# 1.7, far more than the sum: when one is gone the others still point the same way. Single ablations understate heads
-# that stand in for each other.
+# 1.7, far more than the sum. Single ablations understate heads that stand in for each other.
 #
 # </details>
 # %% experiment=True
@@ -707,10 +659,10 @@ plot.imshow(
     text=True,
     title="Loss on the second copy without two heads (diagonal: one)",
 )
-
-
 # %% [markdown]
-# PLACEHOLDER8
+# The best two cost three times as much as the other two; the interval of the difference is far from 0. But most harm
+# comes from losing L0H1, whose induction score is 0: damage shows what is *needed*, not what does the job. And this is
+# one trained model: rows were drawn anew, not models.
 #
 # ## 9. The real model
 #
@@ -731,16 +683,14 @@ def induction_heads(model: TransformerBridge, tokens: Int[Tensor, "row pos"], co
     scores = all_induction_scores(model, tokens)
     return [divmod(index, model.cfg.n_heads) for index in scores.flatten().topk(count).indices.tolist()]
     ### END SOLUTION
-
-
 # %% check="induction_heads"
 # %% [markdown]
-# **Predict**: SmolLM2 has 270 heads. We ablate its best 8, and, ten times over, 8 controls of the same layers. Does its
-# loss on the second copy rise as much as in the toy? And on the controls?
+# **Predict**: SmolLM2 has 270 heads. We ablate its best 8, and then, eight times over, 8 controls of the same layers.
+# Does the loss on the second copy rise as much as in the toy? And without the controls?
 #
 # <details><summary>Answer</summary>
 #
-# PLACEHOLDER
+# More: by about 9 nats. Without the controls by less than 1. In a large model most heads have other jobs.
 #
 # </details>
 # %% experiment=True
@@ -750,11 +700,15 @@ scores = all_induction_scores(smol, smol_rows)
 best_8 = induction_heads(smol, smol_rows, 8)
 print("best:", ", ".join(f"L{layer}H{head} {scores[layer, head]:.2f}" for layer, head in best_8))
 fresh = repeated_tokens(6, 20, smol.tokenizer.bos_token_id, SMOL_WORDS, seed=1)  # not the rows that chose the heads
-draws = [control_heads(best_8, 9, seed) for seed in range(10)]
-print(f"loss on the second copy, nothing ablated: {interval(loss_without(smol, fresh, [], zero_ablate))} nats")
+draws = [control_heads(best_8, smol.cfg.n_heads, seed) for seed in range(8)]
+whole = loss_without(smol, fresh, [], zero_ablate)  # [row]
+with torch.no_grad():
+    log_probs = smol(fresh)[:, :20].log_softmax(-1)
+first_copy = -log_probs.gather(-1, fresh[:, 1:21, None])[..., 0].mean(-1)
+print(f"nothing ablated: loss {interval(first_copy)} nats on the first copy, {interval(whole)} on the second")
 for kind, ablate in kinds.items():
-    harm = damage(smol, fresh, best_8, ablate)  # [row]
-    controls = torch.stack([damage(smol, fresh, heads, ablate) for heads in draws])  # [draw row]
+    harm = loss_without(smol, fresh, best_8, ablate) - whole
+    controls = torch.stack([loss_without(smol, fresh, heads, ablate) for heads in draws]) - whole  # [draw row]
     worst = controls.mean(1).max()
     print(f"{kind}, best 8: rise {interval(harm)} nats")
     print(f"{kind}, controls: rise {interval(controls.mean(0))}, the worst of {len(draws)} draws {worst:.2f}")
@@ -763,19 +717,21 @@ plot.imshow(
     scores.T, x_label="layer", y_label="head", value_label="score", scale="positive", title="SmolLM2: induction scores"
 )
 # %% [markdown]
-# PLACEHOLDER9
+# The intervals are far apart, for both kinds of ablation, and no draw of controls comes near. Zero ablation hurts more
+# than mean ablation: here heads do add something constant that others count on.
 #
-# **Predict**: ordinary text with an invented name, twice. At which words does the loss rise without the best 8?
+# **Predict**: ordinary text, with invented names that come again. Where does the loss rise without the best 8?
 #
 # <details><summary>Answer</summary>
 #
-# PLACEHOLDER10
+# Where a name goes on as it did before, and hardly elsewhere. Without controls: hardly anywhere.
 #
 # </details>
 # %% experiment=True
 story = (
-    "Tobias Wrennick lived by the harbour with a small brown dog. Each morning the old man fed the gulls, "
-    "and the fishermen who were mending their nets called out: Good morning, Tobias Wrennick!"
+    "In the village lived Tobias Wrennick and his sister Oda Marlowick. Each morning Tobias Wrennick fed the gulls, "
+    "while Oda Marlowick painted the boats that the fishermen had mended. One day a letter came for Oda Marlowick, "
+    "and the postman asked an old woman at the market where he could find her. Ask Tobias Wrennick, she said."
 )
 tokens = smol.to_tokens(story)
 
@@ -794,17 +750,18 @@ seen = [ids[i - 1 : i + 1] in [ids[j - 1 : j + 1] for j in range(1, i)] for i in
 seen = torch.tensor(seen)  # [pos - 1]: this token followed the one before it once already
 without_best = token_losses(best_8) - whole
 without_controls = torch.stack([token_losses(heads) - whole for heads in draws[:5]]).mean(0)
+print(f"loss of the whole model: {whole[seen].mean():.2f} on {seen.sum()} tokens that follow the same token once more,")
+print(f"                         {whole[~seen].mean():.2f} on the {(~seen).sum()} others")
 for name, rise in (("best 8", without_best), ("controls", without_controls)):
-    print(
-        f"without {name:>8}: rise {rise[seen].mean():5.2f} where a pair comes again, {rise[~seen].mean():5.2f} elsewhere"
-    )
+    print(f"without {name:>8}: rise {interval(rise[seen])} on the former, {interval(rise[~seen])} on the latter")
 shown = smol.to_str_tokens(tokens[0][1:])
 plot.show(
     plot.tokens(shown, without_best, title="Rise of the loss without the best 8 (nats)", limit=5),
     plot.tokens(shown, without_controls, title="Without 8 controls (mean of 5 draws)", limit=5),
 )
 # %% [markdown]
-# PLACEHOLDER11
+# The heads found on random tokens do the same job in text. One text, chosen by us to have such names: it shows that
+# they *can* matter in language, not how often they do.
 #
 # ## Bonus (not graded)
 #
