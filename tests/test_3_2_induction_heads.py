@@ -12,6 +12,20 @@ from transformer_lens.model_bridge import TransformerBridge
 from concrete_steps.testing import assert_choice, assert_close, assert_tensor, unchanged
 
 
+# Changes that make no wrong answer; scripts/mutate.py counts them apart:
+# equivalent mutant of current_token_score, drop USub: of four axes, 2 is the one before the last
+# equivalent mutant of current_token_score, 2 -> -2: --2 is 2 again, the axis before the last
+# equivalent mutant of previous_token_score, drop USub: of four axes, 2 is the one before the last
+# equivalent mutant of previous_token_score, 2 -> -2: --2 is 2 again, the axis before the last
+# equivalent mutant of repeated_tokens, 1 -> -1: axis 1 is the last
+# equivalent mutant of induction_score, 1 -> 2: there are as many queries as keys
+# equivalent mutant of ablation_scores, zeros -> ones: every entry is written
+# equivalent mutant of ablation_scores, ablate -> model: with no heads nothing is ablated, by whatever
+# equivalent mutant of ablation_scores, ablate -> tokens: with no heads nothing is ablated, by whatever
+# equivalent mutant of control_heads, drop sorted(...): small numbers come out of a set in one order every time
+# equivalent mutant of control_heads, drop .tolist(): a tensor of one number also picks from a list
+
+
 def causal_pattern(rng, batch, heads, pos, dtype=torch.float32):
     """Random attention: rows sum to 1, later keys have 0."""
     scores = 2 * rng.normal(batch, heads, pos, pos, dtype=dtype)

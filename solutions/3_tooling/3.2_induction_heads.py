@@ -90,8 +90,7 @@ def first_token_score(pattern: Float[Tensor, "batch head query key"]) -> Float[T
 #
 # <details><summary>Answer</summary>
 #
-# Layer 0: induction, in layer 1, needs its notes. An even spread scores 0.07 on each detector: compare with that, not
-# with 0.
+# Layer 0: induction, in layer 1, needs its notes. An even spread scores 0.07 on each: compare with that, not with 0.
 #
 # </details>
 # %% experiment=True
@@ -107,8 +106,8 @@ plot.show(
     plot.attention(words, cache["pattern", 0][0, [1, 0], :16, :16], heads=["L0H1", "L0H0"], title="One story"),
 )
 # %% [markdown]
-# L0H1, and less so L0H0, look at the previous token; layer 1 prefers the first. A head can do several things, and a
-# mean hides when.
+# L0H1, and less so L0H0, look at the previous token; layer 1 prefers the first. Such a mean hides what a head does only
+# now and then.
 #
 # ## 2. Heads that rest
 #
@@ -123,9 +122,10 @@ smol = models.smollm2()
 text = "When the rain had stopped, Anna walked down to the harbour and counted the boats that had come in overnight."
 with_start, without = smol.to_tokens(text), smol.to_tokens(text, prepend_bos=False)
 print(smol.to_str_tokens(with_start[0][:4]), smol.to_str_tokens(without[0][:4]))
+parts = ("q", "k", "v", "z", "pattern")
 with torch.no_grad():
-    _, shapes = smol.run_with_cache(with_start, names_filter=lambda name: name.startswith("blocks.3.attn"))
-print({part: list(shapes[part, 3].shape) for part in ("q", "k", "v", "z", "pattern")})
+    _, shapes = smol.run_with_cache(with_start, names_filter=[utils.get_act_name(part, 3) for part in parts])
+print({part: list(shapes[part, 3].shape) for part in parts})
 # %% [markdown]
 # **Predict**: how many of the 270 heads give the first position over half of their weight? And where do they look when
 # the start token is missing?
@@ -602,11 +602,10 @@ def control_heads(heads: list[Head], n_heads: int, seed: int) -> list[Head]:
     ### END SOLUTION
 # %% check="control_heads"
 # %% [markdown]
-# The toy's best two induction heads are L1H0 and L1H1, so the control is L1H2 and L1H3.
-#
-# **All four are induction heads. Ablating the control hurts, too, though less. What does that show?**
-# (a) that induction heads do not matter; (b) nothing against them: the control does induction, too, so the difference
-# understates their part; (c) that ablation breaks the model, whichever heads one takes
+# **The best two induction heads of the toy are L1H0 and L1H1, so the control is L1H2 and L1H3: induction heads, too.
+# Ablating them hurts, though less. What does that show?**
+# (a) that induction heads do not matter; (b) nothing against them: the difference understates their part; (c) that
+# ablation breaks the model, whichever heads one takes
 # %% exercise="answer_control" points=1 difficulty=2 minutes=3
 answer_control = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -706,13 +705,15 @@ with torch.no_grad():
     log_probs = smol(fresh)[:, :20].log_softmax(-1)
 first_copy = -log_probs.gather(-1, fresh[:, 1:21, None])[..., 0].mean(-1)
 print(f"nothing ablated: loss {interval(first_copy)} nats on the first copy, {interval(whole)} on the second")
+harms = {}
 for kind, ablate in kinds.items():
-    harm = loss_without(smol, fresh, best_8, ablate) - whole
+    harm = harms[kind] = loss_without(smol, fresh, best_8, ablate) - whole
     controls = torch.stack([loss_without(smol, fresh, heads, ablate) for heads in draws]) - whole  # [draw row]
     worst = controls.mean(1).max()
     print(f"{kind}, best 8: rise {interval(harm)} nats")
     print(f"{kind}, controls: rise {interval(controls.mean(0))}, the worst of {len(draws)} draws {worst:.2f}")
     print(f"{kind}, difference: {interval(harm - controls.mean(0))}")
+print(f"best 8, zero minus mean: {interval(harms['zero'] - harms['mean'])}")
 plot.imshow(
     scores.T, x_label="layer", y_label="head", value_label="score", scale="positive", title="SmolLM2: induction scores"
 )
