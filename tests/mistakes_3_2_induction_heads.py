@@ -86,7 +86,7 @@ def answer_rest():
     return "a"
 
 
-@mistake("weights are no importance: what is moved from the start token is the same in every text")
+@mistake("weight is not importance: what is moved from the start token is the same in every text")
 def answer_rest():
     return "c"
 
@@ -364,7 +364,7 @@ def mean_ablate(z, hook, heads):
     z[:, :, heads] = z[:, :, heads].mean((0, 1))
 
 
-@mistake("zero ablation takes the mean away as well: a head whose differences matter hurts in both kinds")
+@mistake("zero ablation takes the mean away as well: if its variation mattered, both kinds would hurt")
 def answer_zero():
     return "a"
 
@@ -393,7 +393,7 @@ def _loss_without(model, tokens, heads, ablate):
     return _losses(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
 
 
-@mistake("makes hooks in a loop that look up `head` only when they run: then all have the last one; use partial")
+@mistake("makes hooks in a loop that look variables up when they run: then all have the last ones; use partial")
 @torch.no_grad()
 def loss_without(model, tokens, heads, ablate):
     hooks = [(_z(layer), lambda z, hook: ablate(z, hook, [head])) for layer, head in heads]  # noqa: B023
@@ -444,6 +444,12 @@ def loss_without(model, tokens, heads, ablate):
 @mistake("does not run the model with the hooks: it gives the loss of the whole model")
 def loss_without(model, tokens, heads, ablate):
     return _loss_without(model, tokens, [], ablate)
+
+
+@mistake("keeps a gradient, and with it all activations of the run: run the model under torch.no_grad()")
+def loss_without(model, tokens, heads, ablate):
+    hooks = [(_z(layer), lambda z, hook, head=head: ablate(z, hook, [head])) for layer, head in heads]
+    return _losses(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
 
 
 @mistake("gives the rise of the loss, not the loss itself")
@@ -578,6 +584,30 @@ def control_heads(heads, n_heads, seed):
         for ly, its in by_layer
         for h in _drawn([x for x in range(n_heads) if x not in its], len(its), generator)
     ]
+
+
+@mistake("makes the generator anew for each layer, so that all layers get the same draw")
+def control_heads(heads, n_heads, seed):
+    controls = []
+    for layer, its in _by_layer(heads).items():
+        generator = torch.Generator().manual_seed(seed)
+        others = [head for head in range(n_heads) if head not in its]
+        controls += [(layer, head) for head in _drawn(others, len(its), generator)]
+    return controls
+
+
+@mistake("draws from all layers together: each layer has as many controls as heads")
+def control_heads(heads, n_heads, seed):
+    layers = list(_by_layer(heads))
+    others = [(layer, head) for layer in layers for head in range(n_heads) if (layer, head) not in heads]
+    return _drawn(others, len(heads), torch.Generator().manual_seed(seed))
+
+
+@mistake("leaves out only the one head in hand: the layer's other heads of the list are no controls either")
+def control_heads(heads, n_heads, seed):
+    generator = torch.Generator().manual_seed(seed)
+    pairs = [(layer, [x for x in range(n_heads) if x != head]) for layer, head in heads]
+    return [(layer, _drawn(others, 1, generator)[0]) for layer, others in pairs]
 
 
 @mistake("takes one control for each layer: as many as the layer has heads in the list")

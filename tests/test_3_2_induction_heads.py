@@ -11,7 +11,6 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from concrete_steps.testing import assert_choice, assert_close, assert_tensor, unchanged
 
-
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of current_token_score, drop USub: of four axes, 2 is the one before the last
 # equivalent mutant of current_token_score, 2 -> -2: --2 is 2 again, the axis before the last
@@ -287,6 +286,10 @@ def check_no_hook_left(model):
 def test_loss_without(loss_without, rng):
     """The loss of each row without any set of heads: none, one, several of a layer, several layers."""
     model = tiny(3, 3, rng)
+    try:  # with several heads, so that what is recognised is the hook that stays, and nothing else
+        loss_without(model, rows_of(rng, 3, 4), [(1, 1), (0, 2), (1, 0)], half_and_shift)
+    finally:
+        check_no_hook_left(model)
     sets = [[(1, 2)], [], [(0, 1), (1, 0)], [(2, 0), (2, 2)], [(1, 1), (0, 2), (1, 0)], [(0, 0), (2, 1), (1, 2)]]
     for heads, ablate in [(heads, ablate) for heads in sets for ablate in (to_zero, half_and_shift)]:
         tokens = rows_of(rng, 3, 4)
@@ -298,6 +301,8 @@ def test_loss_without(loss_without, rng):
         assert_close(
             actual, expected, f"without heads {heads}, ablated by {ablate.__name__}, entry r is not row r's loss"
         )
+    message = "the losses keep a gradient, and with it all activations of the run: run the model under torch.no_grad()"
+    assert not actual.requires_grad, message
 
 
 def test_ablation_scores(ablation_scores, rng):
@@ -356,6 +361,17 @@ def test_control_heads__random(control_heads, rng):
         shares = [sum((layer, head) in draw for draw in draws) / 200 for head in others]
         said = f"over 200 seeds, heads {others} of a layer were drawn in {[round(share, 2) for share in shares]}"
         assert all(abs(share - chance) < 0.18 for share in shares), f"{said}; equal chances give {chance:.2f}"
+
+
+def test_control_heads__independent(control_heads, rng):
+    """What is drawn in one layer says nothing about the next"""
+    heads, first = [(2, 1), (5, 1)], rng.integer(0, 10_000)
+    draws = [pairs_of(control_heads(list(heads), 5, first + i), "the control") for i in range(100)]
+    alike = sum(len({head for _, head in draw}) == 1 for draw in draws)
+    said = (
+        f"for heads {heads}, both layers had a control of the same number for {alike} of 100 seeds; by chance about 25"
+    )
+    assert alike < 60, f"{said}: make one generator, before the loop over layers"
 
 
 def test_answer_control(answer_control):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import inspect
 import linecache
 import math
 import re
@@ -211,12 +212,22 @@ def _case(calls: list[Call]) -> str:
 def _value(value: Any) -> str:
     """A short form of a value: small tensors whole, large ones by type and shape. Never raises."""
     try:
-        text = _tensor(value) if hasattr(value, "shape") and hasattr(value, "dtype") else repr(value)
+        text = _tensor(value) if hasattr(value, "shape") and hasattr(value, "dtype") else _name_or_repr(value)
         if len(text) > LONGEST_VALUE and isinstance(value, dict):
             text = _large_dict(value)
     except Exception:
         text = f"a {type(value).__name__}"
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."
+
+
+def _name_or_repr(value: Any) -> str:
+    """Of a model its class and size, of a function its name: their repr is pages of modules, or an address."""
+    cfg = getattr(value, "cfg", None)
+    if hasattr(cfg, "n_layers") and hasattr(cfg, "n_heads"):
+        return f"{type(value).__name__}({cfg.n_layers} layers of {cfg.n_heads} heads)"
+    if inspect.isfunction(value):
+        return value.__name__
+    return repr(value)
 
 
 def _tensor(value: Any) -> str:

@@ -5,7 +5,7 @@
 # found it in the text. Two kinds of attention heads do this together:
 #
 # ```text
-# position      3       4          5        6      7       8         9
+# position      1       2          3        4      5       6         7
 # token        Mrs    Quill     opened     the    door.   Mrs        ?
 #               |       |                                  |
 #               +-----> +  1. a previous-token head notes  |
@@ -45,12 +45,19 @@ Ablate = Callable[..., Tensor]  # a hook for z that also takes heads=, such as z
 # %%
 toy = models.load("attn_only_2l")
 stories = corpus.batch(32, 40, corpus.HELD_OUT)  # [row pos], each row a story's beginning after [BOS]
-name = utils.get_act_name("pattern", 0)
+layer_0 = utils.get_act_name("pattern", 0)
 with torch.no_grad():
-    logits, cache = toy.run_with_cache(stories, names_filter=lambda name: name.endswith("pattern"))
-print(f"cache['pattern', 0] is {name}: [batch head query key] = {list(cache['pattern', 0].shape)}")
+    logits, cache = toy.run_with_cache(stories, names_filter=lambda name: name.endswith("hook_pattern"))
+print(f"cache['pattern', 0] is {layer_0}: [batch head query key] = {list(cache['pattern', 0].shape)}")
 weights = ", ".join(f"{weight:.2f}" for weight in cache["pattern", 0][0, 1, 2, :3])
 print(f"row 0, head 1: query 2 gives keys 0, 1 and 2 the weights {weights}")
+
+
+def patterns(model: TransformerBridge, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "layer batch head query key"]:
+    """The attention patterns of all layers, for the sections below."""
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("hook_pattern"))
+    return torch.stack([cache["pattern", layer] for layer in range(model.cfg.n_layers)])
 # %% [markdown]
 # `pattern[b, h, query, key]` is how much of what `query` reads comes from `key`; over the keys it sums to 1. Three
 # detectors: the mean weight on the query **itself**, on the **previous** position, on the **first**.
@@ -106,8 +113,8 @@ plot.show(
     plot.attention(words, cache["pattern", 0][0, [1, 0], :16, :16], heads=["L0H1", "L0H0"], title="One story"),
 )
 # %% [markdown]
-# L0H1, and less so L0H0, look at the previous token; layer 1 prefers the first. Such a mean hides what a head does only
-# now and then.
+# L0H1, and less so L0H0 and L0H2, look at the previous token; layer 1 prefers the first. Such a mean hides what a head
+# does only now and then.
 #
 # ## 2. Heads that rest
 #
@@ -136,13 +143,6 @@ print({part: list(shapes[part, 3].shape) for part in parts})
 #
 # </details>
 # %% experiment=True
-def patterns(model: TransformerBridge, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "layer batch head query key"]:
-    """The attention patterns of all layers."""
-    with torch.no_grad():
-        _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("hook_pattern"))
-    return torch.stack([cache["pattern", layer] for layer in range(model.cfg.n_layers)])
-
-
 on_first = {}
 for name, tokens in (("with the start token", with_start), ("without", without)):
     on_first[name] = torch.stack([first_token_score(pattern) for pattern in patterns(smol, tokens)])  # [layer head]
@@ -320,8 +320,8 @@ answer_stripe = "b"
 #
 # A **hook** is a function that the running model calls with an activation: `your_function(value, hook=point)`.
 #
-# - The second parameter must be **called** `hook`. `hook.layer()` says where it is; `hook.name` may be another name of
-#   the same place than you asked for, as below.
+# - The second parameter must be **called** `hook`. `hook.layer()` says where it is; `hook.name` may be another name
+#   for the place that you asked for, as below.
 # - What it **returns** replaces the activation. Return nothing, and all stays as it is.
 # - `run_with_hooks` takes its hooks away afterwards; those of `model.add_hook` stay until `model.reset_hooks()`.
 # %%
@@ -434,8 +434,8 @@ def mean_ablate(
 # %% check="mean_ablate"
 # %% [markdown]
 # **Zero ablation of a head raises the loss by 2 nats, mean ablation not at all. What do you learn?**
-# (a) what the head tells apart matters a lot; (b) the rest of the model counts on the constant that it adds, but not on
-# how it varies; (c) one of the two hooks must be wrong
+# (a) how the head's output varies matters a lot; (b) the rest of the model counts on the constant that it adds, but not
+# on how it varies; (c) one of the two hooks must be wrong
 # %% exercise="answer_zero" points=1 difficulty=2 minutes=3
 answer_zero = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -487,6 +487,8 @@ plot.bar(
 #
 # A Python trap: a `lambda` or inner function made in a loop looks its variables up when it is *called*, after the loop.
 # All of them then see the last layer's heads. `partial` stores the value at once.
+#
+# Run the model under `torch.no_grad()`: a loss with a gradient keeps all activations of its run in memory.
 # %%
 late = [lambda: head for head in range(3)]  # noqa: B023 (a linter knows this trap)
 print("lambda:", [f() for f in late], " partial:", [f() for f in [partial(int, head) for head in range(3)]])
@@ -496,7 +498,7 @@ def loss_without(
 ) -> Float[Tensor, "row"]:
     """copy_loss of each row while all these heads are ablated, by ablate(z, hook, heads=[...]) in each layer.
 
-    With an empty list, the loss of the model as it is. No hook stays behind.
+    With an empty list, the loss of the model as it is. No hook stays behind, and no gradient is kept.
     """
     ### BEGIN SOLUTION
     hooks = []
@@ -589,7 +591,8 @@ def control_heads(heads: list[Head], n_heads: int, seed: int) -> list[Head]:
     Args:
         heads: different pairs (layer, head), in any order. No layer has over half of its heads in the list.
         n_heads: heads in a layer, numbered from 0.
-        seed: the same seed gives the same heads; over many seeds, all other heads of a layer come up equally often.
+        seed: the same seed gives the same heads; over many seeds, all other heads of a layer come up equally often,
+            independently of what is drawn in other layers.
     """
     ### BEGIN SOLUTION
     generator = torch.Generator().manual_seed(seed)
@@ -669,7 +672,8 @@ plot.imshow(
 #
 # <details><summary>Hint</summary>
 #
-# `all_induction_scores` of section 5, `.flatten().topk(count)`; then `divmod(index, model.cfg.n_heads)`.
+# `all_induction_scores` of section 5, `.flatten().topk(count).indices.tolist()`; then
+# `divmod(index, model.cfg.n_heads)`.
 #
 # </details>
 # %% exercise="induction_heads" points=2 difficulty=2 minutes=8
@@ -685,7 +689,7 @@ def induction_heads(model: TransformerBridge, tokens: Int[Tensor, "row pos"], co
 # %% check="induction_heads"
 # %% [markdown]
 # **Predict**: SmolLM2 has 270 heads. We ablate its best 8, and then, eight times over, 8 controls of the same layers.
-# Does the loss on the second copy rise as much as in the toy? And without the controls?
+# Does the loss on the second copy rise as much as in the toy? And without the controls? (This takes up to a minute.)
 #
 # <details><summary>Answer</summary>
 #
