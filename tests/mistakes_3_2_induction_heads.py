@@ -446,12 +446,6 @@ def loss_without(model, tokens, heads, ablate):
     return _loss_without(model, tokens, [], ablate)
 
 
-@mistake("keeps a gradient, and with it all activations of the run: run the model under torch.no_grad()")
-def loss_without(model, tokens, heads, ablate):
-    hooks = [(_z(layer), lambda z, hook, head=head: ablate(z, hook, [head])) for layer, head in heads]
-    return _losses(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
-
-
 @mistake("gives the rise of the loss, not the loss itself")
 def loss_without(model, tokens, heads, ablate):
     return _loss_without(model, tokens, heads, ablate) - _loss_without(model, tokens, [], ablate)
