@@ -11,7 +11,6 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from concrete_steps.testing import assert_choice, assert_close, assert_tensor, unchanged
 
-
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of current_token_score, drop USub: of four axes, 2 is the one before the last
 # equivalent mutant of current_token_score, 2 -> -2: --2 is 2 again, the axis before the last
