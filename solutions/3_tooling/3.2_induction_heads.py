@@ -167,8 +167,6 @@ plot.imshow(
 answer_rest = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
 answer_rest = "b"
-
-
 ### END SOLUTION
 # %% check="answer_rest"
 # %% [markdown]
@@ -237,7 +235,7 @@ for name, model in trio.items():
         log_probs = model(random_rows)[:, :-1].log_softmax(-1)
     losses = -log_probs.gather(-1, random_rows[:, 1:, None])[..., 0]  # [row pos - 1]
     curves[name] = losses.mean(0)
-    first, second = losses[:, :BLOCK].mean(), copy_loss(model(random_rows), random_rows).mean()
+    first, second = losses[:, :BLOCK].mean(), losses[:, BLOCK + 1 :].mean()
     print(f"{name:>10}: first copy {first:.2f} nats, second {second:.2f}")
 figure = plot.line(
     curves,
@@ -296,7 +294,7 @@ for name, model in trio.items():
     print(f"{name:>10}:", [[round(score, 3) for score in layer.tolist()] for layer in by_layer])
 even = torch.ones(1, 1, 2 * BLOCK + 1, 2 * BLOCK + 1).tril()
 print(f"even spread: {induction_score(even / even.sum(-1, keepdim=True)).item():.3f}")
-short = repeated_tokens(1, 8, 1, STORY_WORDS, seed=1)
+short = repeated_tokens(1, 8, 1, STORY_WORDS, seed=2)
 plot.attention(
     toy.to_str_tokens(short[0]),
     patterns(toy, short)[:, 0].flip(0).flatten(0, 1),
@@ -311,8 +309,6 @@ plot.attention(
 answer_stripe = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
 answer_stripe = "b"
-
-
 ### END SOLUTION
 # %% check="answer_stripe"
 # %% [markdown]
@@ -440,8 +436,6 @@ def mean_ablate(
 answer_zero = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
 answer_zero = "b"
-
-
 ### END SOLUTION
 # %% check="answer_zero"
 # %% [markdown]
@@ -492,6 +486,12 @@ plot.bar(
 # %%
 late = [lambda: head for head in range(3)]  # noqa: B023 (a linter knows this trap)
 print("lambda:", [f() for f in late], " partial:", [f() for f in [partial(int, head) for head in range(3)]])
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Collect pairs (hook name, hook) in a list, one for each layer that occurs; then run once, and `copy_loss`.
+#
+# </details>
 # %% exercise="loss_without" points=2 difficulty=3 minutes=10
 def loss_without(
     model: TransformerBridge, tokens: Int[Tensor, "row pos"], heads: list[Head], ablate: Ablate
@@ -540,11 +540,20 @@ plot.imshow(
     x_label="head",
     y_label="layer",
     value_label="rise (nats)",
+    scale="positive",
     text=True,
     title="One head ablated: rise of the loss on the second copy",
 )
 # %% [markdown]
 # A run for each head is slow in large models. Instead, **stack**: one copy of the batch for each head, one run.
+#
+# **Predict**: one run of 8 copies in place of 9 runs. How much faster, for this toy?
+#
+# <details><summary>Answer</summary>
+#
+# A few times, not 9: the arithmetic is the same, only what each run costs beside it is saved.
+#
+# </details>
 # %% experiment=True
 def stacked_ablation_scores(model, tokens):
     """The zero ablation scores of all heads, from a single run."""
@@ -578,12 +587,18 @@ print({way: f"{1000 * took:.0f} ms" for way, took in fastest.items()})
 print(f"stacked is {fastest['a run for each head'] / fastest['stacked']:.1f} times as fast")
 print(f"largest difference {(result - ablation_scores(toy, few, zero_ablate)).abs().max():.0e}")
 # %% [markdown]
-# Stacking saves what a run costs beside arithmetic; the arithmetic stays. It needs memory for all copies.
+# What is gained depends on model and machine, and all copies must fit into memory.
 #
 # ## 8. Controls
 #
 # "Without these heads the loss rises by 2" says little: perhaps it does without *any*. The matched control: as many
 # other heads of the same layers, drawn at random.
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `torch.randperm(n, generator=...)` shuffles 0 to n - 1.
+#
+# </details>
 # %% exercise="control_heads" points=2 difficulty=3 minutes=10
 def control_heads(heads: list[Head], n_heads: int, seed: int) -> list[Head]:
     """As many heads as there are, in each layer, drawn at random from the layer's other heads.
@@ -613,8 +628,6 @@ def control_heads(heads: list[Head], n_heads: int, seed: int) -> list[Head]:
 answer_control = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
 answer_control = "b"
-
-
 ### END SOLUTION
 # %% check="answer_control"
 # %% [markdown]
@@ -658,6 +671,7 @@ plot.imshow(
     x_label="and without",
     y_label="without",
     value_label="rise (nats)",
+    scale="positive",
     text=True,
     title="Loss on the second copy without two heads (diagonal: one)",
 )
