@@ -316,8 +316,9 @@ def test_every_figure_of_a_finished_notebook_is_drawn(lab: Lab, notebook: Notebo
     for cell in finished.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    nbformat.write(finished, lab.work / "finished.ipynb")
-    lab.open(Path("finished.ipynb"))
+    path = Path(f"finished_{notebook.id}.ipynb")  # a name of its own: a notebook of a known name would keep its kernel
+    nbformat.write(finished, lab.work / path)
+    lab.open(path)
     lab.run_all()
     lab.shoot_whole(f"{notebook.id}_finished")
     for exercise in notebook.exercises:
