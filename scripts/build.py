@@ -3,6 +3,7 @@
 python scripts/build.py              write what differs
 python scripts/build.py --check      change nothing; fail, naming the file, when anything generated is out of date
 python scripts/build.py --execute    also run the solutions notebooks whose code changed, to refresh their outputs
+python scripts/build.py --execute 3.2    also run this one, changed or not: its plots or its model may have changed
 """
 
 import argparse
@@ -21,7 +22,9 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="ids such as 1.1; all of them by default")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--check", action="store_true", help="fail when anything generated differs from its source")
-    action.add_argument("--execute", action="store_true", help="refresh the outputs of notebooks whose code changed")
+    action.add_argument(
+        "--execute", action="store_true", help="refresh the outputs of those named, or whose code changed"
+    )
     options = parser.parse_args()
     try:
         course = load_course()
@@ -30,7 +33,10 @@ def main() -> int:
             return check(chosen, course)
         write(chosen, course)
         if options.execute:
-            execute(chosen, course)
+            execute(
+                chosen if options.notebooks else [notebook for notebook in chosen if build.stale(notebook, course)],
+                course,
+            )
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1
@@ -69,12 +75,11 @@ def write(notebooks: list[Notebook], course: Course) -> None:
 
 
 def execute(notebooks: list[Notebook], course: Course) -> None:
-    waiting = [notebook for notebook in notebooks if build.stale(notebook, course)]
-    if not waiting:
+    if not notebooks:
         print("Every solutions notebook holds the outputs of its code.")
     with Progress() as progress:
-        task = progress.add_task("executing", total=len(waiting))
-        for notebook in waiting:
+        task = progress.add_task("executing", total=len(notebooks))
+        for notebook in notebooks:
             progress.update(task, description=f"executing {notebook.name}")
             build.execute(notebook, course)
             progress.advance(task)

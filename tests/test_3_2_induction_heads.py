@@ -179,7 +179,13 @@ def _equal(returned, tensor):
 
 def check_ablation(ablate, rng, replacement, meaning):
     """The listed heads hold `replacement`, the others what they held, and the input is untouched."""
-    cases = [((1, 2, 2, 1), [1]), ((2, 3, 4, 5), [2]), ((3, 2, 5, 4), [3, 0]), ((2, 4, 3, 2), [0, 1, 2])]
+    cases = [
+        ((1, 2, 3, 2), [1]),
+        ((1, 2, 2, 1), [1]),
+        ((2, 3, 4, 5), [2]),
+        ((3, 2, 5, 4), [3, 0]),
+        ((2, 4, 3, 2), [0, 1, 2]),
+    ]
     for sizes, heads in cases:
         z = rng.normal(*sizes, dtype=torch.float64 if len(heads) == 3 else torch.float32) + 1
         expected = z.clone()

@@ -199,7 +199,8 @@ def test_generate_batch(generate_batch, rng):
 
 def test_importance_loss(importance_loss, rng):
     """Importance times squared error, summed over features, the mean over samples; one number an instance."""
-    cases = [(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.5, 0.5]]]), torch.tensor([[2.0, 1.0]]))]
+    first = torch.tensor([[[1.0, 0.0]] * 3]), torch.tensor([[[0.5, 0.5]] * 3]), torch.tensor([[2.0, 1.0]])
+    cases = [first]  # three samples of two features: which of the two axes is averaged shows
     for i, batch, n in ((1, 1, 3), (2, 3, 4), (3, 3, 3), (2, 2, 2), (2, 5, 1)):
         cases.append((rng.normal(i, batch, n), rng.normal(i, batch, n), rng.uniform(i, n)))
     cases.append((rng.normal(2, 3, 4).double(), rng.normal(2, 3, 4).double(), rng.uniform(2, 4).double()))

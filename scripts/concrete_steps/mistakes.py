@@ -113,7 +113,7 @@ def recognise(learner: Any, calls: list[Call], candidates: list[Mistake]) -> str
     matching = [entry.sentence for entry in candidates if _is_same_answer(learner, calls, entry)]
     if len(matching) == 1:
         return matching[0]
-    return " or ".join(dict.fromkeys(matching)) or None
+    return "; or: ".join(dict.fromkeys(matching)) or None
 
 
 def _is_same_answer(learner: Any, calls: list[Call], entry: Mistake) -> bool:

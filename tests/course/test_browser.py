@@ -338,6 +338,9 @@ def assert_figures_drawn(lab: Lab) -> None:
     for figure in lab.page.locator("[data-figure]").all():
         figure.scroll_into_view_if_needed()
         figure.locator("svg, canvas, img").first.wait_for()
+    for figure in lab.page.locator(".jp-OutputArea-output.jp-RenderedHTMLCommon").all():
+        hidden = figure.evaluate("figure => figure.scrollWidth - figure.clientWidth")
+        assert hidden <= 0, f"{hidden} pixels stand beyond the edge: {figure.text_content()[:80]}"
 
 
 ASKED = """\

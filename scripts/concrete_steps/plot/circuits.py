@@ -148,7 +148,7 @@ def _frame(title: str | None, inner: str) -> str:
     return f'<div style="{style}">{heading}{inner}</div>'
 
 
-TOKEN = "padding:2px 1px;border:1px solid #eee"
+TOKEN = "display:inline-block;padding:0 1px;border:1px solid #eee"  # blocks, so that a line may end between tokens
 
 
 def _token_style(strength: float) -> str:
