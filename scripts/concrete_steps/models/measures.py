@@ -48,7 +48,7 @@ def induction_scores(
     """Mean attention from a token's second copy to the token after its first (`tokens` from `repeated_tokens`)."""
     block = tokens.shape[1] // 2
     stripe = patterns(model, tokens, hooks).diagonal(1 - block, dim1=-2, dim2=-1)  # key = query - block + 1
-    return stripe[..., 1:].mean((1, 3))  # the first of them is a query in the first copy
+    return stripe[..., 2:].mean((1, 3))  # the first two of them are queries in the first copy
 
 
 def previous_token_scores(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"]) -> Float[Tensor, "layer head"]:
