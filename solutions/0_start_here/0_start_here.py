@@ -48,8 +48,10 @@ plot.bar(logits, x=names, x_label="next token", y_label="logit", title="Scores f
 # `""` is a single number, still a tensor. Write the function. If you like, get it wrong first (swap the two), and see
 # what the check has to say.
 # %% exercise="logit_difference" points=1 difficulty=1 minutes=3
-def logit_difference(logits: Float[Tensor, "vocab"], right: int, wrong: int) -> Float[Tensor, ""]:
-    """How much higher the logit of token number `right` is than that of token number `wrong`."""
+def logit_difference(
+    logits: Float[Tensor, "vocab"], right: int, wrong: int
+) -> Float[Tensor, ""]:
+    """How much higher the logit of token `right` is than that of token `wrong`."""
     ### BEGIN SOLUTION
     return logits[right] - logits[wrong]
     ### END SOLUTION

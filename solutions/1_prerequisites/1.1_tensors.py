@@ -125,7 +125,9 @@ def outer(x: Float[Tensor, "n"], y: Float[Tensor, "m"]) -> Float[Tensor, "n m"]:
 #
 # </details>
 # %% exercise="one_hot" points=1 difficulty=2 minutes=6
-def one_hot(tokens: Int[Tensor, "batch pos"], d_vocab: int) -> Float[Tensor, "batch pos d_vocab"]:
+def one_hot(
+    tokens: Int[Tensor, "batch pos"], d_vocab: int
+) -> Float[Tensor, "batch pos d_vocab"]:
     """1.0 at [b, p, tokens[b, p]] and 0.0 elsewhere; on the device of the tokens."""
     ### BEGIN SOLUTION
     return (tokens[..., None] == torch.arange(d_vocab, device=tokens.device)).float()
@@ -145,7 +147,9 @@ def one_hot(tokens: Int[Tensor, "batch pos"], d_vocab: int) -> Float[Tensor, "ba
 #
 # </details>
 # %% exercise="pairwise_distances" points=2 difficulty=2 minutes=8
-def pairwise_distances(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+def pairwise_distances(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]
+) -> Float[Tensor, "n m"]:
     """Entry [i, j] is the Euclidean distance between point x[i] and point y[j]."""
     ### BEGIN SOLUTION
     return (x[:, None] - y).norm(dim=-1)
@@ -251,7 +255,9 @@ def batched_trace(x: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch"]:
 def attention_scores(
     q: Float[Tensor, "batch query head d_head"], k: Float[Tensor, "batch key head d_head"]
 ) -> Float[Tensor, "batch head query key"]:
-    """Dot product of each query with each key of the same batch entry and head, over the root of d_head."""
+    """Dot product of each query with each key of the same batch entry and head, over the
+    root of d_head.
+    """
     ### BEGIN SOLUTION
     scores = einsum(q, k, "batch query head d_head, batch key head d_head -> batch head query key")
     return scores / q.shape[-1] ** 0.5
@@ -271,8 +277,10 @@ def attention_scores(
 #
 # </details>
 # %% exercise="bigram_counts" points=2 difficulty=3 minutes=10
-def bigram_counts(tokens: Int[Tensor, "batch pos"], d_vocab: int) -> Float[Tensor, "d_vocab d_vocab"]:
-    """Entry [a, b] is how often token b comes directly after token a, within the rows of tokens."""
+def bigram_counts(
+    tokens: Int[Tensor, "batch pos"], d_vocab: int
+) -> Float[Tensor, "d_vocab d_vocab"]:
+    """Entry [a, b] is how often token b comes directly after token a, within a row."""
     ### BEGIN SOLUTION
     first, second = one_hot(tokens[:, :-1], d_vocab), one_hot(tokens[:, 1:], d_vocab)
     return einsum(first, second, "batch pos a, batch pos b -> a b")
@@ -339,14 +347,18 @@ plot.imshow(
 #
 # </details>
 # %% exercise="split_heads" points=1 difficulty=2 minutes=4
-def split_heads(x: Float[Tensor, "batch pos head*d_head"], n_heads: int) -> Float[Tensor, "batch pos head d_head"]:
+def split_heads(
+    x: Float[Tensor, "batch pos head*d_head"], n_heads: int
+) -> Float[Tensor, "batch pos head d_head"]:
     """Cut the last axis into n_heads equal pieces; head 0 is the first piece."""
     ### BEGIN SOLUTION
     return rearrange(x, "batch pos (head d_head) -> batch pos head d_head", head=n_heads)
     ### END SOLUTION
 # %% check="split_heads"
 # %% exercise="merge_heads" points=1 difficulty=1 minutes=2
-def merge_heads(z: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "batch pos head*d_head"]:
+def merge_heads(
+    z: Float[Tensor, "batch pos head d_head"]
+) -> Float[Tensor, "batch pos head*d_head"]:
     """Join the heads' vectors side by side, head 0 first: undoes split_heads."""
     ### BEGIN SOLUTION
     return rearrange(z, "batch pos head d_head -> batch pos (head d_head)")
@@ -362,7 +374,9 @@ def merge_heads(z: Float[Tensor, "batch pos head d_head"]) -> Float[Tensor, "bat
 #
 # </details>
 # %% exercise="repeat_kv" points=1 difficulty=2 minutes=5
-def repeat_kv(k: Float[Tensor, "batch pos kv_head d_head"], group: int) -> Float[Tensor, "batch pos head d_head"]:
+def repeat_kv(
+    k: Float[Tensor, "batch pos kv_head d_head"], group: int
+) -> Float[Tensor, "batch pos head d_head"]:
     """Each key head `group` times, the copies next to each other."""
     ### BEGIN SOLUTION
     return repeat(k, "batch pos kv_head d_head -> batch pos (kv_head group) d_head", group=group)
@@ -423,9 +437,13 @@ plot.show(
 # </details>
 # %% exercise="mix_values" points=2 difficulty=3 minutes=10
 def mix_values(
-    pattern: Float[Tensor, "batch head query key"], v: Float[Tensor, "batch key kv_head*d_head"], n_kv_heads: int
+    pattern: Float[Tensor, "batch head query key"],
+    v: Float[Tensor, "batch key kv_head*d_head"],
+    n_kv_heads: int,
 ) -> Float[Tensor, "batch query head*d_head"]:
-    """Each head's average of its values, weighted by the pattern; neighbouring query heads share a value head."""
+    """Each head's average of its values, weighted by the pattern; neighbouring query heads
+    share a value head.
+    """
     ### BEGIN SOLUTION
     values = repeat_kv(split_heads(v, n_kv_heads), pattern.shape[1] // n_kv_heads)
     mixed = einsum(pattern, values, "batch head query key, batch key head d_head -> batch query head d_head")
@@ -480,7 +498,9 @@ for later in (0.0, -torch.inf):
 # </details>
 # %% exercise="causal_mask" points=1 difficulty=2 minutes=6
 def causal_mask(scores: Float[Tensor, "... query key"]) -> Float[Tensor, "... query key"]:
-    """A copy of the scores with every key after its query at minus infinity. There are as many keys as queries."""
+    """A copy of the scores with every key after its query at minus infinity. There are as
+    many keys as queries.
+    """
     ### BEGIN SOLUTION
     allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     return scores.masked_fill(~allowed, -torch.inf)
@@ -617,7 +637,9 @@ def gather_log_probs(
 #
 # </details>
 # %% exercise="topk_accuracy" points=1 difficulty=2 minutes=6
-def topk_accuracy(logits: Float[Tensor, "batch d_vocab"], labels: Int[Tensor, "batch"], k: int) -> Float[Tensor, ""]:
+def topk_accuracy(
+    logits: Float[Tensor, "batch d_vocab"], labels: Int[Tensor, "batch"], k: int
+) -> Float[Tensor, ""]:
     """The share of rows whose label is among the k highest logits."""
     ### BEGIN SOLUTION
     return (logits.topk(k).indices == labels[:, None]).any(-1).float().mean()
@@ -650,7 +672,9 @@ answer_view = "b"
 #
 # </details>
 # %% exercise="sliding_windows" points=2 difficulty=3 minutes=8
-def sliding_windows(tokens: Int[Tensor, "batch pos"], size: int) -> Int[Tensor, "batch window size"]:
+def sliding_windows(
+    tokens: Int[Tensor, "batch pos"], size: int
+) -> Int[Tensor, "batch window size"]:
     """Entry [b, w] holds the tokens w to w + size - 1 of row b."""
     ### BEGIN SOLUTION
     starts = torch.arange(tokens.shape[1] - size + 1, device=tokens.device)
@@ -712,7 +736,9 @@ answer_keepdim = "c"
 #
 # </details>
 # %% exercise="masked_mean" points=1 difficulty=2 minutes=6
-def masked_mean(x: Float[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]) -> Float[Tensor, "batch"]:
+def masked_mean(
+    x: Float[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]
+) -> Float[Tensor, "batch"]:
     """For each row, the mean of the entries where mask is True."""
     ### BEGIN SOLUTION
     return x.masked_fill(~mask, 0).sum(-1) / mask.sum(-1)
@@ -734,9 +760,11 @@ def masked_mean(x: Float[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]) 
 # </details>
 # %% exercise="next_token_loss" points=3 difficulty=3 minutes=10
 def next_token_loss(
-    logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"]
+    logits: Float[Tensor, "batch pos d_vocab"],
+    tokens: Int[Tensor, "batch pos"],
+    mask: Bool[Tensor, "batch pos"],
 ) -> Float[Tensor, "batch"]:
-    """For each row, the mean of -log p(token) over its real tokens (mask True) after the first.
+    """For each row, the mean -log p(token) of its real tokens (mask True) after the first.
 
     p comes from the logits one position earlier.
     """

@@ -87,7 +87,9 @@ print("normalised:", [round(n, 2) for n in (centred / variance.sqrt()).tolist()]
 # </details>
 # %% exercise="LayerNorm" points=2 difficulty=2 minutes=10
 class LayerNorm(nn.Module):
-    """Normalises each position's vector. Parameters: w [d_model], all 1 at first, and b [d_model], all 0."""
+    """Normalises each position's vector. Parameters: w [d_model], all 1 at first, and b
+    [d_model], all 0.
+    """
 
     def __init__(self, cfg: Config):
         super().__init__()
@@ -97,7 +99,9 @@ class LayerNorm(nn.Module):
         self.b = bias(cfg.d_model)
         ### END SOLUTION
 
-    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    def forward(
+        self, x: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch pos d_model"]:
         ### BEGIN SOLUTION
         centred = x - x.mean(-1, keepdim=True)
         variance = centred.square().mean(-1, keepdim=True)
@@ -157,7 +161,9 @@ class Embed(nn.Module):
         super().__init__()
         self.W_E = weight(cfg.d_vocab, cfg.d_model)
 
-    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+    def forward(
+        self, tokens: Int[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch pos d_model"]:
         ### BEGIN SOLUTION
         return self.W_E[tokens]
         ### END SOLUTION
@@ -170,7 +176,9 @@ class Embed(nn.Module):
 # </details>
 # %% exercise="PosEmbed" points=1 difficulty=2 minutes=5
 class PosEmbed(nn.Module):
-    """The first rows of W_pos [n_ctx d_model], the only parameter; given the tokens only for their shape."""
+    """The first rows of W_pos [n_ctx d_model], the only parameter; given the tokens only
+    for their shape.
+    """
 
     def __init__(self, cfg: Config):
         super().__init__()
@@ -178,7 +186,9 @@ class PosEmbed(nn.Module):
         self.W_pos = weight(cfg.n_ctx, cfg.d_model)
         ### END SOLUTION
 
-    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+    def forward(
+        self, tokens: Int[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch pos d_model"]:
         ### BEGIN SOLUTION
         batch, pos = tokens.shape
         return self.W_pos[:pos].expand(batch, -1, -1)
@@ -275,7 +285,9 @@ print("scores", [round(s, 2) for s in scores.tolist()], "-> weights", [round(w, 
 # </details>
 # %% exercise="Attention" points=4 difficulty=4 minutes=45
 class Attention(nn.Module):
-    """Causal multi-head attention. `pattern` gives who reads from whom, `forward` what all heads write."""
+    """Causal multi-head attention. `pattern` gives who reads from whom, `forward` what all
+    heads write.
+    """
 
     def __init__(self, cfg: Config):
         super().__init__()
@@ -289,7 +301,9 @@ class Attention(nn.Module):
         self.b_V = bias(cfg.n_heads, cfg.d_head)
         self.b_O = bias(cfg.d_model)
 
-    def pattern(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch head query key"]:
+    def pattern(
+        self, x: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch head query key"]:
         ### BEGIN SOLUTION
         project = "batch pos d_model, head d_model d_head -> batch pos head d_head"
         q = einsum(x, self.W_Q, project) + self.b_Q
@@ -299,7 +313,9 @@ class Attention(nn.Module):
         return (scores / math.sqrt(self.cfg.d_head)).masked_fill(later, -torch.inf).softmax(-1)
         ### END SOLUTION
 
-    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    def forward(
+        self, x: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch pos d_model"]:
         ### BEGIN SOLUTION
         v = einsum(x, self.W_V, "batch key d_model, head d_model d_head -> batch key head d_head") + self.b_V
         z = einsum(self.pattern(x), v, "batch head query key, batch key head d_head -> batch query head d_head")
@@ -367,7 +383,9 @@ plot.line(
 # </details>
 # %% exercise="MLP" points=2 difficulty=2 minutes=10
 class MLP(nn.Module):
-    """Parameters: W_in [d_model d_mlp], b_in [d_mlp], W_out [d_mlp d_model], b_out [d_model]."""
+    """Parameters: W_in [d_model d_mlp], b_in [d_mlp], W_out [d_mlp d_model], b_out
+    [d_model].
+    """
 
     def __init__(self, cfg: Config):
         super().__init__()
@@ -376,7 +394,9 @@ class MLP(nn.Module):
         self.W_out, self.b_out = weight(cfg.d_mlp, cfg.d_model), bias(cfg.d_model)
         ### END SOLUTION
 
-    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    def forward(
+        self, x: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch pos d_model"]:
         ### BEGIN SOLUTION
         neurons = nn.functional.gelu(x @ self.W_in + self.b_in, approximate="tanh")
         return neurons @ self.W_out + self.b_out
@@ -427,7 +447,9 @@ class TransformerBlock(nn.Module):
         self.ln2, self.mlp = LayerNorm(cfg), MLP(cfg)
         ### END SOLUTION
 
-    def forward(self, resid_pre: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    def forward(
+        self, resid_pre: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch pos d_model"]:
         ### BEGIN SOLUTION
         resid_mid = resid_pre + self.attn(self.ln1(resid_pre))
         return resid_mid + self.mlp(self.ln2(resid_mid))
@@ -484,7 +506,9 @@ class Unembed(nn.Module):
         self.W_U = weight(cfg.d_model, cfg.d_vocab)
         ### END SOLUTION
 
-    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_vocab"]:
+    def forward(
+        self, x: Float[Tensor, "batch pos d_model"]
+    ) -> Float[Tensor, "batch pos d_vocab"]:
         ### BEGIN SOLUTION
         return x @ self.W_U
         ### END SOLUTION
@@ -499,7 +523,9 @@ class Unembed(nn.Module):
 # </details>
 # %% exercise="GPT2" points=3 difficulty=3 minutes=12
 class GPT2(nn.Module):
-    """From tokens to logits. Submodules: embed, pos_embed, blocks (n_layers of them), ln_final, unembed."""
+    """From tokens to logits. Submodules: embed, pos_embed, blocks (n_layers of them),
+    ln_final, unembed.
+    """
 
     def __init__(self, cfg: Config):
         super().__init__()
@@ -509,7 +535,9 @@ class GPT2(nn.Module):
         self.ln_final, self.unembed = LayerNorm(cfg), Unembed(cfg)
         ### END SOLUTION
 
-    def forward(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
+    def forward(
+        self, tokens: Int[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch pos d_vocab"]:
         ### BEGIN SOLUTION
         resid = self.embed(tokens) + self.pos_embed(tokens)
         for block in self.blocks:
@@ -595,7 +623,8 @@ for name, part in zip("QKV", fused.chunk(3), strict=True):
 # </details>
 # %% exercise="load_gpt2_weights" points=4 difficulty=4 minutes=30
 def load_gpt2_weights(theirs: dict[str, Tensor], cfg: Config) -> dict[str, Tensor]:
-    """The weights of a Hugging Face GPT2LMHeadModel under our names, ready for GPT2(cfg).load_state_dict(...).
+    """The weights of a Hugging Face GPT2LMHeadModel under our names, ready for
+    GPT2(cfg).load_state_dict(...).
 
     Args:
         theirs: its state dict; it stays as it is.

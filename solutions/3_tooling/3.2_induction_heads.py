@@ -72,21 +72,31 @@ def patterns(model: TransformerBridge, tokens: Int[Tensor, "batch pos"]) -> Floa
 #
 # </details>
 # %% exercise="current_token_score" points=1 difficulty=2 minutes=6
-def current_token_score(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head"]:
-    """Each head's mean weight on the query's own position, over the batch and the queries from 2 on."""
+def current_token_score(
+    pattern: Float[Tensor, "batch head query key"]
+) -> Float[Tensor, "head"]:
+    """Each head's mean weight on the query's own position, over the batch and the queries
+    from 2 on.
+    """
     ### BEGIN SOLUTION
     return pattern.diagonal(dim1=-2, dim2=-1)[..., 2:].mean((0, 2))
     ### END SOLUTION
 # %% check="current_token_score"
 # %% exercise="previous_token_score" points=1 difficulty=2 minutes=4
-def previous_token_score(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head"]:
-    """Each head's mean weight on the position before the query, over the batch and the queries from 2 on."""
+def previous_token_score(
+    pattern: Float[Tensor, "batch head query key"]
+) -> Float[Tensor, "head"]:
+    """Each head's mean weight on the position before the query, over the batch and the
+    queries from 2 on.
+    """
     ### BEGIN SOLUTION
     return pattern.diagonal(-1, dim1=-2, dim2=-1)[..., 1:].mean((0, 2))
     ### END SOLUTION
 # %% check="previous_token_score"
 # %% exercise="first_token_score" points=1 difficulty=1 minutes=3
-def first_token_score(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head"]:
+def first_token_score(
+    pattern: Float[Tensor, "batch head query key"]
+) -> Float[Tensor, "head"]:
     """Each head's mean weight on position 0, over the batch and the queries from 2 on."""
     ### BEGIN SOLUTION
     return pattern[:, :, 2:, 0].mean((0, 2))
@@ -204,8 +214,9 @@ def repeated_tokens(
     """In each row: bos, then a block of random tokens, then the same block again.
 
     Args:
-        ordinary: the tokens to draw from; every draw is independent and each entry equally likely, so that a token may
-            come twice in a block. Rows are drawn independently, too.
+        ordinary: the tokens to draw from; every draw is independent and each entry equally
+            likely, so that a token may come twice in a block. Rows are drawn independently,
+            too.
         seed: the same seed gives the same tokens again; another seed gives others.
     """
     ### BEGIN SOLUTION
@@ -268,11 +279,15 @@ plot.show(figure)
 #
 # </details>
 # %% exercise="induction_score" points=2 difficulty=3 minutes=8
-def induction_score(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head"]:
-    """Each head's mean weight, over the batch and the queries of the second copy, on the key after the first copy.
+def induction_score(
+    pattern: Float[Tensor, "batch head query key"]
+) -> Float[Tensor, "head"]:
+    """Each head's mean weight, over the batch and the queries of the second copy, on the
+    key after the first copy.
 
     Args:
-        pattern: of a model that read rows from repeated_tokens; so there are 2 * block + 1 queries, and keys.
+        pattern: of a model that read rows from repeated_tokens; so there are 2 * block + 1
+            queries, and keys.
     """
     ### BEGIN SOLUTION
     block = pattern.shape[-1] // 2
@@ -334,9 +349,13 @@ with torch.no_grad():
 # `scores` that you are given: `scores = ...` would only reuse its name.
 # %% exercise="induction_hook" points=2 difficulty=2 minutes=6
 def induction_hook(
-    pattern: Float[Tensor, "batch head query key"], hook: HookPoint, scores: Float[Tensor, "layer head"]
+    pattern: Float[Tensor, "batch head query key"],
+    hook: HookPoint,
+    scores: Float[Tensor, "layer head"],
 ) -> None:
-    """Puts the induction scores of this layer's heads into row hook.layer() of scores, and changes nothing else."""
+    """Puts the induction scores of this layer's heads into row hook.layer() of scores, and
+    changes nothing else.
+    """
     ### BEGIN SOLUTION
     scores[hook.layer()] = induction_score(pattern)
     ### END SOLUTION
@@ -421,7 +440,9 @@ def zero_ablate(
 def mean_ablate(
     z: Float[Tensor, "batch pos head d_head"], hook: HookPoint, heads: list[int]
 ) -> Float[Tensor, "batch pos head d_head"]:
-    """A copy of z in which each listed head has, everywhere, its own mean over batch and positions."""
+    """A copy of z in which each listed head has, everywhere, its own mean over batch and
+    positions.
+    """
     ### BEGIN SOLUTION
     z = z.clone()
     z[:, :, heads] = z[:, :, heads].mean((0, 1))
@@ -494,11 +515,16 @@ print("lambda:", [f() for f in late], " partial:", [f() for f in [partial(int, h
 # </details>
 # %% exercise="loss_without" points=2 difficulty=3 minutes=10
 def loss_without(
-    model: TransformerBridge, tokens: Int[Tensor, "row pos"], heads: list[Head], ablate: Ablate
+    model: TransformerBridge,
+    tokens: Int[Tensor, "row pos"],
+    heads: list[Head],
+    ablate: Ablate,
 ) -> Float[Tensor, "row"]:
-    """copy_loss of each row while all these heads are ablated, by ablate(z, hook, heads=[...]) in each layer.
+    """copy_loss of each row while all these heads are ablated, by ablate(z, hook,
+    heads=[...]) in each layer.
 
-    With an empty list, the loss of the model as it is. No hook stays behind, and no gradient is kept.
+    With an empty list, the loss of the model as it is. No hook stays behind, and no
+    gradient is kept.
     """
     ### BEGIN SOLUTION
     hooks = []
@@ -513,7 +539,9 @@ def loss_without(
 def ablation_scores(
     model: TransformerBridge, tokens: Int[Tensor, "row pos"], ablate: Ablate
 ) -> Float[Tensor, "layer head"]:
-    """By how much the mean loss_without of the rows rises when this one head is ablated, and no other."""
+    """By how much the mean loss_without of the rows rises when this one head is ablated,
+    and no other.
+    """
     ### BEGIN SOLUTION
     baseline = loss_without(model, tokens, [], ablate).mean()
     scores = torch.zeros(model.cfg.n_layers, model.cfg.n_heads)
@@ -601,13 +629,14 @@ print(f"largest difference {(result - ablation_scores(toy, few, zero_ablate)).ab
 # </details>
 # %% exercise="control_heads" points=2 difficulty=3 minutes=10
 def control_heads(heads: list[Head], n_heads: int, seed: int) -> list[Head]:
-    """As many heads as there are, in each layer, drawn at random from the layer's other heads.
+    """As many heads as there are, in each layer, drawn at random from its other heads.
 
     Args:
-        heads: different pairs (layer, head), in any order. No layer has over half of its heads in the list.
+        heads: different pairs (layer, head), in any order. No layer has over half of its
+            heads in the list.
         n_heads: heads in a layer, numbered from 0.
-        seed: the same seed gives the same heads; over many seeds, all other heads of a layer come up equally often,
-            independently of what is drawn in other layers.
+        seed: the same seed gives the same heads; over many seeds, all other heads of a
+            layer come up equally often, independently of what is drawn in other layers.
     """
     ### BEGIN SOLUTION
     generator = torch.Generator().manual_seed(seed)
@@ -691,8 +720,11 @@ plot.imshow(
 #
 # </details>
 # %% exercise="induction_heads" points=2 difficulty=2 minutes=8
-def induction_heads(model: TransformerBridge, tokens: Int[Tensor, "row pos"], count: int) -> list[Head]:
-    """The `count` heads with the highest induction scores on rows from repeated_tokens, best first.
+def induction_heads(
+    model: TransformerBridge, tokens: Int[Tensor, "row pos"], count: int
+) -> list[Head]:
+    """The `count` heads with the highest induction scores on rows from repeated_tokens,
+    best first.
 
     Heads of equal score may come in any order.
     """

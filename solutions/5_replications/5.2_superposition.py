@@ -62,7 +62,8 @@ def random_weights(*shape: int) -> nn.Parameter:
 class ToyModel(nn.Module):
     """Many toy models side by side.
 
-    Parameters: W [instance d_hidden feature], random at first (each instance its own), and b [instance feature], all 0.
+    Parameters: W [instance d_hidden feature], random at first (each instance its own), and
+    b [instance feature], all 0.
     """
 
     def __init__(self, cfg: Config):
@@ -73,7 +74,9 @@ class ToyModel(nn.Module):
         self.b = nn.Parameter(torch.zeros(cfg.n_instances, cfg.n_features))
         ### END SOLUTION
 
-    def forward(self, x: Float[Tensor, "instance batch feature"]) -> Float[Tensor, "instance batch feature"]:
+    def forward(
+        self, x: Float[Tensor, "instance batch feature"]
+    ) -> Float[Tensor, "instance batch feature"]:
         ### BEGIN SOLUTION
         hidden = x @ self.W.mT
         out = hidden @ self.W + self.b[:, None]
@@ -114,7 +117,8 @@ for x in ([0.8, 0.0], [0.0, 0.5], [0.8, 0.5]):
 def generate_batch(
     density: Float[Tensor, "instance feature"], batch_size: int
 ) -> Float[Tensor, "instance batch feature"]:
-    """Samples in which feature f of instance i is uniform in [0, 1] with probability density[i, f], and else 0.
+    """Samples in which feature f of instance i is uniform in [0, 1] with probability
+    density[i, f], and else 0.
 
     Drawn on the device of `density`, fresh at each call.
     """
@@ -134,7 +138,9 @@ def importance_loss(
     out: Float[Tensor, "instance batch feature"],
     importance: Float[Tensor, "instance feature"],
 ) -> Float[Tensor, "instance"]:
-    """How badly each instance gives back its x: importance-weighted squared error, a mean over samples."""
+    """How badly each instance gives back its x: importance-weighted squared error, a mean
+    over samples.
+    """
     ### BEGIN SOLUTION
     return (importance[:, None] * (x - out).square()).sum(-1).mean(-1)
     ### END SOLUTION
@@ -291,8 +297,12 @@ answer_linear = "b"
 #
 # </details>
 # %% exercise="feature_dimensionality" points=3 difficulty=3 minutes=12
-def feature_dimensionality(W: Float[Tensor, "instance d_hidden feature"]) -> Float[Tensor, "instance feature"]:
-    """The share of a dimension that each feature has to itself, from 0 to 1; 0 for a feature whose column is 0."""
+def feature_dimensionality(
+    W: Float[Tensor, "instance d_hidden feature"]
+) -> Float[Tensor, "instance feature"]:
+    """The share of a dimension that each feature has to itself, from 0 to 1; 0 for a
+    feature whose column is 0.
+    """
     ### BEGIN SOLUTION
     product = W.mT @ W
     crowd = product.square().sum(-1)
@@ -346,7 +356,9 @@ for name, shape in {"triangle": polygon(3), "pentagon": polygon(5), "tetrahedron
 # </details>
 # %% exercise="find_geometry" points=4 difficulty=4 minutes=25
 def find_geometry(W: Float[Tensor, "d_hidden feature"]) -> list[tuple[int, int]]:
-    """One pair (features, dimensions) for each group of linked features, largest first; [] if there is none."""
+    """One pair (features, dimensions) for each group of linked features, largest first; []
+    if there is none.
+    """
     ### BEGIN SOLUTION
     lengths = W.norm(dim=0)
     unit = (W / lengths)[:, lengths >= 0.5]
@@ -575,7 +587,9 @@ plot.show(figure)
 def correlated_features(
     density: Float[Tensor, "instance set"], size: int, batch_size: int
 ) -> Float[Tensor, "instance batch set*size"]:
-    """Samples in which the features of a set are on together, each uniform in [0, 1], or all 0."""
+    """Samples in which the features of a set are on together, each uniform in [0, 1], or
+    all 0.
+    """
     ### BEGIN SOLUTION
     instances, sets = density.shape
     is_active = torch.rand(instances, batch_size, sets, device=density.device) < density[:, None]
@@ -587,7 +601,9 @@ def correlated_features(
 def anticorrelated_features(
     density: Float[Tensor, "instance set"], size: int, batch_size: int
 ) -> Float[Tensor, "instance batch set*size"]:
-    """Samples in which one random feature of an active set is on, uniform in [0, 1], and all others are 0."""
+    """Samples in which one random feature of an active set is on, uniform in [0, 1], and
+    all others are 0.
+    """
     ### BEGIN SOLUTION
     instances, sets = density.shape
     drawn = torch.randint(size, (instances, batch_size, sets, 1), device=density.device)
@@ -666,8 +682,12 @@ plane(pairs_W[None, :, 0], KINDS, ["lowest"], "Two pairs: features 0 and 1 (blue
 #
 # </details>
 # %% exercise="candidate_losses" points=3 difficulty=4 minutes=20
-def candidate_losses(p: Float[Tensor, "..."], r: Float[Tensor, "..."]) -> Float[Tensor, "... candidate"]:
-    """Expected losses of ignored, dedicated and superposed, along a new last axis; p and r have the same shape."""
+def candidate_losses(
+    p: Float[Tensor, "..."], r: Float[Tensor, "..."]
+) -> Float[Tensor, "... candidate"]:
+    """Expected losses of ignored, dedicated and superposed, along a new last axis; p and r
+    have the same shape.
+    """
     ### BEGIN SOLUTION
     variance = p / 3 - p.square() / 4
     return torch.stack([r * variance, variance, (1 + r) * p.square() / 6], dim=-1)
@@ -680,9 +700,13 @@ def candidate_losses(p: Float[Tensor, "..."], r: Float[Tensor, "..."]) -> Float[
 # And what theory expects: the cheapest candidate.
 # %% exercise="phase_change" points=3 difficulty=2 minutes=8
 def phase_change(
-    W: Float[Tensor, "instance 1 2"], p: Float[Tensor, "instance"], r: Float[Tensor, "instance"]
+    W: Float[Tensor, "instance 1 2"],
+    p: Float[Tensor, "instance"],
+    r: Float[Tensor, "instance"],
 ) -> tuple[Int[Tensor, "instance"], Int[Tensor, "instance"]]:
-    """What became of feature 1 in each trained model, and what theory expects: 0, 1 or 2 as in the text."""
+    """What became of feature 1 in each trained model, and what theory expects: 0, 1 or 2 as
+    in the text.
+    """
     ### BEGIN SOLUTION
     zero, one = (W[:, 0].abs() >= 0.5).unbind(-1)
     found = torch.where(one, torch.where(zero, 2, 1), 0)
@@ -748,7 +772,8 @@ plot.imshow(
 def adversarial_interference(
     W: Float[Tensor, "instance d_hidden feature"], length: float
 ) -> Float[Tensor, "instance target feature"]:
-    """For each target feature the change of x that raises its output most; all 0 where the target's column of W is 0.
+    """For each target feature the change of x that raises its output most; all 0 where the
+    target's column of W is 0.
 
     Args:
         length: the Euclidean length of each change.
@@ -818,7 +843,9 @@ plot.scatter(
 def signed_batch(
     density: Float[Tensor, "instance feature"], batch_size: int
 ) -> Float[Tensor, "instance batch feature"]:
-    """Samples in which feature f of instance i is uniform in [-1, 1] with probability density[i, f], and else 0."""
+    """Samples in which feature f of instance i is uniform in [-1, 1] with probability
+    density[i, f], and else 0.
+    """
     ### BEGIN SOLUTION
     x = generate_batch(density, batch_size)
     return torch.where(torch.rand_like(x) < 0.5, x, -x)
@@ -836,14 +863,17 @@ def absolute_weights(cfg: Config) -> tuple[nn.Parameter, nn.Parameter, nn.Parame
 class AbsoluteModel(nn.Module):
     """Many models that can compute absolute values. cfg.d_hidden is the number of neurons.
 
-    Parameters: W_in [instance neuron feature], W_out [instance feature neuron], b [instance feature].
+    Parameters: W_in [instance neuron feature], W_out [instance feature neuron],
+    b [instance feature].
     """
 
     def __init__(self, cfg: Config):
         super().__init__()
         self.W_in, self.W_out, self.b = absolute_weights(cfg)
 
-    def forward(self, x: Float[Tensor, "instance batch feature"]) -> Float[Tensor, "instance batch feature"]:
+    def forward(
+        self, x: Float[Tensor, "instance batch feature"]
+    ) -> Float[Tensor, "instance batch feature"]:
         ### BEGIN SOLUTION
         neurons = (x @ self.W_in.mT).relu()
         return (neurons @ self.W_out.mT + self.b[:, None]).relu()

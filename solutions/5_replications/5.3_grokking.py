@@ -114,7 +114,8 @@ print(f"pairs: {len(train)} to train on, {len(test)} never seen; accuracy there 
 # </details>
 # %% exercise="fourier_basis" points=2 difficulty=2 minutes=10
 def fourier_basis(p: int) -> Float[Tensor, "p p"]:
-    """Waves on the numbers 0 .. p-1 (p odd), one a row, each of length 1: constant, cos 1, sin 1, cos 2, sin 2, ...
+    """Waves on the numbers 0 .. p-1 (p odd), one a row, each of length 1: constant, cos 1,
+    sin 1, cos 2, sin 2, ...
 
     In float64. Row 2k - 1 is cos(2πkn/p) and row 2k is sin(2πkn/p), up to their lengths.
     """
@@ -136,7 +137,8 @@ def fourier_basis(p: int) -> Float[Tensor, "p p"]:
 # turn, and its cos has become a sin.
 # %% exercise="frequency_power" points=1 difficulty=2 minutes=6
 def frequency_power(x: Float[Tensor, "p d"]) -> Float[Tensor, "(p-1)/2"]:
-    """Sum of squares of the cos and sin coefficients of each frequency, over all columns; entry 0 is frequency 1.
+    """Sum of squares of the cos and sin coefficients of each frequency, over all columns;
+    entry 0 is frequency 1.
 
     x is float64. The constant has no frequency, and is left out.
     """
@@ -147,7 +149,9 @@ def frequency_power(x: Float[Tensor, "p d"]) -> Float[Tensor, "(p-1)/2"]:
 # %% check="frequency_power"
 # %% exercise="key_frequencies" points=1 difficulty=1 minutes=5
 def key_frequencies(x: Float[Tensor, "p d"], times: float = 2.0) -> list[int]:
-    """The frequencies with more than `times` the mean power of the (p-1)/2 frequencies, in ascending order."""
+    """The frequencies with more than `times` the mean power of the (p-1)/2 frequencies, in
+    ascending order.
+    """
     ### BEGIN SOLUTION
     power = frequency_power(x)
     return [k + 1 for k in range(len(power)) if power[k] > times * power.mean()]
@@ -192,7 +196,8 @@ plot.bar(
 # </details>
 # %% exercise="fft2d" points=2 difficulty=3 minutes=10
 def fft2d(x: Float[Tensor, "p p *rest"]) -> Float[Tensor, "p p *rest"]:
-    """Coefficients of x in the products of waves: out[i, j] belongs to wave i along a (axis 0) and j along b (axis 1).
+    """Coefficients of x in the products of waves: out[i, j] belongs to wave i along a (axis
+    0) and j along b (axis 1).
 
     x is float64. Axes after the first two stay as they are.
     """
@@ -304,9 +309,11 @@ plot.show(
 # </details>
 # %% exercise="variance_by_frequency" points=3 difficulty=3 minutes=15
 def variance_by_frequency(x: Float[Tensor, "p p n"]) -> Float[Tensor, "(p-1)/2 n"]:
-    """Entry [k - 1, j]: the share (0 to 1) of the variance of x[:, :, j] that is in the eight products of frequency k.
+    """Entry [k - 1, j]: the share (0 to 1) of the variance of x[:, :, j] that is in the
+    eight products of frequency k.
 
-    The variance is over all pairs (a, b). x is float64; where it is 0 for all pairs, so are its shares.
+    The variance is over all pairs (a, b). x is float64; where it is 0 for all pairs, so are
+    its shares.
     """
     ### BEGIN SOLUTION
     power = fft2d(x).square()
@@ -319,8 +326,10 @@ def variance_by_frequency(x: Float[Tensor, "p p n"]) -> Float[Tensor, "(p-1)/2 n
     ### END SOLUTION
 # %% check="variance_by_frequency"
 # %% exercise="neuron_frequencies" points=1 difficulty=1 minutes=4
-def neuron_frequencies(neurons: Float[Tensor, "p p neuron"]) -> tuple[Int[Tensor, "neuron"], Float[Tensor, "neuron"]]:
-    """Each neuron's best frequency (1, 2, ...), and the share of its variance that is in it.
+def neuron_frequencies(
+    neurons: Float[Tensor, "p p neuron"]
+) -> tuple[Int[Tensor, "neuron"], Float[Tensor, "neuron"]]:
+    """Each neuron's best frequency (1, 2, ...), and the share of its variance in it.
 
     A neuron that is 0 for all pairs has share 0, and any frequency.
     """
@@ -378,7 +387,8 @@ plot.bar(
 # cos and sin of 2πk(a + b)/p, as **directions** in the space of all pictures `[p p]`.
 # %% exercise="trig_directions" points=1 difficulty=2 minutes=6
 def trig_directions(p: int, frequencies: list[int]) -> Float[Tensor, "2*frequency p p"]:
-    """Pictures of length 1 (their squares sum to 1), in float64, two for each frequency in the order given:
+    """Pictures of length 1 (their squares sum to 1), in float64, two for each frequency in
+    the order given:
 
     first cos(2πk(a+b)/p), then sin(2πk(a+b)/p); then those of the next frequency.
     """
@@ -399,10 +409,12 @@ def trig_directions(p: int, frequencies: list[int]) -> Float[Tensor, "2*frequenc
 #
 # </details>
 # %% exercise="project_onto" points=2 difficulty=3 minutes=10
-def project_onto(x: Float[Tensor, "p p *rest"], directions: Float[Tensor, "n p p"]) -> Float[Tensor, "p p *rest"]:
-    """The part of x, as a picture along its first two axes, that lies in the span of the directions.
+def project_onto(
+    x: Float[Tensor, "p p *rest"], directions: Float[Tensor, "n p p"]
+) -> Float[Tensor, "p p *rest"]:
+    """The part of x, a picture along its first two axes, in the span of the directions.
 
-    The directions are at right angles to each other and of any length other than 0. All is float64.
+    The directions are at right angles to each other, of any length but 0. All is float64.
     """
     ### BEGIN SOLUTION
     unit = directions / directions.flatten(1).norm(dim=1)[:, None, None]
@@ -453,7 +465,9 @@ print({f"k = {k}": f"{explained(found['logits'], trig_directions(113, [k])):.1%}
 # One number a key frequency, for more than a million logits. First the formula:
 # %% exercise="predict_from_trig" points=2 difficulty=2 minutes=8
 def predict_from_trig(p: int, amplitudes: dict[int, float]) -> Float[Tensor, "p p p"]:
-    """The formula's logits [a b c], in float64; `amplitudes` maps each frequency k to its amplitude."""
+    """The formula's logits [a b c], in float64; `amplitudes` maps each frequency k to its
+    amplitude.
+    """
     ### BEGIN SOLUTION
     n = torch.arange(p, dtype=torch.float64)
     distance = n[:, None, None] + n[:, None] - n
@@ -468,7 +482,9 @@ def predict_from_trig(p: int, amplitudes: dict[int, float]) -> Float[Tensor, "p 
 def fit_amplitudes(
     logits: Float[Tensor, "p p p"], frequencies: list[int], pairs: Int[Tensor, "pair 2"]
 ) -> dict[int, float]:
-    """For each frequency the amplitude with which `predict_from_trig` fits the logits of these pairs (a, b) best."""
+    """For each frequency the amplitude with which `predict_from_trig` fits the logits of
+    these pairs (a, b) best.
+    """
     ### BEGIN SOLUTION
     amplitudes = {}
     for k in frequencies:
@@ -530,7 +546,9 @@ answer_accuracy = "b"
 def restricted_loss(
     logits: Float[Tensor, "p p p"], frequencies: list[int], pairs: Int[Tensor, "pair 2"]
 ) -> Float[Tensor, ""]:
-    """The loss on these pairs, with nothing left of logits [a b c] but each c's mean and the waves of a + b."""
+    """The loss on these pairs, with nothing left of logits [a b c] but each c's mean and
+    the waves of a + b.
+    """
     ### BEGIN SOLUTION
     waves = project_onto(logits, trig_directions(len(logits), frequencies))
     return pair_loss(waves + logits.mean((0, 1)), pairs)
@@ -540,7 +558,9 @@ def restricted_loss(
 def excluded_loss(
     logits: Float[Tensor, "p p p"], frequencies: list[int], pairs: Int[Tensor, "pair 2"]
 ) -> Float[Tensor, ""]:
-    """The loss on these pairs, with the waves of a + b taken out of logits [a b c], and nothing else."""
+    """The loss on these pairs, with the waves of a + b taken out of logits [a b c], and
+    nothing else.
+    """
     ### BEGIN SOLUTION
     return pair_loss(logits - project_onto(logits, trig_directions(len(logits), frequencies)), pairs)
     ### END SOLUTION
@@ -665,9 +685,11 @@ def find_phases(
     excluded: list[float],
     test_loss: list[float],
 ) -> list[int | None]:
-    """[memorised, formed, generalised]: the steps as defined above, None for those that never come.
+    """[memorised, formed, generalised]: the steps as defined above, None for those that
+    never come.
 
-    All lists have an entry for each checkpoint; restricted and excluded are losses on the training pairs.
+    All lists have an entry for each checkpoint; restricted and excluded are losses on the
+    training pairs.
     """
     ### BEGIN SOLUTION
     reached = [

@@ -2,11 +2,13 @@
 
 import ast
 
+import nbformat
 import pytest
 
 from concrete_steps.course import Course, hours, load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.mistakes import mistakes_of
+from concrete_steps.paths import course_root
 from concrete_steps.pytest_plugin import exercise_of, first_line
 from concrete_steps.source import exercise_cells, read_source
 
@@ -73,6 +75,15 @@ def test_at_most_eight_words_of_prose_a_line_of_code(notebook):
     # Notebook 0 is the exception: it is there to be read.
     words, lines = words_and_lines(notebook)
     assert words <= 8 * lines, f"{notebook.name}: {words} words for {lines} lines of code"
+
+
+@each_notebook
+def test_a_stub_is_not_cut_off_on_a_laptop(notebook):
+    """A stub says what to write: JupyterLab 1280 pixels wide shows 105 columns of a cell, a larger font fewer."""
+    cells = nbformat.read(course_root() / "notebooks" / notebook.path, as_version=4).cells
+    stubs = [cell.source for cell in cells if cell.id in notebook.exercises]
+    long = [line for stub in stubs for line in stub.splitlines() if len(line) > 94]
+    assert not long, f"break these lines of the solutions source, in stubs, at 94 columns: {long}"
 
 
 def test_notebook_is_found_by_id_name_and_module():
