@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -91,6 +92,18 @@ def address(process):
     pytest.fail("the server ended without printing an address:\n" + "".join(lines))
 
 
+def open_soon(url):
+    """The page at `url`; on a busy machine the server prints its address some time before it listens."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return urllib.request.urlopen(url, timeout=60)
+        except urllib.error.URLError as problem:
+            if not isinstance(problem.reason, ConnectionRefusedError) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 def test_start_serves_the_first_notebook_and_ctrl_c_ends_it(server, tmp_path):
     url, printed = address(server)
     assert printed.startswith(f"Your own copy of the notebooks is in {tmp_path / 'work'}.\n")
@@ -98,7 +111,7 @@ def test_start_serves_the_first_notebook_and_ctrl_c_ends_it(server, tmp_path):
     path, token = re.fullmatch(r"http://127\.0\.0\.1:\d+/lab/tree/(\S+)\?token=(\w+)", url).groups()
     assert path == "0_start_here/0_start_here.ipynb"
     root = url.partition("/lab")[0]
-    with urllib.request.urlopen(f"{root}/api/contents/?token={token}", timeout=60) as answer:
+    with open_soon(f"{root}/api/contents/?token={token}") as answer:
         assert [entry["name"] for entry in json.load(answer)["content"]] == ["0_start_here"]
     with urllib.request.urlopen(url, timeout=60) as answer:
         page = answer.read().decode()
