@@ -261,7 +261,8 @@ for name, (is_linear, importance) in runs.items():
     print(f"{name:>16}: features kept at each density {of_top[1]}, of them among 0 to 4: {of_top[0]}")
 plot.imshow(
     torch.stack([products["linear"], products["ReLU"]], 1),
-    animation_frame="density number",
+    animation_frame="density",
+    frames=LEVELS,
     facets=["linear", "ReLU"],
     x_label="feature",
     y_label="feature",
@@ -913,7 +914,8 @@ for level, mine, null, pure in zip(LEVELS, left["trained"], left["random W_in"],
     print(f"a neuron's largest feature has {pure:.0%} of its weight")
 plot.imshow(
     use / use.sum(-1, keepdim=True).clamp(min=1e-9),
-    animation_frame="density number",
+    animation_frame="density",
+    frames=LEVELS,
     x_label="feature",
     y_label="neuron",
     value_label="share of<br>the weight",

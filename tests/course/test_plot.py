@@ -150,7 +150,11 @@ def test_small_multiples_and_frames():
     assert [trace.z[0][0] for trace in fig.data] == [0, 4, 8, 12, 16, 20]
     fig = plot.imshow(torch.arange(24).reshape(3, 2, 2, 2), animation_frame="step")
     assert [frame.data[1].z[0][0] for frame in fig.frames] == [4, 12, 20]
-    assert len(fig.layout.sliders[0].steps) == 3
+    assert [stop.label for stop in fig.layout.sliders[0].steps] == ["0", "1", "2"]
+    fig = plot.imshow(torch.zeros(2, 2, 2), animation_frame="density", frames=[0.1, 1.0])
+    assert [stop.label for stop in fig.layout.sliders[0].steps] == ["0.1", "1.0"]
+    with pytest.raises(CourseError, match="frames has 3 entries, but there are 2"):
+        plot.imshow(torch.zeros(2, 2, 2), animation_frame="density", frames=[1, 2, 3])
 
 
 def test_row_0_is_at_the_top():

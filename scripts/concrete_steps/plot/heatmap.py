@@ -34,6 +34,7 @@ def imshow(
     facets: Sequence | None = None,
     facet_label: str = "index",
     animation_frame: str | None = None,
+    frames: Sequence | None = None,
     text: bool = False,
 ) -> go.Figure:
     """A matrix as colours, row 0 at the top.
@@ -48,6 +49,7 @@ def imshow(
         value_label: what the colours mean.
         facets: names of the small multiples; by default `facet_label` and a number.
         animation_frame: what the first axis is ("step"); it becomes a slider.
+        frames: names of the slider's stops; by default their numbers.
         text: print the values, in at most 400 cells.
 
     Values that are not finite are left grey.
@@ -64,9 +66,11 @@ def imshow(
     if text and values.size > MOST_TEXT:
         raise CourseError(f"text=True prints at most {MOST_TEXT} values, and shape {list(values.shape)} has more.")
 
-    frames = values if animation_frame else values[None]
-    frames = frames if frames.ndim == 4 else frames[:, None]  # [frame facet row column]
-    _, n_facets, rows, columns = frames.shape
+    pages = values if animation_frame else values[None]
+    pages = pages if pages.ndim == 4 else pages[:, None]  # [frame facet row column]
+    n_frames, n_facets, rows, columns = pages.shape
+    if frames is not None:
+        check_length(frames, n_frames, "frames", "frame")
     if facets is not None:
         check_length(facets, n_facets, "facets", "small picture")
     elif n_facets > 1:
@@ -88,11 +92,11 @@ def imshow(
         vertical_spacing=grid.gap,
     )
     what = f"Heatmap of {rows} rows by {columns} columns" + (f", {n_facets} of them" if n_facets > 1 else "")
-    what += f", {len(frames)} frames ({animation_frame})" if animation_frame else ""
+    what += f", {n_frames} frames ({animation_frame})" if animation_frame else ""
     what += f"; {value_label} from {span(values)}"
     finish(fig, title, x_label, y_label, what=what, **grid.layout)
 
-    pictures = [_pictures(frame, x_names, y_names, x_label, y_label, value_label, text) for frame in frames]
+    pictures = [_pictures(frame, x_names, y_names, x_label, y_label, value_label, text) for frame in pages]
     for i, picture in enumerate(pictures[0]):
         row, column = i // grid.across + 1, i % grid.across + 1
         lowest = i + grid.across >= n_facets
@@ -114,7 +118,8 @@ def imshow(
         },
     )
     if animation_frame:
-        _add_slider(fig, pictures, animation_frame, below=fig.layout.margin.b - SLIDER)
+        stops = [str(name) for name in (range(n_frames) if frames is None else frames)]
+        _add_slider(fig, pictures, animation_frame, stops, below=fig.layout.margin.b - SLIDER)
     return fig
 
 
@@ -181,13 +186,13 @@ def _pictures(frame: np.ndarray, x_names, y_names, x_label, y_label, value_label
     ]
 
 
-def _add_slider(fig: go.Figure, pictures: list[list[go.Heatmap]], label: str, below: int) -> None:
+def _add_slider(fig: go.Figure, pictures: list[list[go.Heatmap]], label: str, stops: list[str], below: int) -> None:
     """A slider over the frames and a play button, `below` pixels under the axes; `fig` shows the first frame."""
     shown = list(range(len(pictures[0])))
     fig.frames = [go.Frame(data=frame, name=str(i), traces=shown) for i, frame in enumerate(pictures)]
     still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     moving = {"fromcurrent": True, "frame": {"duration": 400, "redraw": True}, "transition": {"duration": 0}}
-    steps = [{"method": "animate", "label": str(i), "args": [[str(i)], still]} for i in range(len(pictures))]
+    steps = [{"method": "animate", "label": stop, "args": [[str(i)], still]} for i, stop in enumerate(stops)]
     play = {"label": "▶", "method": "animate", "args": [None, moving]}
     stop = {"label": "■", "method": "animate", "args": [[None], still]}
     buttons = 95 / (fig.layout.width - fig.layout.margin.l - fig.layout.margin.r)  # their share of the width
