@@ -331,6 +331,8 @@ def test_find_geometry(find_geometry, rng):
             found = find_geometry(W)
         assert isinstance(found, list), f"expected a list of pairs, got {type(found).__name__}"
         assert all(len(pair) == 2 for pair in found), f"expected pairs (features, dimensions), got {found}"
+        whole = all(type(number) is int for pair in found for number in pair)
+        assert whole, f"expected whole numbers of Python (a tensor of one number has int(...)), got {found}"
         found = [tuple(int(number) for number in pair) for pair in found]
         assert sorted(found) == sorted(expected), f"the groups should be {expected}, yours are {found}"
         assert found == expected, f"largest first: {expected}, not {found}"
@@ -460,18 +462,19 @@ def test_candidate_losses(candidate_losses, rng):
 
 def test_phase_change(phase_change, rng):
     """What |W| says of feature 1, with either sign, and the cheapest candidate by theory."""
-    clear = {0: (0.9, 0.2), 1: (0.9, 5.0), 2: (0.05, 1.0)}  # far from any border
+    clear = [(0.9, 0.2, 0), (0.9, 5.0, 1), (0.05, 1.0, 2)]  # p, r, the cheapest: far from any border, then nearer
+    clear += [(0.3, 0.1, 0), (0.7, 1.1, 1), (0.54, 1.0, 2)]
     weights = {0: [(1.0, 0.1), (-1.0, 0.45), (0.2, 0.2)], 1: [(0.1, 1.0), (0.45, -1.0)]}
     weights[2] = [(1.0, -1.0), (-0.55, 0.55), (0.9, -0.7)]
-    rows = [(W, now, theory) for now, kind in weights.items() for W in kind for theory in clear]
+    rows = [(W, (p, r), now, theory) for now, kind in weights.items() for W in kind for p, r, theory in clear]
     for chosen in ([rows[0]], [rows[-1]], [rows[i] for i in rng.permutation(len(rows)).tolist()]):
-        W = torch.tensor([[W] for W, _, _ in chosen])
-        p, r = torch.tensor([clear[theory] for _, _, theory in chosen]).unbind(-1)
+        W = torch.tensor([[W] for W, *_ in chosen])
+        p, r = torch.tensor([at for _, at, *_ in chosen]).unbind(-1)
         with unchanged(W, p, r):
             answer = phase_change(W, p, r)
         assert isinstance(answer, tuple | list) and len(answer) == 2, "expected two tensors: found and expected"
         for name, got, right in zip(
-            ("found", "expected"), answer, zip(*[row[1:] for row in chosen], strict=True), strict=True
+            ("found", "expected"), answer, zip(*[row[2:] for row in chosen], strict=True), strict=True
         ):
             assert_tensor(got, shape=(len(chosen),))
             assert_close(got, torch.tensor(right), f"{name} (0 ignored, 1 dedicated, 2 superposed) is wrong")

@@ -213,7 +213,8 @@ def lowest(losses: Float[Tensor, "instance"], seeds: int) -> Int[Tensor, "group"
 #
 # <details><summary>Answer</summary>
 #
-# Many times. Each operation on so small a tensor costs nearly the same, whatever it holds; the loop pays 40 times.
+# Many times. Each operation on so small a tensor costs nearly the same, whatever it holds, and the loop makes 40 times
+# as many.
 #
 # </details>
 # %% experiment=True
@@ -331,7 +332,7 @@ for name, shape in {"triangle": polygon(3), "pentagon": polygon(5), "tetrahedron
     print(f"{name:>11}: D = {feature_dimensionality(shape)[0, 0]:.3f};", end=" ")
     print(f"as many random directions: {random.mean():.3f}, spread (standard deviation) {random.std():.3f}")
 # %% [markdown]
-# Even random directions fill the space on average; what marks a regular shape is that **each** feature gets the same.
+# Random directions get somewhat less, and unevenly; what marks a regular shape is that **each** feature gets the same.
 #
 # ## 5. Geometry
 #
@@ -453,7 +454,7 @@ plane(
 # <details><summary>Answer</summary>
 #
 # Both. The pentagon makes less and less room for feature 4; and at some ratio two digons without it are cheaper. The
-# lowest loss jumps from one shape to the other.
+# best shape jumps from one to the other.
 #
 # </details>
 # %% experiment=True
@@ -526,7 +527,7 @@ answer_crossing = "b"
 #
 # <details><summary>Answer</summary>
 #
-# No: it waits at 1/2, where all features are in digons. Single features' D pile up at the fractions of regular shapes.
+# No: it waits near 1/2, where the features that are kept form digons. Single features' D pile up at the fractions of regular shapes.
 #
 # </details>
 # %% experiment=True
@@ -793,7 +794,7 @@ def adversarial_interference(
 #
 # <details><summary>Answer</summary>
 #
-# It grows along with it. Random directions do little harm: most of them falls outside what W reads.
+# It grows along with it. Random directions do far less harm: most of them falls outside what W reads.
 #
 # </details>
 # %% experiment=True
