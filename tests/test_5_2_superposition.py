@@ -289,7 +289,6 @@ def test_feature_dimensionality(feature_dimensionality, rng):
 # equivalent mutant of find_geometry, Gt -> GtE: differs for a cosine of exactly 0.25 alone, where rounding decides
 # equivalent mutant of find_geometry, GtE -> Gt: differs for a length of exactly 0.5 alone, where rounding decides
 # equivalent mutant of find_geometry, Gt -> NotEq: counts are never below 0
-# equivalent mutant of find_geometry, drop int(...): a tensor of one whole number reads the same
 
 
 def shapes(rng):
