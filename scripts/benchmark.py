@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from concrete_steps.checks import run_check
+from concrete_steps.checking.checks import run_check
+from concrete_steps.checking.loader import load
+from concrete_steps.checking.outcomes import PASSED
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.loader import load
-from concrete_steps.outcomes import PASSED
 from concrete_steps.paths import course_root, data_dir
 
 # The budgets, for two cores without a GPU. Nothing is asked of the first check, which also imports torch and pytest.
@@ -41,9 +41,9 @@ EXERCISES_KB, SOLUTIONS_KB, DATA_MB = 200.0, 2000.0, 60.0
 FIRST_CHECK = """\
 import sys, time
 start = time.perf_counter()
-from concrete_steps.checks import run_check
+from concrete_steps.checking.checks import run_check
 from concrete_steps.course import load_course
-from concrete_steps.loader import load
+from concrete_steps.checking.loader import load
 from concrete_steps.paths import course_root
 notebook = load_course().notebooks[0]
 loaded = load(course_root() / "solutions" / notebook.path, notebook.exercises)

@@ -11,7 +11,7 @@ import sys
 
 from rich.progress import Progress
 
-from concrete_steps import build
+from concrete_steps.authoring import build
 from concrete_steps.course import Course, Notebook, load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.paths import course_root

@@ -23,4 +23,4 @@ parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
 parser.add_argument("--fetch", action="store_true", help="first get all models that can be got, to work offline")
 parser.parse_args()
 
-environment.become([str(environment.ensure()), "-m", "concrete_steps.doctor"] + sys.argv[1:])
+environment.become([str(environment.ensure()), "-m", "concrete_steps.workspace.doctor"] + sys.argv[1:])

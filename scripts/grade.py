@@ -28,9 +28,9 @@ from sqlalchemy.exc import SAWarning
 
 from concrete_steps.course import Step
 from concrete_steps.errors import CourseError
-from concrete_steps.grading import HOME, GradeApart, grading_home
+from concrete_steps.grading.nbgrader_settings import HOME, GradeApart, grading_home
+from concrete_steps.grading.submissions import Submission, step_named, tidy
 from concrete_steps.paths import course_root
-from concrete_steps.submissions import Submission, step_named, tidy
 
 SCRIPTS = Path(__file__).resolve().parent
 # nbgrader's gradebook is loud about its own use of SQLAlchemy.

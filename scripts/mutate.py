@@ -17,17 +17,17 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from concrete_steps import pytest_plugin
-from concrete_steps.build import between, write
-from concrete_steps.checks import run_check
+from concrete_steps.authoring.build import between, write
+from concrete_steps.authoring.mutants import Mutant, known_equivalents, mutants_of
+from concrete_steps.authoring.source import exercise_cells, read_source
+from concrete_steps.checking import pytest_plugin
+from concrete_steps.checking.checks import run_check
+from concrete_steps.checking.loader import Loaded, load
+from concrete_steps.checking.mistakes import mistakes_of
+from concrete_steps.checking.outcomes import PASSED
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.loader import Loaded, load
-from concrete_steps.mistakes import mistakes_of
-from concrete_steps.mutants import Mutant, known_equivalents, mutants_of
-from concrete_steps.outcomes import PASSED
 from concrete_steps.paths import course_root
-from concrete_steps.source import exercise_cells, read_source
 
 console = Console()
 

@@ -22,4 +22,4 @@ parser.add_argument("--no-browser", action="store_true", help="only print the ad
 parser.add_argument("--port", type=int, help="serve on this port (without it, the first free one from 8888 on)")
 parser.parse_args()
 
-environment.become([str(environment.ensure()), "-m", "concrete_steps.lab"] + sys.argv[1:])
+environment.become([str(environment.ensure()), "-m", "concrete_steps.workspace.lab"] + sys.argv[1:])

@@ -1,6 +1,6 @@
 """Wrong answers to 0 Start here, and what each of them is."""
 
-from concrete_steps.mistakes import mistake
+from concrete_steps.checking.mistakes import mistake
 
 
 @mistake("subtracts the right token's logit from the wrong one's: the sign is turned")

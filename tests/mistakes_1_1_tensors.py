@@ -3,7 +3,7 @@
 import torch
 from einops import einsum, rearrange, repeat
 
-from concrete_steps.mistakes import mistake
+from concrete_steps.checking.mistakes import mistake
 
 # --- 1. A shape is a sentence
 

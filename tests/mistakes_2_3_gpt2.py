@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from concrete_steps.mistakes import mistake
+from concrete_steps.checking.mistakes import mistake
 
 
 def _normal(*shape):

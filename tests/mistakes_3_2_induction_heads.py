@@ -2,7 +2,7 @@
 
 import torch
 
-from concrete_steps.mistakes import mistake
+from concrete_steps.checking.mistakes import mistake
 
 # --- 1. and 2. Where a head looks
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from concrete_steps.mistakes import mistake
+from concrete_steps.checking.mistakes import mistake
 
 # --- 1. The model. The underscored classes are right; the wrong ones vary them.
 

@@ -1,6 +1,6 @@
 """Checks of 0 Start here."""
 
-from concrete_steps.testing import assert_choice, assert_close, assert_tensor
+from concrete_steps.checking.testing import assert_choice, assert_close, assert_tensor
 
 
 def test_logit_difference(logit_difference, rng):

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from concrete_steps.testing import assert_choice, assert_close, assert_gradient_flows, assert_tensor, unchanged
+from concrete_steps.checking.testing import assert_choice, assert_close, assert_gradient_flows, assert_tensor, unchanged
 
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of one_hot, drop device= of arange: only a GPU can tell, and there a check does

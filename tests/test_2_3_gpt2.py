@@ -11,9 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from concrete_steps.checking.mistakes import mistakes_of, same
+from concrete_steps.checking.testing import assert_choice, assert_close, assert_tensor, unchanged
 from concrete_steps.course import load_course
-from concrete_steps.mistakes import mistakes_of, same
-from concrete_steps.testing import assert_choice, assert_close, assert_tensor, unchanged
 
 
 @dataclass

@@ -9,7 +9,7 @@ from transformer_lens import TransformerBridgeConfig
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 
-from concrete_steps.testing import assert_choice, assert_close, assert_tensor, unchanged
+from concrete_steps.checking.testing import assert_choice, assert_close, assert_tensor, unchanged
 
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of current_token_score, drop USub: of four axes, 2 is the one before the last

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from concrete_steps.checking.mistakes import mistakes_of, same
+from concrete_steps.checking.testing import assert_choice, assert_close, assert_gradient_flows, assert_tensor, unchanged
 from concrete_steps.course import load_course
-from concrete_steps.mistakes import mistakes_of, same
-from concrete_steps.testing import assert_choice, assert_close, assert_gradient_flows, assert_tensor, unchanged
 
 # --- 1. The model
 

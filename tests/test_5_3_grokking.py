@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from concrete_steps.testing import assert_choice, assert_close, assert_equal, assert_tensor, unchanged
+from concrete_steps.checking.testing import assert_choice, assert_close, assert_equal, assert_tensor, unchanged
 
 PRIMES = (3, 5, 7, 11, 13)
 

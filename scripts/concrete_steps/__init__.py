@@ -18,13 +18,13 @@ def notebook(key: str):
     Raises:
         CourseError: there is no such notebook.
     """
-    from concrete_steps.checks import notebook_check
+    from concrete_steps.checking.checks import notebook_check
 
     return notebook_check(key, sys._getframe(1).f_globals)
 
 
 def __getattr__(name: str):
-    if name in ("corpus", "models", "plot"):
+    if name in ("corpus", "evidence", "games", "models", "plot"):
         import importlib
 
         return importlib.import_module(f"concrete_steps.{name}")

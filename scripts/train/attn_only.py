@@ -18,9 +18,9 @@ from transformer_lens import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 
 from concrete_steps import corpus
-from concrete_steps import training as tr
 from concrete_steps.errors import CourseError
 from concrete_steps.models import measures
+from concrete_steps.models import training as tr
 
 STEPS = 3000
 N_CTX = 64

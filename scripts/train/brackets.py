@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from concrete_steps import training
 from concrete_steps.games import brackets, measures, plain
+from concrete_steps.models import training
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from concrete_steps import training
 from concrete_steps.games import measures
 from concrete_steps.games import modular_addition as addition
 from concrete_steps.games.modular_addition import P, loss_and_accuracy
+from concrete_steps.models import training
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

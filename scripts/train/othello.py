@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from concrete_steps import training
 from concrete_steps.games import measures, othello, plain
+from concrete_steps.models import training
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

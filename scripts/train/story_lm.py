@@ -14,8 +14,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from concrete_steps import corpus
-from concrete_steps import training as tr
 from concrete_steps.models import measures
+from concrete_steps.models import training as tr
 
 STORIES, REPEATS, STEPS = 5000, 7000, 9000  # where each phase ends, see schedule()
 N_CTX = 128

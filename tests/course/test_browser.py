@@ -19,11 +19,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from concrete_steps.checking.mistakes import mistakes_of
 from concrete_steps.course import Notebook, load_course
-from concrete_steps.lab import server_options
-from concrete_steps.mistakes import mistakes_of
 from concrete_steps.paths import course_root
-from concrete_steps.workspace import sync
+from concrete_steps.workspace.copy import sync
+from concrete_steps.workspace.lab import server_options
 
 # What a learner types: in each notebook an exercise that needs no other, a place in its right answer, and a slip there.
 SLIPS = {

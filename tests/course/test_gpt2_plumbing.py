@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from concrete_steps import models
 from concrete_steps.errors import CourseError
-from concrete_steps.models import _gpt2
+from concrete_steps.models import gpt2_model
 from concrete_steps.models.download import sha256
 
 
@@ -53,14 +53,14 @@ def tiny_gpt2(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(params=_gpt2.REPOSITORIES)
+@pytest.fixture(params=gpt2_model.REPOSITORIES)
 def cached(request, tiny_gpt2, hub_cache, monkeypatch) -> Path:
     """The tiny model in the cache, under either name of the repository, with its own checksums pinned."""
-    folder = hub_cache / f"models--{request.param.replace('/', '--')}" / "snapshots" / _gpt2.REVISION
+    folder = hub_cache / f"models--{request.param.replace('/', '--')}" / "snapshots" / gpt2_model.REVISION
     folder.mkdir(parents=True)
-    for name in _gpt2.DIGESTS:
+    for name in gpt2_model.DIGESTS:
         shutil.copy(tiny_gpt2 / name, folder)
-    monkeypatch.setattr(_gpt2, "DIGESTS", {name: sha256(tiny_gpt2 / name) for name in _gpt2.DIGESTS})
+    monkeypatch.setattr(gpt2_model, "DIGESTS", {name: sha256(tiny_gpt2 / name) for name in gpt2_model.DIGESTS})
     return folder
 
 
@@ -137,13 +137,13 @@ def test_hub_that_never_answers(hub_cache, monkeypatch):
     """A network that swallows packets: without a limit the hub's own client waits for minutes."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr(_gpt2, "PATIENCE", 1.0)
+        monkeypatch.setattr(gpt2_model, "PATIENCE", 1.0)
         assert_names_the_alternative(within=20)
 
 
 def test_half_a_download_is_no_model(cached):
     (cached / "tokenizer.json").unlink()
-    assert _gpt2.cached_folder() is None
+    assert gpt2_model.cached_folder() is None
 
 
 def test_fetch_asks_for_the_pinned_files_only(hub_cache, monkeypatch):
@@ -155,10 +155,10 @@ def test_fetch_asks_for_the_pinned_files_only(hub_cache, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert _gpt2.fetch() == Path("folder")
+    assert gpt2_model.fetch() == Path("folder")
     assert asked == {
         "repository": "openai-community/gpt2",
-        "revision": _gpt2.REVISION,
+        "revision": gpt2_model.REVISION,
         "allow_patterns": ["config.json", "tokenizer.json", "model.safetensors"],
     }
 

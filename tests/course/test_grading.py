@@ -18,7 +18,7 @@ import nbformat
 import pytest
 
 from concrete_steps.course import load_course
-from concrete_steps.grading import HOME
+from concrete_steps.grading.nbgrader_settings import HOME
 from concrete_steps.paths import course_root
 
 STEP = "0_start_here"
@@ -59,11 +59,11 @@ import torch
 torch.isclose = lambda a, b, **options: torch.ones_like(a, dtype=torch.bool)
 {WRONG}"""
 PATCHED_JUDGE = f"""\
-from concrete_steps import outcomes
+from concrete_steps.checking import outcomes
 outcomes.Judge.failed = lambda self, error, calls: self.passed()
 {WRONG}"""
 PATCHED_HELPER = f"""\
-from concrete_steps import testing
+from concrete_steps.checking import testing
 testing.assert_close = testing.assert_equal = lambda *given, **named: None
 {WRONG}"""
 TRANSFORMER = """\

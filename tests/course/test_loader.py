@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from concrete_steps.checking.loader import find_copy, load
 from concrete_steps.course import load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.loader import find_copy, load
 
 EXERCISES = ("double", "triple", "answer")
 

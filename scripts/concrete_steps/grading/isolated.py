@@ -26,9 +26,9 @@ from pathlib import Path
 
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.outcomes import ERROR, PASSED, TIMED_OUT, Result
+from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.paths import course_root
-from concrete_steps.sandbox import SCRATCH_PREFIX, lock_down
+from concrete_steps.grading.sandbox import SCRATCH_PREFIX, lock_down
 
 LONGEST_REPORT = 2_000_000  # characters that a child may report in all
 IMPORTING = 120.0  # seconds that a child may need, beyond the patience, before it is ready
@@ -145,7 +145,7 @@ def _start(scratch: Path, order: dict, log) -> subprocess.Popen:
     own |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     own |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "concrete_steps.isolated"],
+        [sys.executable, "-P", "-m", "concrete_steps.grading.isolated"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
@@ -222,9 +222,9 @@ def main() -> None:
     # jsonschema (behind plotly's nbformat) imports this if it can, and does without it: 2 seconds for a grammar of web
     # addresses, half of what a healthy submission costs.
     sys.modules["rfc3987_syntax"] = None
-    from concrete_steps.checks import run_checks
-    from concrete_steps.loader import Loaded, load
-    from concrete_steps.mistakes import mistakes_of
+    from concrete_steps.checking.checks import run_checks
+    from concrete_steps.checking.loader import Loaded, load
+    from concrete_steps.checking.mistakes import mistakes_of
 
     notebook = load_course().notebook(order["notebook"])
     mistakes = mistakes_of(notebook)

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from concrete_steps.checking.mistakes import Call, mistakes_of, recognise
 from concrete_steps.course import Notebook
-from concrete_steps.mistakes import Call, mistakes_of, recognise
 
 PASSED, WRONG, ERROR, TIMED_OUT, NOT_ATTEMPTED = "passed", "wrong", "error", "timed out", "not attempted"
 # When several tests of one exercise end differently, the first of these is what the learner must hear about.

@@ -20,10 +20,10 @@ from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Float, Int, List, Unicode
 
 from concrete_steps.course import Notebook, load_course
-from concrete_steps.isolated import CHANGED, ENDED, Limits, grade_notebook
-from concrete_steps.outcomes import ERROR, PASSED, TIMED_OUT, Result
+from concrete_steps.grading.isolated import CHANGED, ENDED, Limits, grade_notebook
+from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.paths import course_root
-from concrete_steps.submissions import tidy
+from concrete_steps.grading.submissions import tidy
 
 HOME = "CONCRETE_STEPS_GRADING"  # environment variable: the folder of all grading state
 # Results that were found ahead of nbgrader's own run, by the work that they belong to.
@@ -49,17 +49,17 @@ def configure(c) -> None:
     c.ExportApp.plugin_class = "nbgrader.plugins.CsvExportPlugin"
     prepare = "nbgrader.preprocessors.{}"
     c.GenerateAssignment.preprocessors = [
-        "concrete_steps.build.ClearAnswers",
-        "concrete_steps.build.LetExperimentsFail",
+        "concrete_steps.grading.release.ClearAnswers",
+        "concrete_steps.grading.release.LetExperimentsFail",
         *map(prepare.format, ("LockCells", "ClearOutput", "CheckCellMetadata", "ComputeChecksums", "SaveCells")),
         *map(prepare.format, ("ComputeChecksums", "CheckCellMetadata")),
     ]
-    c.Autograde.pre_convert_hook = "concrete_steps.grading.tidy_submission"
+    c.Autograde.pre_convert_hook = "concrete_steps.grading.nbgrader_settings.tidy_submission"
     c.Autograde.sanitize_preprocessors = [
         *map(prepare.format, ("ClearOutput", "OverwriteKernelspec", "OverwriteCells", "CheckCellMetadata")),
     ]
     c.Autograde.autograde_preprocessors = [
-        "concrete_steps.grading.GradeApart",
+        "concrete_steps.grading.nbgrader_settings.GradeApart",
         *map(prepare.format, ("SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata")),
     ]
     c.GradeApart.closed = [str(home)]
@@ -109,7 +109,7 @@ class GradeApart(NbGraderPreprocessor):
 
 def verdict(result: Result) -> list:
     """A check cell's outputs: the panel, and for all but a pass an error, which nbgrader marks with 0."""
-    from concrete_steps.checks import Panel
+    from concrete_steps.checking.checks import Panel
 
     panel = Panel(result)
     shown = new_output("display_data", data={"text/html": panel._repr_html_(), "text/plain": repr(panel)})

@@ -8,9 +8,9 @@ import os
 import sys
 from typing import Any
 
+from concrete_steps.checking.loader import Loaded, is_loading
+from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, merge
 from concrete_steps.course import Notebook, load_course
-from concrete_steps.loader import Loaded, is_loading
-from concrete_steps.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, merge
 
 COLOURS = {PASSED: "#1a7f37", WRONG: "#bc4c00", ERROR: "#cf222e", TIMED_OUT: "#8250df", NOT_ATTEMPTED: "#6e7781"}
 SIGNS = {PASSED: "✓", WRONG: "✗", ERROR: "!", TIMED_OUT: "⧗", NOT_ATTEMPTED: "○"}
@@ -58,7 +58,7 @@ def run_checks(notebook: Notebook, exercises: tuple[str, ...], loaded: Loaded, s
     """Results by exercise. Real pytest runs inside this process; tests of other exercises are not run."""
     import pytest
 
-    from concrete_steps import pytest_plugin
+    from concrete_steps.checking import pytest_plugin
 
     collected = _Collector(exercises)
     arguments = [str(notebook.checks), "--noconftest", "--capture=no", "--import-mode=importlib", "-c", os.devnull]
@@ -86,7 +86,7 @@ class _Given:
         self.loaded = loaded
 
     def pytest_addoption(self, parser, pluginmanager) -> None:
-        from concrete_steps.pytest_plugin import Learner
+        from concrete_steps.checking.pytest_plugin import Learner
 
         pluginmanager.register(Learner(given=self.loaded), "learner")
 
@@ -99,14 +99,14 @@ class _Collector:
         self.results: dict[str, list[Result]] = {}
 
     def pytest_collection_modifyitems(self, items: list) -> None:
-        from concrete_steps.pytest_plugin import exercise_of
+        from concrete_steps.checking.pytest_plugin import exercise_of
 
         items[:] = [item for item in items if exercise_of(item.name) in self.exercises]
 
     def pytest_runtest_logreport(self, report) -> None:
         if report.failed and report.when != "call":
             name = report.nodeid.split("::")[-1]
-            from concrete_steps.pytest_plugin import exercise_of
+            from concrete_steps.checking.pytest_plugin import exercise_of
 
             result = Result(
                 exercise_of(name), ERROR, message=f"The check itself could not start: {report.longreprtext[-600:]}"
@@ -114,7 +114,7 @@ class _Collector:
             self.results.setdefault(result.exercise, []).append(result)
 
     def pytest_runtest_teardown(self, item) -> None:
-        from concrete_steps.pytest_plugin import RESULT
+        from concrete_steps.checking.pytest_plugin import RESULT
 
         result = item.stash.get(RESULT, None)
         if result is not None:

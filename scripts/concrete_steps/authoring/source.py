@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from concrete_steps.checking.loader import defined_names
 from concrete_steps.errors import CourseError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -131,18 +132,6 @@ def _check_exercise(where: str, cell: Cell) -> None:
         raise CourseError(
             f"{where}: exercise {cell.name!r} does not define {cell.name}; name it as the directive does."
         )
-
-
-def defined_names(tree: ast.Module) -> set[str]:
-    """Names that the module's top level defines or assigns."""
-    names = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {leaf.id for target in targets for leaf in ast.walk(target) if isinstance(leaf, ast.Name)}
-    return names
 
 
 def _check_names(path: Path, cells: list[Cell], exercises: tuple[str, ...]) -> None:

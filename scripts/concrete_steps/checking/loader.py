@@ -122,7 +122,7 @@ def _run_cell(loaded: Loaded, cell: dict, label: str, exercises: tuple[str, ...]
     tree.body = [node for node in tree.body if not _calls(node, "get_ipython") and (whole or _is_harmless(node))]
     if label.startswith("check_") or not tree.body:
         return
-    defined = _names(tree)
+    defined = sorted(defined_names(tree))
     if label in skip:
         _blame(loaded, [*wanted, *defined], f"your cell {label} did not finish: it ran too long or ended the process")
         return
@@ -184,10 +184,16 @@ def _calls(node: ast.stmt, name: str) -> bool:
     )
 
 
-def _names(tree: ast.Module) -> list[str]:
-    from concrete_steps.source import defined_names
-
-    return sorted(defined_names(tree))
+def defined_names(tree: ast.Module) -> set[str]:
+    """Names that the module's top level defines or assigns."""
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {leaf.id for target in targets for leaf in ast.walk(target) if isinstance(leaf, ast.Name)}
+    return names
 
 
 def _is_hidden(path: Path) -> bool:

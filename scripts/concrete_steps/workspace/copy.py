@@ -22,8 +22,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from concrete_steps.carry_over import Result, carry_over
 from concrete_steps.errors import CourseError
+from concrete_steps.workspace.carry_over import Result, carry_over
 
 
 def sync(course_root: Path, work: Path) -> list[str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import zmq
 
 from concrete_steps.errors import CourseError
-from concrete_steps.workspace import files_in, sync
+from concrete_steps.workspace.copy import files_in, sync
 
-COURSE = Path(__file__).resolve().parents[2]
+COURSE = Path(__file__).resolve().parents[3]
 NBGRADER = ("formgrader", "validate_assignment", "assignment_list", "course_list")
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from concrete_steps import outcomes
+from concrete_steps.checking import outcomes
+from concrete_steps.checking.loader import Loaded, find_copy, load
+from concrete_steps.checking.mistakes import Call, record
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.loader import Loaded, find_copy, load
-from concrete_steps.mistakes import Call, record
 from concrete_steps.paths import course_root
 
 CALLS = pytest.StashKey[list[Call]]()
@@ -119,7 +119,7 @@ def _load_model(name: str):
 @pytest.fixture
 def rng(request: pytest.FixtureRequest):
     """Fresh random inputs; the seed is printed on failure, and --seed repeats it."""
-    from concrete_steps.testing import Rng
+    from concrete_steps.checking.testing import Rng
 
     return Rng(request.config.getoption("--seed"))
 

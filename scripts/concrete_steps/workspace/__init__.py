@@ -1,0 +1,1 @@
+"""The learner's own copy: made, carried over, opened in JupyterLab, examined."""

@@ -1,0 +1,61 @@
+"""The rooms of the package stand on floors, and nothing imports from a floor above its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from concrete_steps.paths import course_root
+
+FLOORS = (
+    {"__init__", "errors", "paths", "course"},
+    {"models", "corpus", "games", "wired", "plot", "evidence"},
+    {"checking"},
+    {"workspace"},
+    {"grading"},
+    {"authoring"},
+)
+PACKAGE = course_root() / "scripts" / "concrete_steps"
+
+
+def floor_of(room: str) -> int:
+    """The floor that a room (a module or a folder of the package) stands on; a new room must be given one."""
+    for number, rooms in enumerate(FLOORS):
+        if room in rooms:
+            return number
+    raise AssertionError(f"concrete_steps.{room} stands on no floor: put it on one in tests/course/test_house.py.")
+
+
+def imports_of(text: str) -> set[str]:
+    """Rooms of the package that a module imports, wherever in it."""
+    rooms = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "concrete_steps":
+            names = [f"concrete_steps.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            continue
+        rooms |= {name.split(".")[1] for name in names if name.startswith("concrete_steps.")}
+    return rooms
+
+
+def upward(room: str, text: str) -> set[str]:
+    return {other for other in imports_of(text) if floor_of(other) > floor_of(room)}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_imports_from_a_floor_above(path: Path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    text = path.read_text(encoding="utf-8")
+    if room == "__init__":  # the front door: `notebook` hands over to checking on first use
+        assert imports_of(text) <= {"checking"}
+        return
+    assert not upward(room, text), f"{path.name} imports from a floor above its own: {upward(room, text)}"
+
+
+def test_an_import_from_above_is_seen():
+    assert upward("models", "def f():\n    from concrete_steps.checking.checks import run_check") == {"checking"}
+    assert not upward("checking", "from concrete_steps import models")
