@@ -20,7 +20,7 @@ import pytest
 
 import environment
 from concrete_steps.errors import CourseError
-from concrete_steps.workspace.copy import lab
+from concrete_steps.workspace import lab
 
 SCRIPTS = environment.ROOT / "scripts"
 COMMANDS = ["start.py", "test.py"]
@@ -62,7 +62,7 @@ def server(tmp_path):
     released.write_text(json.dumps(notebook), encoding="utf-8")
     program = f"""
         from pathlib import Path
-        from concrete_steps.workspace.copy import lab
+        from concrete_steps.workspace import lab
         lab.COURSE = Path({str(tmp_path)!r})
         lab.main()
     """

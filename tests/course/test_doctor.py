@@ -12,7 +12,7 @@ from concrete_steps.course import Course, Notebook, Step
 from concrete_steps.errors import CourseError
 from concrete_steps.models import gpt2_model, shipped, smollm2_model
 from concrete_steps.paths import course_root
-from concrete_steps.workspace.copy import doctor
+from concrete_steps.workspace import doctor
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ import pytest
 from concrete_steps.checking.outcomes import PASSED, Result
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.errors import CourseError
+from concrete_steps.grading import isolated
 from concrete_steps.grading.isolated import Limits, grade_notebook
-from concrete_steps.grading.nbgrader_settings import isolated
 from concrete_steps.paths import course_root
 
 START = load_course().notebook("0")

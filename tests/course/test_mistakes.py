@@ -8,7 +8,7 @@ import torch
 
 from concrete_steps.checking.checks import run_check
 from concrete_steps.checking.loader import Loaded, load
-from concrete_steps.checking.mistakes import Call, Mistake, mistakes_of, recognise, record, same
+from concrete_steps.checking.mistakes import Call, Mistake, mistakes_of, recognise, record, right_answers_of, same
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, WRONG
 from concrete_steps.course import load_course
 from concrete_steps.paths import course_root
@@ -18,6 +18,14 @@ CASES = [
     for notebook in load_course().notebooks
     for mistakes in mistakes_of(notebook).values()
     for mistake in mistakes
+]
+
+
+RIGHT = [
+    (notebook, answer)
+    for notebook in load_course().notebooks
+    for answers in right_answers_of(notebook).values()
+    for answer in answers
 ]
 
 
@@ -37,6 +45,16 @@ def test_mistake_is_rejected_and_named(notebook, mistake):
     assert result.outcome in (WRONG, ERROR, TIMED_OUT), f"the check accepts: {mistake.sentence}"
     told = result.message if inspect.isclass(right) else result.mistake
     assert mistake.sentence in told, f"rejected, but not named; the learner reads:\n{result.text()}"
+
+
+@pytest.mark.parametrize(
+    ("notebook", "answer"), RIGHT, ids=[f"{n.id}-{a.exercise}-{a.sentence[:40]}" for n, a in RIGHT]
+)
+def test_right_answer_in_another_style_passes(notebook, answer):
+    loaded = solved(notebook)
+    given = answer.answer(loaded.namespace[answer.exercise])
+    result = run_check(notebook, answer.exercise, Loaded(loaded.path, {**loaded.namespace, answer.exercise: given}))
+    assert result.outcome == PASSED, f"refused though right: {answer.sentence}\n{result.text()}"
 
 
 @pytest.mark.parametrize("notebook", load_course().notebooks, ids=lambda notebook: notebook.name)

@@ -28,6 +28,7 @@ from concrete_steps.course import Notebook
 MOST_CALLS = 200
 
 _registry: dict[str, list[Mistake]] = {}
+_right: dict[str, list[Mistake]] = {}
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,29 @@ def mistake(sentence: str) -> Callable[[Any], Any]:
     return register
 
 
+def right(style: str, exercise: str = "") -> Callable[[Any], Any]:
+    """Register a right answer in another style than the solution's: no check may refuse it.
+
+    It carries its exercise's name; one that cannot (a partial, an instance) names the `exercise`.
+    """
+
+    def register(implementation: Any) -> Any:
+        entry = Mistake(exercise or implementation.__name__, style, implementation)
+        _right.setdefault(implementation.__module__, []).append(entry)
+        return implementation
+
+    return register
+
+
+def right_answers_of(notebook: Notebook) -> dict[str, list[Mistake]]:
+    """The right answers in other styles that stand beside a notebook's wrong ones, by exercise."""
+    _load_mistakes(notebook.mistakes)
+    found: dict[str, list[Mistake]] = {}
+    for entry in _right.get(_module_name(notebook.mistakes), ()):
+        found.setdefault(entry.exercise, []).append(entry)
+    return found
+
+
 def mistakes_of(notebook: Notebook) -> dict[str, list[Mistake]]:
     """The wrong answers of a notebook, by exercise."""
     found: dict[str, list[Mistake]] = {}
@@ -79,12 +103,17 @@ def mistakes_of(notebook: Notebook) -> dict[str, list[Mistake]]:
 def _load_mistakes(path: Path) -> tuple[Mistake, ...]:
     if not path.is_file():
         return ()
-    name = f"concrete_steps_mistakes.{path.stem}"
+    name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     _registry.pop(name, None)
+    _right.pop(name, None)
     spec.loader.exec_module(module)
     return tuple(_registry.get(name, ()))
+
+
+def _module_name(path: Path) -> str:
+    return f"concrete_steps_mistakes.{path.stem}"
 
 
 def record(function: Callable, calls: list[Call]) -> Callable:

@@ -1,7 +1,7 @@
 """What this machine has, what each notebook will need of it, and what is missing or broken: one sentence each.
 
 `examine` looks and changes nothing; `show` prints what it found; `fetch` gets ahead of time what can be fetched.
-The command is `python scripts/doctor.py`, or, where pip installed the course, `python -m concrete_steps.workspace.doctor`.
+The command is `python scripts/doctor.py`; where pip installed the course, `python -m concrete_steps.workspace.doctor`.
 """
 
 import argparse
