@@ -124,7 +124,7 @@ def difference(a: Values, b: Values, paired: bool = False, level: float = 0.95) 
 def permutation_test(
     a: Values, b: Values, statistic: Callable[..., float] | None = None, draws: int = 9_999, seed: int = 0
 ) -> float:
-    """Two-sided p of the difference of means (or of `statistic(a, b)`) over shuffled labels, the data themselves counted.
+    """Two-sided p of the difference of means (or of `statistic(a, b)`) over shuffled labels, the data counted too.
 
     The smallest p that it can give is 1 / (draws + 1), or 1 over the number of different shuffles where that is less.
     """
