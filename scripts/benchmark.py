@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py               everything (several minutes: every solutions notebook is executed)
 python scripts/benchmark.py --quick       without executing the notebooks
+python scripts/benchmark.py --only 3.2    one notebook's execution alone
 python scripts/benchmark.py --json FILE   also write the measurements to FILE
 """
 
@@ -88,12 +89,15 @@ class Row:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="do not execute the solutions notebooks")
+    parser.add_argument("--only", metavar="NOTEBOOK", help="execute this notebook, and measure nothing else")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to FILE")
     options = parser.parse_args()
     try:
-        rows = [*sizes(), *starts(), *checks()]
+        course = load_course()
+        chosen = [course.notebook(options.only)] if options.only else course.notebooks
+        rows = [] if options.only else [*sizes(), *starts(), *checks()]
         if not options.quick:
-            for notebook in track(load_course().notebooks, "executing notebooks", console=Console(stderr=True)):
+            for notebook in track(chosen, "executing notebooks", console=Console(stderr=True)):
                 rows += executed(notebook)
     except CourseError as error:
         print(error, file=sys.stderr)
