@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import ctypes
 import inspect
@@ -22,6 +23,7 @@ PASSED, WRONG, ERROR, TIMED_OUT, NOT_ATTEMPTED = "passed", "wrong", "error", "ti
 GRAVITY = (TIMED_OUT, ERROR, WRONG, NOT_ATTEMPTED, PASSED)
 MISSING = object()
 LONGEST, LONGEST_VALUE = 2000, 200
+MOST_ENTRIES = 24  # a tensor of more is not printed whole
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,10 @@ class TimedOut(BaseException):
 
 @dataclass
 class Result:
-    """One check's outcome. `message` says what is wrong, `case` the failing call, `mistake` a recognised slip."""
+    """One check's outcome. `message` says what is wrong, `case` the failing call, `mistake` a recognised slip.
+
+    `call` is the failing call itself, `again` a line that makes it again where `case` cannot be copied.
+    """
 
     exercise: str
     outcome: str
@@ -55,11 +60,14 @@ class Result:
     mistake: str = ""
     where: str = ""
     seed: int | None = None
+    call: Call | None = None
+    again: str = ""
 
     def lines(self) -> list[tuple[str, str]]:
         """Pairs of a label and a text: the facts that panel and plain text both show."""
         rows = [("verified", text) for text in self.verified] if self.outcome == PASSED else []
-        rows += [("", self.message), ("recognised", self.mistake), ("failing case", self.case), ("where", self.where)]
+        rows += [("", self.message), ("recognised", self.mistake), ("failing case", self.case)]
+        rows += [("the call again", self.again), ("where", self.where)]
         if self.outcome in (WRONG, ERROR) and self.seed is not None:
             rows.append(("repeat", f'check("{self.exercise}", seed={self.seed})'))
         return [(label, text) for label, text in rows if text]
@@ -103,7 +111,8 @@ class Judge:
         if isinstance(error, NotImplementedError) and frame:
             return Result(self.exercise, NOT_ATTEMPTED, message=f"NotImplementedError is still raised ({where}).")
         mine = [call for call in calls if call.name == self.exercise] or calls
-        result = Result(self.exercise, WRONG, case=_case(mine), seed=self.seed)
+        call = mine[-1] if mine else None
+        result = Result(self.exercise, WRONG, case=_case(call), seed=self.seed, call=call)
         result.mistake = self._recognise(calls)
         if isinstance(error, AssertionError) and not frame:
             result.message = _shorten(_assertion(error))
@@ -195,11 +204,32 @@ def _unusable(error: BaseException, calls: list[Call]) -> str:
     return _shorten(f"The check could not use your result{returned}: {type(error).__name__}: {error}")
 
 
-def _case(calls: list[Call]) -> str:
-    """The last recorded call, as a learner would type it, and what it gave."""
-    if not calls:
+def again(result: Result, place: str) -> str:
+    """How to make the failing call again with what is kept at `place`; "" where the printed call can be copied."""
+    call = result.call
+    if call is None or all(_can_be_copied(value) for value in (*call.args, *call.kwargs.values())):
         return ""
-    call = calls[-1]
+    return f"{call.name}(*{place}.args{f', **{place}.kwargs' if call.kwargs else ''})"
+
+
+def _can_be_copied(value: Any) -> bool:
+    """True if the printed form of a value makes that value again, up to the digits shown."""
+    text = _value(value)
+    if text.endswith("...") or re.search(r"\b(inf|nan)\b", text):
+        return False
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return 0 < math.prod(value.shape) <= MOST_ENTRIES
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return False
+    return True
+
+
+def _case(call: Call | None) -> str:
+    """The failing call, as a learner would type it, and what it gave."""
+    if call is None:
+        return ""
     given = [_value(arg) for arg in call.args] + [f"{key}={_value(arg)}" for key, arg in call.kwargs.items()]
     outcome = f"raised {type(call.error).__name__}" if call.error else f"gave {_value(call.output)}"
     return _shorten(f"{call.name}({', '.join(given)}) {outcome}")
@@ -228,7 +258,7 @@ def _name_or_repr(value: Any) -> str:
 
 def _tensor(value: Any) -> str:
     """A small tensor as a learner would type it, to be copied; of a large one only dtype and shape."""
-    if not 0 < math.prod(value.shape) <= 24:
+    if not 0 < math.prod(value.shape) <= MOST_ENTRIES:
         return _type_and_shape(value)
     if not type(value).__module__.startswith("torch"):
         return f"np.array({_round(value.tolist())})"
