@@ -11,11 +11,13 @@ import math
 import re
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from concrete_steps.checking.mistakes import Call, mistakes_of, recognise
+from concrete_steps.checking.further import Further, quietly
+from concrete_steps.checking.mistakes import Call, Mistake, mistakes_of
+from concrete_steps.checking.recognition import recognise, without_numbers
 from concrete_steps.course import Notebook
 
 PASSED, WRONG, ERROR, TIMED_OUT, NOT_ATTEMPTED = "passed", "wrong", "error", "timed out", "not attempted"
@@ -23,6 +25,7 @@ PASSED, WRONG, ERROR, TIMED_OUT, NOT_ATTEMPTED = "passed", "wrong", "error", "ti
 GRAVITY = (TIMED_OUT, ERROR, WRONG, NOT_ATTEMPTED, PASSED)
 MISSING = object()
 LONGEST, LONGEST_VALUE = 2000, 200
+SECONDS_FOR_FURTHER, SECONDS_TO_RECOGNISE = 0.8, 3.0
 MOST_ENTRIES = 24  # a tensor of more is not printed whole
 
 
@@ -78,9 +81,18 @@ class Result:
         return "\n".join([f"{self.exercise}: {self.outcome}", *rows])
 
 
+def _random_state() -> Any:
+    import torch
+
+    return torch.get_rng_state()
+
+
 @dataclass
 class Judge:
-    """Turns what happened in one test into a Result."""
+    """Turns what happened in one test into a Result.
+
+    `test` is the check, `given` its arguments, `random_state` torch's before it ran: with them it can run again.
+    """
 
     notebook: Notebook
     exercise: str
@@ -88,6 +100,9 @@ class Judge:
     namespace: dict
     seconds: float
     seed: int | None = None
+    test: Callable = lambda: None
+    given: dict = field(default_factory=dict)
+    random_state: Any = field(default_factory=_random_state)
 
     def passed(self) -> Result:
         return Result(self.exercise, PASSED, verified=[self.verifies])
@@ -113,7 +128,7 @@ class Judge:
         mine = [call for call in calls if call.name == self.exercise] or calls
         call = mine[-1] if mine else None
         result = Result(self.exercise, WRONG, case=_case(call), seed=self.seed, call=call)
-        result.mistake = self._recognise(calls)
+        result.mistake = self._recognise(error, calls)
         if isinstance(error, AssertionError) and not frame:
             result.message = _shorten(_assertion(error))
         elif frame:
@@ -133,12 +148,34 @@ class Judge:
         places = [(frame.f_code.co_filename, line) for frame, line in walked if frame.f_globals is self.namespace]
         return places[-1] if places else None
 
-    def _recognise(self, calls: list[Call]) -> str:
+    def _recognise(self, error: BaseException, calls: list[Call]) -> str:
+        """The sentence of the one written mistake that the learner's object is, or ""."""
         learner = self.namespace.get(self.exercise)
         candidates = mistakes_of(self.notebook).get(self.exercise, [])
-        with contextlib.suppress(Exception, TimedOut), time_limit(self.seconds):
-            return recognise(learner, [call for call in calls if call.name == self.exercise], candidates) or ""
+        own = [call for call in calls if call.name == self.exercise]
+        further = Further(self.notebook.checks, self.exercise, self.namespace, self.given, SECONDS_FOR_FURTHER)
+        with contextlib.suppress(Exception, TimedOut), time_limit(SECONDS_TO_RECOGNISE), quietly():
+            mistake = recognise(learner, own, candidates, further.calls())
+            if mistake and (not callable(learner) or self._fails_alike(mistake, error)):
+                return mistake.sentence
         return ""
+
+    def _fails_alike(self, mistake: Mistake, error: BaseException) -> bool:
+        """True if this very check, run on the mistake, fails in the same words: then the failure is the mistake's."""
+        import torch
+
+        from concrete_steps.checking.testing import Rng
+
+        again = {name: self.given[name] for name in inspect.signature(self.test).parameters}
+        again |= {self.exercise: mistake.implementation} | ({"rng": Rng(self.seed)} if "rng" in again else {})
+        torch.set_rng_state(self.random_state)
+        try:
+            self.test(**again)
+        except Exception as other:
+            return type(other) is type(error) and without_numbers(_assertion(other)) == without_numbers(
+                _assertion(error)
+            )
+        return False
 
 
 @contextlib.contextmanager

@@ -139,6 +139,8 @@ def pytest_runtest_call(item: pytest.Item):
         namespace=learner.namespace,
         seconds=marker.args[0] if marker else SECONDS,
         seed=getattr(item.funcargs.get("rng"), "seed", None),
+        test=item.function,
+        given=dict(item.funcargs),
     )
     # What stays if judging itself breaks down: a check that came to no verdict has not passed.
     item.stash[RESULT] = judge.no_verdict()
