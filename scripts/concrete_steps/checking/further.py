@@ -26,7 +26,7 @@ from concrete_steps.checking.mistakes import Call, copied, record
 TESTING = "concrete_steps.checking.testing"
 SEEDS = (101, 102)
 SHAKEN = 4  # so many calls of a check are also shaken
-MOST_CALLS = 60
+MOST_CALLS, LEAST_CALLS = 60, 8  # of one check; in all, however slow they are
 
 
 class Enough(BaseException):
@@ -42,7 +42,7 @@ class Further:
         exercise: the name of the exercise.
         namespace: the learner's objects, which checks may ask for by name.
         at_hand: other arguments of checks, such as models; a check that needs one that is not here is left out.
-        seconds: after so long no more calls are made.
+        seconds: after so long no more calls are made than LEAST_CALLS.
     """
 
     checks: Path
@@ -53,20 +53,22 @@ class Further:
     seeds: tuple[int, ...] = SEEDS
 
     def calls(self) -> Iterator[Call]:
-        """The calls, each made when it is asked for or a little before, and no more when time is up."""
+        """The calls, each made when it is asked for or a little before."""
         end = time.perf_counter() + self.seconds
-        random = _Noise()
-        for seed, check in itertools.product(self.seeds, _checks_of(self.checks, self.exercise)):
-            made = self._calls_of(check, seed, end)
-            for number, call in enumerate(made):
+        random, checks = _Noise(), _checks_of(self.checks, self.exercise)
+        met = 0
+        for run, (seed, check) in enumerate(itertools.product(self.seeds, checks)):
+            needed = LEAST_CALLS - met if run < len(checks) else 0
+            for number, call in enumerate(self._calls_of(check, seed, end, needed)):
                 yield call
-                if time.perf_counter() > end:
-                    return
-                if number in (0, len(made) - 1) or number < SHAKEN:
+                if number < SHAKEN:
                     yield from self._shaken(call, random)
+                if time.perf_counter() > end and number + 1 >= needed:
+                    return
+                met += 1
 
-    def _calls_of(self, check: Callable, seed: int, end: float) -> list[Call]:
-        """The learner's calls while one check runs quietly."""
+    def _calls_of(self, check: Callable, seed: int, end: float, least: int) -> list[Call]:
+        """The learner's calls while one check runs quietly; when time is up only the `least` that must be."""
         from concrete_steps.checking.testing import Rng
 
         made: list[Call] = []
@@ -74,7 +76,7 @@ class Further:
 
         @functools.wraps(recorded)
         def limited(*args, **kwargs):
-            if time.perf_counter() > end or len(made) >= MOST_CALLS:
+            if len(made) >= MOST_CALLS or (len(made) >= least and time.perf_counter() > end):
                 raise Enough
             return recorded(*args, **kwargs)
 
@@ -148,8 +150,9 @@ class _Noise:
 
 def _checks_of(checks: Path, exercise: str) -> list[Callable]:
     namespace = _quiet(checks)
-    own = {f"test_{exercise}"}
-    return [value for name, value in namespace.items() if name.split("__")[0] in own and callable(value)]
+    own = [value for name, value in namespace.items() if name.split("__")[0] == f"test_{exercise}"]
+    # One that is marked with a time of its own is too slow to run again.
+    return [check for check in own if not getattr(check, "pytestmark", None)]
 
 
 @functools.cache

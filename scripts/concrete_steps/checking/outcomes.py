@@ -25,7 +25,8 @@ PASSED, WRONG, ERROR, TIMED_OUT, NOT_ATTEMPTED = "passed", "wrong", "error", "ti
 GRAVITY = (TIMED_OUT, ERROR, WRONG, NOT_ATTEMPTED, PASSED)
 MISSING = object()
 LONGEST, LONGEST_VALUE = 2000, 200
-SECONDS_FOR_FURTHER, SECONDS_TO_RECOGNISE = 0.8, 3.0
+# The second is for code that never ends: to interrupt is dangerous, since an import that is cut short stays broken.
+SECONDS_FOR_FURTHER, SECONDS_TO_RECOGNISE = 0.5, 10.0
 MOST_ENTRIES = 24  # a tensor of more is not printed whole
 
 
