@@ -527,7 +527,9 @@ def _all_pairs(logits):
 
 
 # To keep each pair's mean over the answers instead gives the very same loss.
-@mistake("leaves each answer's mean out, or keeps one that moves all answers of a pair alike: each answer's own is kept")
+@mistake(
+    "leaves each answer's mean out, or keeps one that moves all answers of a pair alike: each answer's own is kept"
+)
 def restricted_loss(logits, frequencies, pairs):
     return _loss(_part(logits, frequencies), pairs)
 
