@@ -191,3 +191,29 @@ def test_of_a_large_dict_the_failing_case_shows_no_numbers():
     returned = "{f'layer {i}': torch.zeros(9, 7) for i in range(40)}"
     case = result_of("import torch\n" + function(f"return {returned}")).case
     assert case.endswith("gave {'layer 0': float32[9, 7], 'layer 1': float32[9, 7], ...} (40 in all)")
+
+
+CALLABLES = {
+    "a lambda": "logit_difference = lambda logits, right, wrong: logits[right] - logits[wrong]",
+    "a partial": "import functools\n"
+    "def by(sign, logits, right, wrong):\n    return sign * (logits[right] - logits[wrong])\n"
+    "logit_difference = functools.partial(by, 1)",
+    "a module": "import torch\n"
+    "class Difference(torch.nn.Module):\n"
+    "    def forward(self, logits, right, wrong):\n        return logits[right] - logits[wrong]\n"
+    "logit_difference = Difference()",
+    "an instance": "class Difference:\n    __slots__ = ()\n"
+    "    def __call__(self, logits, right, wrong):\n        return logits[right] - logits[wrong]\n"
+    "logit_difference = Difference()",
+    "a bound method": "class Difference:\n"
+    "    def of(self, logits, right, wrong):\n        return logits[right] - logits[wrong]\n"
+    "logit_difference = Difference().of",
+}
+
+
+@pytest.mark.parametrize("text", CALLABLES.values(), ids=CALLABLES)
+def test_what_can_be_called_is_checked_as_a_function(text):
+    assert result_of(text).outcome == PASSED
+    wrong = result_of(text.replace("logits[right] - logits[wrong]", "logits[wrong] - logits[right]"))
+    assert wrong.outcome == WRONG and "the sign is turned" in wrong.mistake
+    assert wrong.case.startswith("logit_difference(torch.tensor([")

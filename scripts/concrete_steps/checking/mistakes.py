@@ -116,15 +116,17 @@ def _module_name(path: Path) -> str:
     return f"concrete_steps_mistakes.{path.stem}"
 
 
-def record(function: Callable, calls: list[Call]) -> Callable:
-    """The function, with its calls written to `calls`."""
+def record(function: Callable, calls: list[Call], name: str = "") -> Callable:
+    """The function, with its calls written to `calls` under `name`: a partial, a module or an instance has none."""
     import torch
+
+    name = name or function.__name__
 
     @functools.wraps(function)
     def recorded(*args, **kwargs):
         if len(calls) >= MOST_CALLS:
             return function(*args, **kwargs)
-        call = Call(function.__name__, _copy(args), _copy(kwargs), torch.get_rng_state())
+        call = Call(name, _copy(args), _copy(kwargs), torch.get_rng_state())
         calls.append(call)
         try:
             output = function(*args, **kwargs)

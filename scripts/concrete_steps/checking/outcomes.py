@@ -128,7 +128,7 @@ class Judge:
         learner = self.namespace.get(self.exercise)
         candidates = mistakes_of(self.notebook).get(self.exercise, [])
         with contextlib.suppress(Exception, TimedOut), time_limit(self.seconds):
-            return recognise(learner, [call for call in calls if call.name == _name(learner)], candidates) or ""
+            return recognise(learner, [call for call in calls if call.name == self.exercise], candidates) or ""
         return ""
 
 
@@ -161,10 +161,6 @@ def merge(results: list[Result]) -> Result:
     if gravest.outcome == PASSED:
         gravest.verified = [text for result in results for text in result.verified if text]
     return gravest
-
-
-def _name(learner: Any) -> str:
-    return getattr(learner, "__name__", "")
 
 
 def _place(file_name: str, line: int) -> str:

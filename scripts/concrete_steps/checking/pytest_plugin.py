@@ -92,7 +92,7 @@ def _fixture(name: str):
         if value is None:
             return outcomes.Untouched(name)
         if callable(value) and not isinstance(value, type):
-            return record(value, request.node.stash.setdefault(CALLS, []))
+            return record(value, request.node.stash.setdefault(CALLS, []), name)
         return value
 
     return learners_object
