@@ -7,14 +7,18 @@ a fixture that gives the learner's object, from the kernel (`check("causal_mask"
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from concrete_steps.checking import outcomes
-from concrete_steps.checking.loader import Loaded, find_copy, load
+from concrete_steps.checking.loader import Loaded, beside, find_copy, kind_of, load, read_notebook
 from concrete_steps.checking.mistakes import Call, record
+from concrete_steps.checking.state import clean_state
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.paths import course_root
@@ -85,17 +89,43 @@ def _fixture(name: str):
         notebook = load_course().notebook(request.path.stem)
         loaded = request.config.pluginmanager.get_plugin("learner").objects(notebook)
         value = loaded.namespace.get(name, outcomes.MISSING)
+        overwritten = _overwritten(name, value, notebook, loaded)
         if name in loaded.problems:
             return outcomes.Broken(name, loaded.problems[name])
         if value is outcomes.MISSING:
             return outcomes.Broken(name, f"{name} is not defined: run its cell first, or restore the cell")
         if value is None:
             return outcomes.Untouched(name)
+        if overwritten:
+            return outcomes.Broken(name, overwritten)
         if callable(value) and not isinstance(value, type):
             return record(value, request.node.stash.setdefault(CALLS, []), name)
         return value
 
     return learners_object
+
+
+def _overwritten(name: str, value: Any, notebook: Notebook, loaded: Loaded) -> str:
+    """What to say of an exercise's function or class whose name holds something else by now; "" where all is well."""
+    if callable(value) and (isinstance(value, type) or type(value).__name__ != name):
+        return ""
+    kind = kind_of(name, [*loaded.cells, *_released_cells(notebook)])
+    if kind is None or (kind == "function" and callable(value)):
+        return ""
+    shape = getattr(value, "shape", None)
+    what = f"a {type(value).__name__}" + (f" of shape {list(shape)}" if isinstance(shape, Sequence) else "")
+    return (
+        f"{name} should be a {kind} and is now {what}: a line has given its name to something else, as "
+        f"`{name} = {name}(...)` does. Call that something else, and run the {kind}'s cell again"
+    )
+
+
+@functools.cache
+def _released_cells(notebook: Notebook) -> tuple[str, ...]:
+    with contextlib.suppress(CourseError):
+        cells = read_notebook(course_root() / "notebooks" / notebook.path)["cells"]
+        return tuple("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return ()
 
 
 def _model_fixture(name: str):
@@ -125,9 +155,16 @@ def rng(request: pytest.FixtureRequest):
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """What one check's answer sets globally does not reach the next."""
+    with clean_state() if _is_check(item) else contextlib.nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item):
     """Run one check and turn whatever happens into one of the five outcomes."""
-    if item.path.parent != course_root() / "tests":
+    if not _is_check(item):
         return (yield)
     notebook = load_course().notebook(item.path.stem)
     learner = item.config.pluginmanager.get_plugin("learner").objects(notebook)
@@ -147,18 +184,24 @@ def pytest_runtest_call(item: pytest.Item):
         item.stash[RESULT] = judge.cannot_run(stand_in)
     else:
         try:
-            with outcomes.time_limit(judge.seconds):
+            with beside(learner), outcomes.time_limit(judge.seconds):
                 yield
             item.stash[RESULT] = judge.passed()
             return None
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit) and not judge.is_learners(error):
                 raise
-            item.stash[RESULT] = judge.failed(error, item.stash.get(CALLS, []))
+            result = item.stash[RESULT] = judge.failed(error, item.stash.get(CALLS, []))
+            if isinstance(error, NameError) and error.name in learner.problems:
+                result.message += f" ({learner.problems[error.name]})"
     result = item.stash[RESULT]
     if result.outcome == outcomes.NOT_ATTEMPTED:
         pytest.skip("not attempted")
     pytest.fail(result.text(), pytrace=False)
+
+
+def _is_check(item: pytest.Item) -> bool:
+    return item.path.parent == course_root() / "tests"
 
 
 def exercise_of(test_name: str) -> str:
