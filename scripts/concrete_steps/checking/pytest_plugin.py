@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,18 +60,73 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "seconds(n): how long this check may run; the default is 30")
     if not config.pluginmanager.has_plugin("learner"):
-        config.pluginmanager.register(Learner(_folder(config.getoption("--of"))), "learner")
+        config.pluginmanager.register(Learner(_folder(config)), "learner")
 
 
-def _folder(of: str | None) -> Path:
+def _folder(config: pytest.Config) -> Path:
+    """The folder to grade: that of `--of`, else the one that pytest was told or started in, else work/ or notebooks/."""
+    root, here, of = course_root(), config.invocation_params.dir, config.getoption("--of")
+    if of is not None:
+        folder = next((folder for folder in (here / of, root / of) if folder.is_dir()), None)
+        if folder is None:
+            raise pytest.UsageError(f"--of {of}: there is no such folder; use work, notebooks, solutions or a path.")
+        if config.args_source == pytest.Config.ArgsSource.INVOCATION_DIR:
+            _check_what_is_in(folder.resolve(), config)
+        return folder.resolve()
+    told = (here / config.args[0]).resolve() if len(config.args) == 1 else root
+    if told != root and told.is_dir() and any(told.rglob("*.ipynb")):
+        _check_what_is_in(told, config)
+        return told
+    return root / "work" if _has_copy(root) else root / "notebooks"
+
+
+def _has_copy(root: Path) -> bool:
+    return any((root / "work").glob("*/*.ipynb"))
+
+
+def _check_what_is_in(folder: Path, config: pytest.Config) -> None:
+    """Let pytest run the checks of the course's notebooks that the folder holds: no checks lie there themselves."""
+    held = [notebook for notebook in load_course().notebooks if find_copy(folder, notebook).is_file()]
+    if not held:
+        raise pytest.UsageError(f"{folder} holds no notebook of the course.")
+    config.args[:] = [str(notebook.checks) for notebook in held]
+    config.option.importmode = "importlib"
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    learner = config.pluginmanager.get_plugin("learner")
+    if learner.folder is None or not _runs_checks(config):
+        return []
+    return [f"grading: {learner.folder}"]
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """Answers that were typed into notebooks/ while work/ is graded would be missed in silence."""
+    learner = config.pluginmanager.get_plugin("learner")
     root = course_root()
-    if of is None:
-        has_copy = any((root / "work").glob("*/*.ipynb"))
-        return root / "work" if has_copy else root / "notebooks"
-    for folder in (root / of, Path(of).resolve()):
-        if folder.is_dir():
-            return folder
-    raise pytest.UsageError(f"--of {of}: there is no such folder; use work, notebooks, solutions or a path.")
+    if learner.folder == root / "work" and _runs_checks(config) and (answered := _answered(root / "notebooks")):
+        terminalreporter.section("answers in notebooks/", yellow=True)
+        terminalreporter.write_line(
+            f"Graded was your copy, {learner.folder}. There are answers in notebooks/ as well, which were not: "
+            f"{', '.join(answered)}. Move them to your copy, or run `pytest --of notebooks`."
+        )
+
+
+def _runs_checks(config: pytest.Config) -> bool:
+    paths = [(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args]
+    return any(path.parent == course_root() / "tests" and path.suffix == ".py" for path in paths)
+
+
+def _answered(folder: Path) -> list[str]:
+    """Names of the notebooks in which a stub has been replaced."""
+    found = []
+    for notebook in load_course().notebooks:
+        with contextlib.suppress(CourseError):
+            cells = {cell.get("id"): "".join(cell["source"]) for cell in read_notebook(folder / notebook.path)["cells"]}
+            stubs = [cells[name] for name in notebook.exercises if name in cells]
+            if not all(re.search(r"raise NotImplementedError|^\w+ = None", text, re.MULTILINE) for text in stubs):
+                found.append(notebook.name)
+    return found
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:
