@@ -1,7 +1,7 @@
 """What an installed course adds to every pytest run on the machine: nothing, unless `--of FOLDER` asks for its checks.
 
-Inside the course its pyproject.toml loads the plugin. Anywhere else (`pytest --of ~/work`) this entry point does, so that
-other projects keep their own `--seed` and `rng`.
+Inside the course its pyproject.toml loads the plugin. Anywhere else (`pytest --of ~/work`) this entry point does, so
+that other projects keep their own `--seed` and `rng`.
 """
 
 
