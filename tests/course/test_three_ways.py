@@ -8,7 +8,6 @@ import sys
 from xml.etree import ElementTree
 
 import nbformat
-import pytest
 from nbclient import NotebookClient
 
 from concrete_steps.course import Notebook, load_course
@@ -123,9 +122,8 @@ def solved(notebook: Notebook, answers: dict[str, list[str]], setup: str = ""):
             *helpers, cell.source = answers[name]
             cells += map(nbformat.v4.new_code_cell, helpers)
         # Experiments take time in a kernel; the loader does not run them anyway.
-        if cell.cell_type == "code" and (
-            name == "setup" or name in notebook.exercises or re.search("def |class ", cell.source)
-        ):
+        wanted = name == "setup" or name in notebook.exercises or re.search(r"\bdef |\bclass |^[A-Z_]+ = ", cell.source)
+        if cell.cell_type == "code" and wanted:
             cells.append(cell)
     nb.cells = cells
     return nb

@@ -41,7 +41,8 @@ class Loaded:
         problems: by name, which cell kept an object from being defined.
         cells: what the learner's cells say, as far as it is known.
         module: what stands for `__main__` where the objects are not a kernel's own.
-        modules: the modules beside the notebook that its cells have imported.
+        search: where its cells look for modules, beside where everyone does.
+        modules: the modules from there that its cells have imported.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Loaded:
     problems: dict[str, str] = field(default_factory=dict)
     cells: Sequence[str] = ()
     module: types.ModuleType | None = None
+    search: list[str] = field(default_factory=list)
     modules: dict[str, types.ModuleType] = field(default_factory=dict)
 
 
@@ -145,20 +147,21 @@ def beside(loaded: Loaded) -> Iterator[None]:
         yield
         return
     folder = os.path.dirname(os.path.abspath(loaded.path))
-    known = set(sys.modules)
+    known, path = set(sys.modules), list(sys.path)
     before = sys.modules["__main__"], builtins.input, os.environ.get("MPLBACKEND")
     sys.modules.update({**loaded.modules, "__main__": loaded.module})
-    sys.path.insert(0, folder)
+    sys.path[:0] = loaded.search or [folder]
     builtins.input = _ask_nobody
     os.environ.setdefault("MPLBACKEND", "Agg")
     try:
         with contextlib.chdir(folder):
             yield
     finally:
-        new = [name for name in set(sys.modules) - known if _lies_in(name, folder)]
+        loaded.search = [entry for entry in sys.path if entry not in path]
+        folders = [os.path.abspath(os.path.join(folder, entry)) for entry in loaded.search]
+        new = [name for name in set(sys.modules) - known if _lies_in(name, folders)]
         loaded.modules.update((name, sys.modules.pop(name)) for name in new)
-        with contextlib.suppress(ValueError):
-            sys.path.remove(folder)
+        sys.path[:] = path
         sys.modules["__main__"], builtins.input, _ = before
         if before[2] is None:
             os.environ.pop("MPLBACKEND", None)
@@ -250,13 +253,14 @@ def _ask_nobody(prompt: object = "") -> str:
     raise EOFError("nobody can answer input() here")
 
 
-def _lies_in(name: str, folder: str) -> bool:
-    """Whether a module, or the package that it is part of, lies in the folder itself."""
+def _lies_in(name: str, folders: list[str]) -> bool:
+    """Whether a module, or the package that it is part of, lies in one of the folders itself."""
     top = name.partition(".")[0]
     file = getattr(sys.modules.get(top), "__file__", None)
     if not file or top == "concrete_steps":
         return False
-    return os.path.abspath(file).startswith((os.path.join(folder, top) + ".", os.path.join(folder, top) + os.sep))
+    places = tuple(os.path.join(folder, top) + end for folder in folders for end in (".", os.sep))
+    return os.path.abspath(file).startswith(places)
 
 
 def _python_of(text: str) -> str:

@@ -178,9 +178,11 @@ def _overwritten(name: str, value: Any, notebook: Notebook, loaded: Loaded) -> s
     if kind is None or (kind == "function" and callable(value)):
         return ""
     shape = getattr(value, "shape", None)
-    what = f"a {type(value).__name__}" + (f" of shape {list(shape)}" if isinstance(shape, Sequence) else "")
+    what = f"now of type {type(value).__name__}"
+    if isinstance(shape, Sequence):
+        what += f" and of shape {list(shape)}"
     return (
-        f"{name} should be a {kind} and is now {what}: a line has given its name to something else, as "
+        f"{name} should be a {kind} and is {what}: a line has given its name to something else, as "
         f"`{name} = {name}(...)` does. Call that something else, and run the {kind}'s cell again"
     )
 
