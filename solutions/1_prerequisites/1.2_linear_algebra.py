@@ -5,7 +5,7 @@
 # list means is nowhere written. This notebook is about what can be said all the same: which *directions* a part
 # reads and writes, how many it uses, how much room there is, and whether the axes themselves mean anything.
 #
-# ![Left: a vector, its projection on a direction, and the rest. Right: the same in turned axes.](figures/1.2_directions.svg)
+# ![Left: the projection of a vector on a direction. Right: the same in turned axes.](figures/1.2_directions.svg)
 # %% generated="overview"
 # %% setup=True
 import math
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from concrete_steps import evidence, models, plot, wired
+
 
 # %% [markdown]
 # ## 1. A direction
@@ -29,11 +30,13 @@ from concrete_steps import evidence, models, plot, wired
 def project(
     x: Float[Tensor, "... d_model"], direction: Float[Tensor, "d_model"]
 ) -> Float[Tensor, "... d_model"]:
-    """The part of each x that lies along the direction, whose length may be anything but 0."""
+    """The part of each x that lies along the direction, which may have any length but 0."""
     ### BEGIN SOLUTION
     amount = (x @ direction) / (direction @ direction)
     return amount[..., None] * direction
     ### END SOLUTION
+
+
 # %% check="project"
 # %% [markdown]
 # **Ablating** a direction removes that part. It is how one asks whether a model uses it. Several directions at once:
@@ -59,12 +62,16 @@ def gram_schmidt(vectors: Float[Tensor, "n d_model"]) -> Float[Tensor, "rank d_m
     basis = vectors.new_zeros(0, vectors.shape[1])
     for vector in vectors:
         rest = vector
-        for _ in range(2):  # a second time: rounding of the first leaves a trace of the others
+        for _ in range(
+            2
+        ):  # a second time: rounding of the first leaves a trace of the others
             rest = rest - (basis @ rest) @ basis
         if rest.norm() > 1e-5 * vector.norm():
             basis = torch.cat([basis, rest[None] / rest.norm()])
     return basis
     ### END SOLUTION
+
+
 # %% check="gram_schmidt"
 # %% exercise="ablate_direction" points=2 difficulty=2 minutes=8
 def ablate_direction(
@@ -75,6 +82,8 @@ def ablate_direction(
     basis = gram_schmidt(directions)
     return x - (x @ basis.T) @ basis
     ### END SOLUTION
+
+
 # %% check="ablate_direction"
 # %% [markdown]
 # **Predict**: two directions at 45°, a random x in 100 dimensions. You remove one, then the other, each by itself.
@@ -88,22 +97,30 @@ def ablate_direction(
 # %% experiment=True
 generator = torch.Generator().manual_seed(0)
 first = torch.nn.functional.one_hot(torch.tensor(0), 100).double()
-second = (first + torch.nn.functional.one_hot(torch.tensor(1), 100)) / math.sqrt(2)  # at 45 degrees
+second = (first + torch.nn.functional.one_hot(torch.tensor(1), 100)) / math.sqrt(
+    2
+)  # at 45 degrees
 x = torch.randn(1000, 100, generator=generator, dtype=torch.float64)
 in_turn = x - project(x, first)
 in_turn = in_turn - project(in_turn, second)
 together = ablate_direction(x, torch.stack([first, second]))
 for name, left in (("before", x), ("one after the other", in_turn), ("the span", together)):
-    print(f"{name:>20}: root mean square along the first direction {(left @ first).square().mean().sqrt():.3f}")
+    print(
+        f"{name:>20}: root mean square along the first direction",
+        f"{(left @ first).square().mean().sqrt():.3f}",
+    )
+
+
 # %% [markdown]
 # ## 2. Angles
 #
-# The **cosine similarity** of two vectors is $u \cdot v / (|u||v|)$: embeddings, neurons and features are compared by it.
+# The **cosine similarity** of two vectors is $u \cdot v / (|u||v|)$: embeddings and neurons are compared by it.
 # %% exercise="cosine_matrix" points=1 difficulty=2 minutes=6
 def cosine_matrix(
     a: Float[Tensor, "n d_model"], b: Float[Tensor, "m d_model"]
 ) -> Float[Tensor, "n m"]:
     """The cosine similarity of every row of a with every row of b; 0 where a row is zero."""
+
     ### BEGIN SOLUTION
     def unit(rows: Tensor) -> Tensor:
         lengths = rows.norm(dim=-1, keepdim=True)
@@ -111,6 +128,8 @@ def cosine_matrix(
 
     return unit(a) @ unit(b).T
     ### END SOLUTION
+
+
 # %% check="cosine_matrix"
 # %% [markdown]
 # How near to a right angle are *random* directions? Each cosine is about normal with standard deviation $1/\sqrt{d}$. Of
@@ -135,6 +154,8 @@ def interference_of_random_directions(
     pairs = cosines[torch.ones(n, n).triu(1).bool()]
     return pairs.square().mean().sqrt().item(), pairs.abs().max().item()
     ### END SOLUTION
+
+
 # %% check="interference_of_random_directions"
 # %% [markdown]
 # **Predict**: SmolLM2's residual stream has 576 dimensions. Of 4,000 random directions in it, how alike are the two that
@@ -153,14 +174,26 @@ for d in (64, 576):
     found = [interference_of_random_directions(n, d, generator) for n in sizes]
     measured.append([largest for _, largest in found])
     theory.append([math.sqrt(4 * math.log(n) / d) for n in sizes])
-    print(f"d = {d}: root mean square {found[-1][0]:.4f}, 1/sqrt(d) is {1 / math.sqrt(d):.4f}")
-    print(f"         largest of 4,000 directions {found[-1][1]:.3f}, theory {theory[-1][-1]:.3f}")
+    print(
+        f"d = {d}: root mean square {found[-1][0]:.4f}, 1/sqrt(d) is {1 / math.sqrt(d):.4f}"
+    )
+    print(
+        f"    largest of 4,000 directions {found[-1][1]:.3f}, theory {theory[-1][-1]:.3f}"
+    )
 plot.line(
-    {f"{name}, d = {d}": values[i] for i, d in enumerate((64, 576))
-     for name, values in (("largest", measured), ("theory", theory))},
-    x=sizes, log_x=True, x_label="random directions", y_label="largest |cosine| of a pair",
+    {
+        f"{name}, d = {d}": values[i]
+        for i, d in enumerate((64, 576))
+        for name, values in (("largest", measured), ("theory", theory))
+    },
+    x=sizes,
+    log_x=True,
+    x_label="random directions",
+    y_label="largest |cosine| of a pair",
     title="Many directions nearly at right angles",
 )
+
+
 # %% [markdown]
 # The theory is for large n, and an upper guess. Random directions are the null for every cosine that you will report.
 #
@@ -178,6 +211,8 @@ def change_of_basis(
     ### BEGIN SOLUTION
     return torch.linalg.solve(basis.T, x.T).T
     ### END SOLUTION
+
+
 # %% check="change_of_basis"
 # %% [markdown]
 # Every part of a transformer without normalisation reads the stream by a matrix ($x W$) and writes to it by a matrix.
@@ -207,6 +242,8 @@ def rotate_stream(
     turned = {name: weights[name] @ rotation for name in writers}
     return turned | {name: rotation.T @ weights[name] for name in readers}
     ### END SOLUTION
+
+
 # %% check="rotate_stream"
 # %% [markdown]
 # Try it on a model without normalisation, whose weights were written by hand: in its own basis each axis of the stream
@@ -235,32 +272,54 @@ def logits_of(weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
     later = torch.ones(tokens.shape[1], tokens.shape[1]).triu(1).bool()
     for layer in range(len(weights["W_Q"])):
         q, k, v = (
-            einsum(x, weights[f"W_{name}"][layer], "batch pos d, head d d_head -> batch head pos d_head")
+            einsum(
+                x,
+                weights[f"W_{name}"][layer],
+                "batch pos d, head d d_head -> batch head pos d_head",
+            )
             for name in "QKV"
         )
         scores = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(later, -torch.inf)
         z = scores.softmax(-1) @ v
-        x = x + einsum(z, weights["W_O"][layer], "batch head pos d_head, head d_head d -> batch pos d")
+        x = x + einsum(
+            z, weights["W_O"][layer], "batch head pos d_head, head d_head d -> batch pos d"
+        )
     return x @ weights["W_U"]
 
 
 tokens = wired.repeated(truth, batch=4, seed=0)
 gap = (logits_of(plain, tokens) - logits_of(turned, tokens)).abs().max()
-print(f"largest change of a logit {gap:.1e}; logits reach {logits_of(plain, tokens).abs().max():.1f}")
-rows = {"as it was": plain["W_E"][1:-1], "turned": turned["W_E"][1:-1]}  # the tokens that it reads
-cosine_gap = (cosine_matrix(*2 * [rows["as it was"]]) - cosine_matrix(*2 * [rows["turned"]])).abs().max()
+print(
+    f"largest change of a logit {gap:.1e};",
+    f"logits reach {logits_of(plain, tokens).abs().max():.1f}",
+)
+rows = {
+    "as it was": plain["W_E"][1:-1],
+    "turned": turned["W_E"][1:-1],
+}  # the tokens that it reads
+cosine_gap = (
+    (cosine_matrix(*2 * [rows["as it was"]]) - cosine_matrix(*2 * [rows["turned"]]))
+    .abs()
+    .max()
+)
 print(f"largest change of a cosine between embeddings {cosine_gap:.1e}")
 plot.imshow(
-    torch.stack(list(rows.values()))[:, :, :60], facets=list(rows), x_label="axis of the stream",
-    y_label="token", value_label="entry", title="The embedding, before and after a rotation",
+    torch.stack(list(rows.values()))[:, :, :60],
+    facets=list(rows),
+    x_label="axis of the stream",
+    y_label="token",
+    value_label="entry",
+    title="The embedding, before and after a rotation",
 )
+
+
 # %% [markdown]
 # So "axis 17 of the residual stream" should mean nothing. In a *trained* model, does it? Section 6 tests that.
 #
 # ## 4. How many directions a matrix uses
 #
-# The **singular value decomposition** $W = U S V^T$ says what a matrix does: it reads along the rows of $V^T$, scales by
-# the singular values $S$ (sorted), and writes along the columns of $U$. Keeping the $k$ largest gives the best
+# The **singular value decomposition** $W = U S V^T$ says what a matrix does: it reads along columns of $U$, scales by
+# the singular values $S$ (sorted), and writes along rows of $V^T$ (as $x W$). Keeping the $k$ largest gives the best
 # approximation of rank $k$ (Eckart and Young, 1936).
 # %% exercise="low_rank" points=1 difficulty=2 minutes=6
 def low_rank(w: Float[Tensor, "m n"], k: int) -> Float[Tensor, "m n"]:
@@ -269,10 +328,11 @@ def low_rank(w: Float[Tensor, "m n"], k: int) -> Float[Tensor, "m n"]:
     u, s, vt = torch.linalg.svd(w, full_matrices=False)
     return u[:, :k] @ (s[:k, None] * vt[:k])
     ### END SOLUTION
+
+
 # %% check="low_rank"
 # %% [markdown]
-# A head's OV circuit $W_V W_O$ is `[576 576]` with rank 64 at most. Never multiply it out: everything can be had from
-# the factors. With $A$ `[m r]`, $B$ `[r n]`:
+# A head's OV circuit $W_V W_O$ is `[576 576]` of rank 64 at most. Never multiply it out: take the factors. With $A$ `[m r]`, $B$ `[r n]`:
 #
 # - the trace of $AB$ (m = n) is the sum of $A \odot B^T$;
 # - QR decompositions $A = Q_A R_A$, $B^T = Q_B R_B$ give $AB = Q_A (R_A R_B^T) Q_B^T$, and Q's change no lengths;
@@ -283,6 +343,8 @@ def factored_trace(a: Float[Tensor, "n r"], b: Float[Tensor, "r n"]) -> Float[Te
     ### BEGIN SOLUTION
     return (a * b.T).sum()
     ### END SOLUTION
+
+
 # %% check="factored_trace"
 # %% exercise="rank_of_product" points=3 difficulty=4 minutes=20
 def rank_of_product(
@@ -291,7 +353,7 @@ def rank_of_product(
     """The rank of a @ b, and its r largest singular values in falling order, without making
     anything of size [m n] (m, n at least r).
 
-    The rank is the number of singular values above `share` of the largest; that of zeros is 0.
+    The rank is the number of singular values above `share` of the largest; of zeros, 0.
     """
     ### BEGIN SOLUTION
     _, triangle_a = torch.linalg.qr(a)
@@ -299,10 +361,12 @@ def rank_of_product(
     values = torch.linalg.svdvals(triangle_a @ triangle_b.T)
     return int((values > share * values[0]).sum()), values
     ### END SOLUTION
+
+
 # %% check="rank_of_product"
 # %% [markdown]
-# Rank counts every direction alike, however weak. The **participation ratio** $(\sum s^2)^2 / \sum s^4$ counts
-# them by weight: 64 for 64 equal singular values, 1 for a single strong one.
+# Rank counts weak directions, too. The **participation ratio** $(\sum s^2)^2 / \sum s^4$ counts by weight: 64 for 64
+# equal singular values, 1 for a single one.
 #
 # **Predict**: do the OV circuits of SmolLM2-135M-Instruct (unpacked from 4-bit, Q4_1, weights) use more or fewer
 # directions than products of random matrices of the same shapes?
@@ -321,6 +385,8 @@ heads = [(layer, head) for layer in range(30) for head in range(9)]
 def ov(layer: int, head: int) -> tuple[Tensor, Tensor]:
     """The factors of a head's OV circuit: three query heads share one value head."""
     return W_V[layer, head // 3], W_O[layer, head]
+
+
 # %% experiment=True
 def participation(values: Float[Tensor, "r"]) -> float:
     power = values.square()
@@ -329,19 +395,38 @@ def participation(values: Float[Tensor, "r"]) -> float:
 
 of_heads = [participation(rank_of_product(*ov(*head))[1]) for head in heads]
 null = [
-    participation(rank_of_product(torch.randn(576, 64, generator=generator), torch.randn(64, 576, generator=generator))[1])
+    participation(
+        rank_of_product(
+            torch.randn(576, 64, generator=generator),
+            torch.randn(64, 576, generator=generator),
+        )[1]
+    )
     for _ in range(30)
 ]
 below = sum(value < min(null) for value in of_heads)
 ranks = {rank_of_product(*ov(*head))[0] for head in heads}
 print(f"ranks of the heads' OV circuits: {sorted(ranks)}")
-print(f"participation ratio: heads {min(of_heads):.1f} to {max(of_heads):.1f}, median {sorted(of_heads)[135]:.1f}")
-print(f"                     random {min(null):.1f} to {max(null):.1f}; {below} of 270 heads below the lowest")
-print("fewest directions:", [f"L{l}H{h} {v:.1f}" for v, (l, h) in sorted(zip(of_heads, heads))[:4]])
-plot.hist(
-    {"heads": torch.tensor(of_heads), "random": torch.tensor(null)}, bins=30,
-    x_label="participation ratio of the OV circuit's singular values", y_label="how many", title="Directions used",
+print(
+    f"participation ratio: heads {min(of_heads):.1f} to {max(of_heads):.1f},",
+    f"median {sorted(of_heads)[135]:.1f}",
 )
+print(
+    f"  random products {min(null):.1f} to {max(null):.1f};",
+    f"{below} of 270 heads below the lowest",
+)
+print(
+    "fewest directions:",
+    [f"L{l}H{h} {v:.1f}" for v, (l, h) in sorted(zip(of_heads, heads))[:4]],
+)
+plot.hist(
+    {"heads": torch.tensor(of_heads), "random": torch.tensor(null)},
+    bins=30,
+    x_label="participation ratio of the OV circuit's singular values",
+    y_label="how many",
+    title="Directions used",
+)
+
+
 # %% [markdown]
 # The null is for independent normal weights. That a head uses few directions does not say what for.
 #
@@ -363,6 +448,8 @@ def eigenvalue_copying_score(a: Float[Tensor, "n r"], b: Float[Tensor, "r n"]) -
     total = eigenvalues.abs().sum()
     return (eigenvalues.real.sum() / total).item() if total > 0 else 0.0
     ### END SOLUTION
+
+
 # %% check="eigenvalue_copying_score"
 # %% [markdown]
 # **Predict**: what do random matrices score? And how many of SmolLM2's heads are above 0.5?
@@ -376,16 +463,25 @@ def eigenvalue_copying_score(a: Float[Tensor, "n r"], b: Float[Tensor, "r n"]) -
 # %% experiment=True
 scores = [eigenvalue_copying_score(*ov(*head)) for head in heads]
 null_scores = [
-    eigenvalue_copying_score(torch.randn(576, 64, generator=generator), torch.randn(64, 576, generator=generator))
+    eigenvalue_copying_score(
+        torch.randn(576, 64, generator=generator), torch.randn(64, 576, generator=generator)
+    )
     for _ in range(100)
 ]
 print(f"random matrices: {min(null_scores):.2f} to {max(null_scores):.2f} (100 draws)")
-print(f"heads above 0.5: {sum(s > 0.5 for s in scores)}; below -0.5: {sum(s < -0.5 for s in scores)} of 270")
+print(
+    f"heads above 0.5: {sum(s > 0.5 for s in scores)};",
+    f"below -0.5: {sum(s < -0.5 for s in scores)} of 270",
+)
 ranked = sorted(zip(scores, heads, strict=True))
 for name, some in (("highest", ranked[::-1][:4]), ("lowest", ranked[:4])):
     print(f"{name}:", [f"L{layer}H{head} {score:.3f}" for score, (layer, head) in some])
 plot.imshow(
-    torch.tensor(scores).view(30, 9), x_label="head", y_label="layer", value_label="score", limit=1,
+    torch.tensor(scores).view(30, 9),
+    x_label="head",
+    y_label="layer",
+    value_label="score",
+    limit=1,
     title="Eigenvalue score of each OV circuit, in the residual stream",
 )
 # %% [markdown]
@@ -399,6 +495,8 @@ plot.imshow(
 answer_negative = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
 answer_negative = "c"
+
+
 ### END SOLUTION
 # %% check="answer_negative"
 # %% [markdown]
@@ -421,6 +519,7 @@ def privileged_basis_test(
     """The mean over rows of the kurtosis over axes, mean(x^4) / mean(x^2)^2: of x as it is,
     and after each of n_rotations random rotations of its axes.
     """
+
     ### BEGIN SOLUTION
     def kurtosis(rows: Float[Tensor, "n d"]) -> float:
         return (rows.pow(4).mean(-1) / rows.square().mean(-1).square()).mean().item()
@@ -432,6 +531,8 @@ def privileged_basis_test(
         rotated.append(kurtosis(x @ torch.linalg.qr(square).Q))
     return kurtosis(x), rotated
     ### END SOLUTION
+
+
 # %% check="privileged_basis_test"
 # %% [markdown]
 # **Predict**: for which of these do the axes stand out: random vectors; the neurons of an MLP, right after their
@@ -444,11 +545,15 @@ def privileged_basis_test(
 #
 # </details>
 # %% experiment=True
-text = "When the rain had stopped, Anna walked down to the harbour and counted the boats that had come in overnight. "
-text += "The old keeper of the lighthouse had seen them all before, and went on mending his nets."
+text = "When the rain had stopped, Anna walked down to the harbour and counted the boats. "
+text += (
+    "The old keeper of the lighthouse had seen them all before, and went on mending his nets."
+)
 keep = ("blocks.15.hook_resid_post", "blocks.15.mlp.hook_post")
 with torch.no_grad():
-    _, cache = smol.run_with_cache(smol.to_tokens(text), names_filter=lambda name: name in keep)
+    _, cache = smol.run_with_cache(
+        smol.to_tokens(text), names_filter=lambda name: name in keep
+    )
 stream = cache["resid_post", 15][0, 1:]  # without the start token
 vectors = {
     "random vectors": torch.randn(stream.shape, generator=generator),
@@ -462,10 +567,16 @@ for name, rows in vectors.items():
 size = stream.square().mean(0)
 loud = size.argsort(descending=True)
 share = size[loud].cumsum(0) / size.sum()
-print(f"the 3 loudest of 576 axes, {sorted(loud[:3].tolist())}, carry {share[2]:.0%} of the stream's squares at layer 15")
+print(
+    f"the 3 loudest of 576 axes, {sorted(loud[:3].tolist())},",
+    f"carry {share[2]:.0%} of the stream's squares at layer 15",
+)
 plot.bar(
-    size[loud[:20]] / size.sum(), x=[str(int(axis)) for axis in loud[:20]], x_label="axis, loudest first",
-    y_label="share of all squares", title="A few axes of the residual stream carry much of it (layer 15)",
+    size[loud[:20]] / size.sum(),
+    x=[str(int(axis)) for axis in loud[:20]],
+    x_label="axis, loudest first",
+    y_label="share of all squares",
+    title="A few axes of the residual stream carry much of it (layer 15)",
 )
 # %% [markdown]
 # A few axes are enormous. Nothing in the architecture asks for that but the norm's weights; Elhage et al.
@@ -478,6 +589,8 @@ plot.bar(
 answer_rotated = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
 answer_rotated = "a"
+
+
 ### END SOLUTION
 # %% check="answer_rotated"
 # %% [markdown]
@@ -485,9 +598,7 @@ answer_rotated = "a"
 #
 # **Principal components**: the directions along which a cloud of points varies most. Centre the points, then take the SVD.
 # %% exercise="pca" points=2 difficulty=3 minutes=10
-def pca(
-    x: Float[Tensor, "n d"], k: int
-) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k"]]:
+def pca(x: Float[Tensor, "n d"], k: int) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k"]]:
     """The first k principal components (unit rows, of either sign), and the share of the
     variance that each of them explains.
     """
@@ -495,6 +606,8 @@ def pca(
     _, s, vt = torch.linalg.svd(x - x.mean(0), full_matrices=False)
     return vt[:k], s[:k].square() / s.square().sum()
     ### END SOLUTION
+
+
 # %% check="pca"
 # %% [markdown]
 # **Least squares**: the direction $w$ (and intercept $b$) from which a number is best read: $x \cdot w + b \approx y$. It is
@@ -517,6 +630,8 @@ def least_squares_direction(
     solution = torch.linalg.lstsq(with_ones, y[:, None]).solution[:, 0]
     return solution[:-1], solution[-1]
     ### END SOLUTION
+
+
 # %% check="least_squares_direction"
 # %% [markdown]
 # Can a token's *length in letters* be read from its embedding? Nobody trained for it. Fit on 3,000 tokens, and judge
@@ -532,7 +647,9 @@ def least_squares_direction(
 # </details>
 # %% experiment=True
 order = torch.randperm(20_000, generator=generator)[:5000] + 1000
-lengths = torch.tensor([len(smol.tokenizer.decode([int(token)]).strip()) for token in order]).double()
+lengths = torch.tensor(
+    [len(smol.tokenizer.decode([int(token)]).strip()) for token in order]
+).double()
 rows = smol.W_E.detach()[order].double()
 
 
@@ -546,14 +663,27 @@ def fitted_and_held_out(y: Tensor) -> tuple[float, float]:
 
 
 real = fitted_and_held_out(lengths)
-shuffled = [fitted_and_held_out(lengths[torch.randperm(5000, generator=generator)]) for _ in range(20)]
+shuffled = [
+    fitted_and_held_out(lengths[torch.randperm(5000, generator=generator)]) for _ in range(20)
+]
 for i, name in enumerate(("fitted tokens", "other tokens")):
-    print(f"{name}: length in letters {evidence.against_null(real[i], [pair[i] for pair in shuffled]):.2f}")
+    print(
+        f"{name}, length in letters:",
+        f"{evidence.against_null(real[i], [pair[i] for pair in shuffled]):.2f}",
+    )
 components, shares = pca(rows, 5)
-print("share of variance of the first five principal components:", [f"{s:.3f}" for s in shares.tolist()])
+print(
+    "share of variance of the first five principal components:",
+    [f"{s:.3f}" for s in shares.tolist()],
+)
 w, _ = least_squares_direction(rows[:3000], lengths[:3000])
-print("their |cosine| with the length direction:", [f"{c:.2f}" for c in cosine_matrix(components, w[None]).abs()[:, 0]])
-print(f"largest of as many random directions, by theory: {math.sqrt(4 * math.log(6) / 576):.2f}")
+print(
+    "their |cosine| with the length direction:",
+    [f"{c:.2f}" for c in cosine_matrix(components, w[None]).abs()[:, 0]],
+)
+print(
+    f"largest of as many random directions, by theory: {math.sqrt(4 * math.log(6) / 576):.2f}"
+)
 # %% [markdown]
 # It can be read, far above the shuffled null, and the principal components would not have shown it: what varies most is
 # not what you look for. That the model *uses* the direction is another claim, and needs an experiment on the model.
