@@ -86,8 +86,8 @@ def test_pairwise_distances(pairwise_distances, rng):
     for x, y in cases:
         expected = torch.tensor([[math.dist(a, b) for b in y.tolist()] for a in x.tolist()], dtype=x.dtype)
         message = "entry [i, j] is not the distance of x[i] to y[j]"
-        if x.abs().max() > 500 and x.abs().min() > 500:
-            message += ", for points far from 0: are numbers squared before they are subtracted?"
+        if x.abs().max() > 50 * expected.min():
+            message += ", for near points far from 0: are numbers squared before they are subtracted?"
         assert_precise(answer_to(pairwise_distances, x, y), expected, message, loosen=10)
 
 
@@ -289,12 +289,14 @@ def test_attention_pattern(attention_pattern, rng):
         batch, pos, _ = q.shape
         actual = answer_to(attention_pattern, q, k, n_heads, n_kv_heads)
         actual = assert_tensor(actual, shape=(batch, n_heads, pos, pos), dtype=q.dtype)
-        assert not actual.isnan().any(), "some weights are nan: does a row hold minus infinities only?"
+        assert not actual.isnan().any(), "some weights are nan: a row of minus infinities only, or exp of large scores?"
         later, own = actual.triu(1), actual.diagonal(dim1=-2, dim2=-1)
         assert_close(later, torch.zeros_like(later), "a query gives weight to a later key")
         assert q.any() or (own > 0).all(), "a query gives no weight to its own position: only later ones are hidden"
         assert_close(actual.sum(-1), torch.ones(batch, n_heads, pos), "the weights of a query do not sum to 1")
-        assert_precise(actual, pattern_by_loops(q, k, n_heads, n_kv_heads), "the weights differ from attention by loops")
+        assert_precise(
+            actual, pattern_by_loops(q, k, n_heads, n_kv_heads), "the weights differ from attention by loops"
+        )
 
 
 def test_attention_pattern__gradient(attention_pattern, rng):
@@ -357,7 +359,9 @@ def test_attention_layer__padding(attention_layer, rng):
             assert_precise(actual, layer_by_torch(*given, real), f"not what the text gives alone: {place}", loosen=10)
     given, real = layer_inputs(rng, (2, 4, 3, 4, 2, 5)), torch.tensor([[False, True, True, True], [True] * 4])
     views = [strided(x) for x in given]
-    assert_precise(answer_to(attention_layer, *views, real), layer_by_torch(*given, real), "differs for views", loosen=10)
+    assert_precise(
+        answer_to(attention_layer, *views, real), layer_by_torch(*given, real), "differs for views", loosen=10
+    )
 
 
 def test_attention_layer__gradient(attention_layer, rng):
@@ -420,7 +424,9 @@ def test_sliding_windows(sliding_windows, rng):
 def continuations(scores, logits, tokens):
     """All that beam_step may choose from, for one batch entry: (score, text), best first."""
     found = []
-    for score, row, text in zip(scores.tolist(), logits.double().log_softmax(-1).tolist(), tokens.tolist(), strict=True):
+    for score, row, text in zip(
+        scores.tolist(), logits.double().log_softmax(-1).tolist(), tokens.tolist(), strict=True
+    ):
         found += [(score + log_prob, [*text, token]) for token, log_prob in enumerate(row)]
     return sorted(found, key=lambda pair: -pair[0])
 
