@@ -507,9 +507,7 @@ def attention_pattern(q, k, n_heads, n_kv_heads):
 # --- 5. A layer
 
 
-def _layer(
-    resid, W_Q, W_K, W_V, W_O, real, *, later=True, padding=True, scale=True, zero=True, copies="h m d -> (h g) m d"
-):
+def _layer(resid, W_Q, W_K, W_V, W_O, real, *, later=True, padding=True, scale=True, zero=True, copies="(h g)"):
     """attention_layer, with a part left out."""
     group = len(W_Q) // len(W_K)
     W_K, W_V = (repeat(W, f"h m d -> {copies} m d", g=group) for W in (W_K, W_V))
