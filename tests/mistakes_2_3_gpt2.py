@@ -798,7 +798,7 @@ def load_gpt2_weights(theirs, cfg):
 
 @mistake("random weights are drawn once, when the model is made; two calls use the same")
 def answer_twice():
-    return "a"
+    return "b"
 
 
 @mistake("rounding is the same for the same sums, and a millionth at most: these differences are huge")

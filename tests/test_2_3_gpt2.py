@@ -541,7 +541,7 @@ def test_load_gpt2_weights__logits(load_gpt2_weights, GPT2, rng):
 
 def test_answer_twice(answer_twice):
     """Dropout acts until .eval()."""
-    assert_choice(answer_twice, "b", "what would (a) and (c) do on the second call that they did not on the first?")
+    assert_choice(answer_twice, "a", "what would (b) and (c) do on the second call that they did not on the first?")
 
 
 # --- Where the model lives. Only a GPU can tell; without one this check does not exist.

@@ -673,10 +673,12 @@ alone = attention_layer(short, *weights, torch.ones(1, 4, dtype=torch.bool))[0, 
 minded = attention_layer(padded, *weights, real)[0, -1]
 unminded = attention_layer(padded, *weights, torch.ones_like(real))[0, -1]
 print(
-    f"padding hidden: differs from alone by {(minded - alone).norm() / alone.norm():.1e} of its length"
+    "padding hidden: differs from alone by",
+    f"{(minded - alone).norm() / alone.norm():.1e} of its length",
 )
 print(
-    f"padding read:   differs from alone by {(unminded - alone).norm() / alone.norm():.1e} of its length"
+    "padding read:   differs from alone by",
+    f"{(unminded - alone).norm() / alone.norm():.1e} of its length",
 )
 # %% [markdown]
 # Real models also tell positions apart (2.3), and must then count them from each text's first word.
@@ -957,7 +959,8 @@ for name, tokens in (("as written", batch), ("scrambled", scrambled)):
     losses = [round(loss, 2) for loss in next_token_loss(logits, tokens, mask).tolist()]
     print(f"{name:>10}: loss of each sentence {losses}, top-3 accuracy {top3:.0%}")
 print(
-    f"even guess: loss {torch.tensor(float(len(letters))).log():.2f}, top-3 accuracy {3 / len(letters):.0%}"
+    f"even guess: loss {torch.tensor(float(len(letters))).log():.2f},"
+    f" top-3 accuracy {3 / len(letters):.0%}"
 )
 # %% [markdown]
 # The model was tested on the text that it counted, so this says nothing about new text.
