@@ -26,7 +26,7 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of attention_scores, q -> k: queries and keys have the same d_head
 # equivalent mutant of causal_mask, [-2:] -> [:]: a mask with the batch axes too is as good
 # equivalent mutant of causal_mask, 2 -> 3: a mask with one of the batch axes too is as good
-# equivalent mutant of attention_layer, masked_fill -> masked_fill_: the scores are a tensor of its own, masked just before
+# equivalent mutant of attention_layer, masked_fill -> masked_fill_: these scores were made just before
 # equivalent mutant of attention_layer, W_Q -> W_O: both have a matrix for each query head
 # equivalent mutant of attention_layer, W_K -> W_V: both have a matrix for each key head
 # equivalent mutant of beam_step, 1 -> -1: the scores' axis 1 is their last

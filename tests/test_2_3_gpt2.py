@@ -339,7 +339,7 @@ def test_Attention(Attention, rng):
 def test_Attention__hidden(Attention, rng):
     """Later keys get weight 0 even where every other score is lower than any large negative number."""
     c = Config()
-    module, weights = build(Attention, c, rng, torch.float64)
+    module, _ = build(Attention, c, rng, torch.float64)
     x = 1e6 * rng.normal(2, 4, c.d_model, dtype=torch.float64)
     later = run(module, x, "pattern").triu(1)
     assert not later.any(), "a large negative number in place of -torch.inf: later keys win over scores lower still"

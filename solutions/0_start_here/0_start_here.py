@@ -16,7 +16,7 @@
 #
 # ## How to work
 #
-# ![Predict, write, check, explain: a failing check leads back to writing, an explanation on to the next question](figures/cycle.svg)
+# ![Predict, write, check, explain; a failing check leads back to write, an explanation to predict](figures/cycle.svg)
 #
 # 1. **Predict.** Before each experiment there is a question. Answer it, even wrongly, before you run the cell.
 # 2. **Write.** Replace `raise NotImplementedError` in the exercise's cell by your code.

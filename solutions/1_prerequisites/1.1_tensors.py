@@ -3,10 +3,10 @@
 #
 # Everything a language model computes is a **tensor**: numbers in a box with named axes. Below is one, an *attention
 # pattern* of shape `[head query key]`: for each head, how much each word (query) reads from each word up to it (key). A
-# *head* is one of several such readers that work side by side.
-# Soon you will write the whole of this plan, from residual stream to residual stream, and read its shapes like sentences:
+# *head* is one of several such readers that work side by side. Soon you will write the whole of this plan, from
+# residual stream to residual stream, and read its shapes like sentences:
 #
-# ![Attention as a plan of named axes: the residual stream is projected to queries, keys and values, queries and keys give scores, mask and softmax make the pattern, the pattern mixes the values, and W_O writes back](figures/attention_plan.svg)
+# ![Attention as a plan: q and k make scores, the pattern mixes v, W_O writes back](figures/attention_plan.svg)
 # %% generated="overview"
 # %% [markdown]
 # Run this first.
@@ -185,8 +185,8 @@ plot.imshow(
 # %% [markdown]
 # Even spacing gives stripes along the diagonals, on a circle and on a line; random points show none. On a circle the
 # stripes *wrap round*: Sunday is next to Monday, so two corners are as light as the diagonal. Engels et al. (*Not All
-# Language Model Features Are One-Dimensionally Linear*, 2024) found weekdays on circles inside language models. We placed
-# ours there ourselves.
+# Language Model Features Are One-Dimensionally Linear*, 2024) found weekdays on circles inside language models. We
+# placed ours there ourselves.
 #
 # ## 3. einsum: name the axes, drop what is summed
 #
@@ -366,8 +366,8 @@ def split_heads(
     ### END SOLUTION
 # %% check="split_heads"
 # %% [markdown]
-# An image model reads patches as a language model reads tokens. Where `height` or `width` is no multiple of `size`, zeros
-# fill the last patches up: at the bottom and at the right.
+# An image model reads patches as a language model reads tokens. Where `height` or `width` is no multiple of `size`,
+# zeros fill the last patches up: at the bottom and at the right.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -605,10 +605,11 @@ print(f"largest difference from torch's scaled_dot_product_attention: {differenc
 # Now the whole plan at the top, from residual stream to residual stream. Its weights are stored a head at a time, as
 # all later notebooks have them; $h$ runs over the heads, and each head's output is *added* to the stream:
 #
-# $$\text{out} = \sum_h \text{softmax}\!\left(\frac{Q_h K_h^\top}{\sqrt{d_\text{head}}} + \text{mask}\right) V_h\, W_O^h$$
+# $$\text{out} = \sum_h \text{softmax}\!\left(\frac{Q_h K_h^\top}{\sqrt{d_\text{head}}} + \text{mask}\right)
+# V_h\, W_O^h$$
 #
-# And a batch holds texts of different lengths. When a model writes on, they are padded on the **left**, so that all
-# end together: nobody may read the padding. A padding position then finds nothing that it may read. What is a softmax of
+# And a batch holds texts of different lengths. When a model writes on, they are padded on the **left**, so that all end
+# together: nobody may read the padding. A padding position then finds nothing that it may read. What is a softmax of
 # minus infinities only?
 # %%
 print(torch.full((3,), -torch.inf).softmax(-1).tolist())
@@ -783,9 +784,9 @@ plot.line(
 # %% [markdown]
 # This is one small, repetitive text: the gap is real, its size means little.
 #
-# To write on, a model draws one token after another, or keeps several texts and lets them compete: **beam search**. Every
-# text (*beam*) may go on by every token. Of all these continuations the best stay, and some beams have several heirs,
-# others none: so their histories must be *gathered*, too.
+# To write on, a model draws one token after another, or keeps several texts and lets them compete: **beam search**.
+# Every text (*beam*) may go on by every token. Of all these continuations the best stay, and some beams have several
+# heirs, others none: so their histories must be *gathered*, too.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -819,13 +820,14 @@ def beam_step(
     ### END SOLUTION
 # %% check="beam_step"
 # %% [markdown]
-# **Predict**: 16 letters after *dog*, by our table of letter pairs. One beam takes the likeliest letter each time. Do more
-# beams find a text that is likelier as a whole? And is a text that is *drawn* from the table likelier, or less likely?
+# **Predict**: 16 letters after *dog*, by our table of letter pairs. One beam takes the likeliest letter each time. Do
+# more beams find a text that is likelier as a whole? And is a text that is *drawn* from the table likelier, or less
+# likely?
 #
 # <details><summary>Answer</summary>
 #
-# A little likelier: with 4 beams a full stop, unlikely by itself, stays long enough to pay. (In general a wider beam can
-# also end worse.) Drawn texts are far less likely: the likeliest text is not a typical one.
+# A little likelier: with 4 beams a full stop, unlikely by itself, stays long enough to pay. (In general a wider beam
+# can also end worse.) Drawn texts are far less likely: the likeliest text is not a typical one.
 #
 # </details>
 # %% experiment=True
@@ -902,8 +904,8 @@ def masked_mean(
     ### END SOLUTION
 # %% check="masked_mean"
 # %% [markdown]
-# Finally, what every language model is trained on: `logits[:, p]` predict the token at **p + 1**. Over the n real tokens
-# $t_2, t_3, \ldots$ of a row, padded at its end,
+# Finally, what every language model is trained on: `logits[:, p]` predict the token at **p + 1**. Over the n real
+# tokens $t_2, t_3, \ldots$ of a row, padded at its end,
 #
 # $$L = -\frac{1}{n} \sum_p \log p(t_{p+1} \mid t_1 \ldots t_p)$$
 #

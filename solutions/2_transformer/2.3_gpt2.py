@@ -4,7 +4,7 @@
 # You will write GPT-2 from nothing, part by part, and load real weights into it. Every weight that interpretability
 # studies has its place here: after this notebook "layer 5, head 1" is a line of your own code.
 #
-# ![GPT-2 as a residual stream: Embed and PosEmbed write it, in each block attention and MLP read a normalised copy and add what they write, at the end LayerNorm and Unembed read the logits](figures/residual_stream.svg)
+# ![The residual stream: each block reads a normalised copy and adds to it](figures/residual_stream.svg)
 #
 # The line from left to right is the **residual stream**: parts read from it, and only ever *add* to it.
 # %% generated="overview"
@@ -27,8 +27,8 @@ from concrete_steps.models import shipped
 # %% [markdown]
 # **The rules.** A part is a class: `nn.Module`, made from a `Config` alone, with exactly the parameters or submodules
 # that its text names (name and shape); the checks set them. No buffers in the state dict (`persistent=False`), no
-# dropout (it only serves training), and all of it computed in the dtype of its weights. Everything else is yours. Do not copy an implementation: the checks tell you what
-# is wrong.
+# dropout (it only serves training), and all of it computed in the dtype of its weights. Everything else is yours. Do
+# not copy an implementation: the checks tell you what is wrong.
 # %%
 @dataclass
 class Config:
@@ -67,8 +67,8 @@ GPT2_SMALL = Config(
 # $$y = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} \odot w + b, \qquad
 # \mu = \frac{1}{n} \sum_i x_i, \qquad \sigma^2 = \frac{1}{n} \sum_i (x_i - \mu)^2$$
 #
-# $n$ is d_model: the variance is the *mean* of squares (divided by n, not n - 1). $\varepsilon$ is `cfg.eps`; `w` and `b`,
-# both `[d_model]`, are learned, and start at 1 and at 0.
+# $n$ is d_model: the variance is the *mean* of squares (divided by n, not n - 1). $\varepsilon$ is `cfg.eps`; `w` and
+# `b`, both `[d_model]`, are learned, and start at 1 and at 0.
 # %%
 v = torch.tensor([1.0, 2.0, 3.0, 6.0])
 centred = v - v.mean()
@@ -279,7 +279,8 @@ plot.imshow(
 #
 # - Scores: query · key, over $\sqrt{d_\text{head}}$; minus infinity where the key is later. Softmax over the keys: the
 #   **pattern** $A$.
-# - `z`: the pattern's weighted mean of values. Heads write `z @ W_O[head]`, all are summed, and `b_O` is added **once**:
+# - `z`: the pattern's weighted mean of values. Heads write `z @ W_O[head]`, all are summed, and `b_O` is added
+#   **once**:
 #
 # $$A_h = \text{softmax}\!\left(\frac{Q_h K_h^\top}{\sqrt{d_\text{head}}} + \text{mask}\right), \qquad
 # \text{out} = \sum_h A_h V_h W_O^h + b_O$$
@@ -456,12 +457,13 @@ class MLP(nn.Module):
         ### END SOLUTION
 # %% check="MLP"
 # %% [markdown]
-# **Predict**: for a word, on average, are more or fewer of `story_lm`'s neurons clearly on (above 0.5) than with a random
-# `W_in` of the same size and the same biases?
+# **Predict**: for a word, on average, are more or fewer of `story_lm`'s neurons clearly on (above 0.5) than with a
+# random `W_in` of the same size and the same biases?
 #
 # <details><summary>Answer</summary>
 #
-# About as many: a minority in both. That most neurons are off is the work of the biases; *which* are on is that of `W_in`.
+# About as many: a minority in both. That most neurons are off is the work of the biases; *which* are on is that of
+# `W_in`.
 #
 # </details>
 # %% experiment=True
