@@ -462,8 +462,8 @@ class MLP(nn.Module):
 #
 # <details><summary>Answer</summary>
 #
-# About as many: a minority in both. That most neurons are off is the work of the biases; *which* are on is that of
-# `W_in`.
+# Fewer, about half as many; but those are further on. Trained inputs spread wider: below zero for most neurons, far above
+# it for a few. The biases are the same in both.
 #
 # </details>
 # %% experiment=True
