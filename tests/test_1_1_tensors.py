@@ -295,10 +295,15 @@ def test_attention_pattern(attention_pattern, rng):
         batch, pos, _ = q.shape
         actual = answer_to(attention_pattern, q, k, n_heads, n_kv_heads)
         actual = assert_tensor(actual, shape=(batch, n_heads, pos, pos), dtype=q.dtype)
-        assert not actual.isnan().any(), "some weights are nan: a row of minus infinities only, or exp of large scores?"
-        later, own = actual.triu(1), actual.diagonal(dim1=-2, dim2=-1)
+        blind = (
+            "some weights are nan: softmax gives that where a query has no key left (its own stays), so does 0 * inf"
+        )
+        assert not actual[:, :, 0].isnan().any(), blind
+        assert not actual.isnan().any(), "some weights are nan: exp of large scores is infinite, and inf / inf is nan"
+        own = actual.diagonal(dim1=-2, dim2=-1)
+        assert q.abs().max() > 50 or (own != 0).all(), "a query gives its own key no weight: a query may look at itself"
+        later = actual.triu(1)
         assert_close(later, torch.zeros_like(later), "a query gives weight to a later key")
-        assert q.any() or (own > 0).all(), "a query gives no weight to its own position: only later ones are hidden"
         assert_close(actual.sum(-1), torch.ones(batch, n_heads, pos), "the weights of a query do not sum to 1")
         assert_precise(
             actual, pattern_by_loops(q, k, n_heads, n_kv_heads), "the weights differ from attention by loops"

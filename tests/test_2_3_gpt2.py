@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from concrete_steps.checking.mistakes import mistakes_of, same
+from concrete_steps.checking.recognition import alike, one_name
 from concrete_steps.checking.testing import (
     assert_choice,
     assert_close,
@@ -139,11 +140,12 @@ def gpt2(p, tokens, c):
 # --- Building a learner's part, and saying what it does
 
 
-def build(cls, c, rng, dtype=torch.float32):
-    """The learner's part with random weights, in evaluation mode, and the weights by name."""
-    name = cls.__name__
+def build(name, cls, c, rng, dtype=torch.float32):
+    """The learner's part `name` with random weights, in evaluation mode, and the weights by name."""
     module = cls(c)
     assert isinstance(module, torch.nn.Module), f"{name} is no nn.Module: write class {name}(nn.Module)"
+    made = len(module.blocks) if hasattr(getattr(module, "blocks", None), "__len__") else c.n_layers
+    assert made == c.n_layers, f"{name}(cfg) makes {made} blocks where cfg.n_layers is {c.n_layers}"
     weights = random_weights(name, c, rng, dtype)
     set_weights(module, weights, name)
     return module.to(dtype).eval(), weights
@@ -158,7 +160,8 @@ def set_weights(module, weights, name):
         shape = tuple(parameters[key].shape)
         assert shape == tuple(value.shape), f"{key} has shape {list(shape)}, the text asks for {list(value.shape)}"
     extra = sorted(parameters.keys() - weights.keys())
-    assert not extra, f"{name}(cfg) has parameters that the text does not name: {', '.join(extra)}"
+    shown = ", ".join(extra[:4]) + (f", ... ({len(extra)} in all)" if len(extra) > 4 else "")
+    assert not extra, f"{name}(cfg) has parameters that the text does not name: {shown}"
     buffers = sorted(module.state_dict().keys() - parameters.keys())
     assert not buffers, f"the state dict also holds {', '.join(buffers)}: use register_buffer(..., persistent=False)"
     slots = {}
@@ -183,6 +186,9 @@ def _why_missing(module, key):
         if isinstance(found, list | tuple):
             return ": blocks is a plain list, which hides its blocks from PyTorch: use nn.ModuleList"
         module = found
+    if isinstance(module, torch.nn.Module):
+        kind = type(module).__name__
+        return f": what stands there is a module ({kind}), and the text asks for nn.Parameter(...) itself"
     is_plain = isinstance(module, torch.Tensor) and not isinstance(module, torch.nn.Parameter)
     return ": it is a plain tensor, not a parameter: wrap it in nn.Parameter" if is_plain else ""
 
@@ -198,25 +204,31 @@ def run(module, x, method="forward"):
     return out
 
 
-def named(module, c, weights, x, methods=("forward",)):
-    """The sentences of the known wrong classes that do the same, in all `methods`, with the same weights and input."""
+def named(name, module, c, weights, x, methods=("forward",)):
+    """The sentence of the one known wrong class that does the same, in all `methods`, with the same weights."""
+    order = torch.Generator().manual_seed(0)
+    shuffled = [x.flatten()[torch.randperm(x.numel(), generator=order)].reshape(x.shape) for _ in range(3)]
     found = []
-    for entry in mistakes_of(load_course().notebook("2.3")).get(type(module).__name__, []):
+    for entry in mistakes_of(load_course().notebook("2.3")).get(name, []):
         try:
             twin = entry.implementation(c).to(next(iter(weights.values())).dtype).eval()
             twin.load_state_dict(weights)
-            if all(same(getattr(twin, method)(x.clone()), getattr(module, method)(x)) for method in methods):
+            if all(
+                alike(getattr(twin, method)(given.clone()), getattr(module, method)(given.clone()))
+                for method in methods
+                for given in (x, *shuffled)
+            ):
                 found.append(entry.sentence)
         except Exception:  # a wrong class need not survive every input
             continue
-    return " or ".join(found)
+    return one_name(found)
 
 
-def assert_output(module, c, weights, x, out, expected, message, methods=("forward",)):
+def assert_output(name, module, c, weights, x, out, expected, message, methods=("forward",)):
     """`out` is what is expected; otherwise says which known slip gives it, or where it differs."""
     shown = list(x.shape)
     if not same(out, expected):
-        slip = named(module, c, weights, x, methods)
+        slip = named(name, module, c, weights, x, methods)
         if slip:
             raise AssertionError(f"{slip} (your output for an input of shape {shown} equals what comes of that)")
         assert_close(out, expected, f"{message} (input of shape {shown})")
@@ -251,24 +263,24 @@ def inputs(c, rng, dtype=torch.float32):
     yield strided(rng.normal(2, 3, c.d_model, dtype=dtype))
 
 
-def check_part(cls, rng, function, message, methods=("forward",)):
+def check_part(name, cls, rng, function, message, methods=("forward",)):
     """The last of the methods agrees with the reference for both configurations, all inputs and dtypes."""
     for c in CONFIGS:
         for dtype in (torch.float32, torch.float64):
-            module, weights = build(cls, c, rng, dtype)
+            module, weights = build(name, cls, c, rng, dtype)
             for x in inputs(c, rng, dtype):
                 out = run(module, x, methods[-1])
-                assert_output(module, c, weights, x, out, function(weights, x, c), message, methods)
+                assert_output(name, module, c, weights, x, out, function(weights, x, c), message, methods)
 
 
-def check_lookup(cls, rng, function, message, rows):
+def check_lookup(name, cls, rng, function, message, rows):
     """A part that reads tokens agrees with the reference. `rows` is the field that says how many rows its table has."""
     for c in CONFIGS:
-        module, weights = build(cls, c, rng)
+        module, weights = build(name, cls, c, rng)
         for batch, pos in ((2, 3), (1, 1), (3, 3), (2, c.n_ctx)):
             tokens = strided(rng.integers(0, min(c.d_vocab, getattr(c, rows)), batch, pos))
             out = run(module, tokens)
-            assert_output(module, c, weights, tokens, out, function(weights, tokens, c), message)
+            assert_output(name, module, c, weights, tokens, out, function(weights, tokens, c), message)
     assert_trains(module, tokens)
 
 
@@ -277,7 +289,7 @@ def check_lookup(cls, rng, function, message, rows):
 
 def test_LayerNorm(LayerNorm, rng):
     """Mean, variance, eps, scale and shift as in torch's layer_norm, for several sizes and eps."""
-    check_part(LayerNorm, rng, layer_norm, "not what LayerNorm gives")
+    check_part("LayerNorm", LayerNorm, rng, layer_norm, "not what LayerNorm gives")
 
 
 def test_LayerNorm__start(LayerNorm, rng):
@@ -301,7 +313,12 @@ def test_answer_forgets(answer_forgets):
 def test_Embed(Embed, rng):
     """The row of W_E of each token, for several shapes."""
     check_lookup(
-        Embed, rng, lambda p, tokens, c: p["W_E"][tokens], "[b, p] is not the row of W_E of tokens[b, p]", "d_vocab"
+        "Embed",
+        Embed,
+        rng,
+        lambda p, tokens, c: p["W_E"][tokens],
+        "[b, p] is not the row of W_E of tokens[b, p]",
+        "d_vocab",
     )
 
 
@@ -311,7 +328,7 @@ def test_PosEmbed(PosEmbed, rng):
     def expected(p, tokens, c):
         return torch.stack([p["W_pos"][: tokens.shape[1]]] * len(tokens))
 
-    check_lookup(PosEmbed, rng, expected, "[b, p] is not row p of W_pos", "n_ctx")
+    check_lookup("PosEmbed", PosEmbed, rng, expected, "[b, p] is not row p of W_pos", "n_ctx")
 
 
 # --- 3. Attention
@@ -326,20 +343,20 @@ def test_PosEmbed(PosEmbed, rng):
 
 def test_Attention__pattern(Attention, rng):
     """Scale, mask and softmax of the pattern, against a computation query by query."""
-    check_part(Attention, rng, pattern_of, "the pattern is not GPT-2's", ("pattern",))
+    check_part("Attention", Attention, rng, pattern_of, "the pattern is not GPT-2's", ("pattern",))
 
 
 def test_Attention(Attention, rng):
     """Values and output of all heads, against torch's scaled_dot_product_attention."""
-    check_part(Attention, rng, pattern_of, "the pattern is not GPT-2's", ("pattern",))
+    check_part("Attention", Attention, rng, pattern_of, "the pattern is not GPT-2's", ("pattern",))
     message = "`pattern` is right, but not what `forward` makes of it: look at the values, at z, at W_O"
-    check_part(Attention, rng, attention, message, ("pattern", "forward"))
+    check_part("Attention", Attention, rng, attention, message, ("pattern", "forward"))
 
 
 def test_Attention__hidden(Attention, rng):
     """Later keys get weight 0 even where every other score is lower than any large negative number."""
     c = Config()
-    module, _ = build(Attention, c, rng, torch.float64)
+    module, _ = build("Attention", Attention, c, rng, torch.float64)
     x = 1e6 * rng.normal(2, 4, c.d_model, dtype=torch.float64)
     later = run(module, x, "pattern").triu(1)
     assert not later.any(), "a large negative number in place of -torch.inf: later keys win over scores lower still"
@@ -348,7 +365,7 @@ def test_Attention__hidden(Attention, rng):
 def test_Attention__gradient(Attention, rng):
     """A gradient reaches every weight and the input, and nothing flows back from later positions."""
     c = Config()
-    module, _ = build(Attention, c, rng)
+    module, _ = build("Attention", Attention, c, rng)
     assert_trains(module, rng.normal(2, 4, c.d_model))
 
 
@@ -357,13 +374,13 @@ def test_Attention__gradient(Attention, rng):
 
 def test_MLP(MLP, rng):
     """Both matrices, both biases, and the GELU of GPT-2."""
-    check_part(MLP, rng, mlp, "not what GPT-2's MLP gives")
+    check_part("MLP", MLP, rng, mlp, "not what GPT-2's MLP gives")
 
 
 def test_MLP__gradient(MLP, rng):
     """A gradient reaches every weight and the input."""
     c = Config()
-    module, _ = build(MLP, c, rng)
+    module, _ = build("MLP", MLP, c, rng)
     assert_trains(module, rng.normal(2, 3, c.d_model))
 
 
@@ -376,13 +393,41 @@ def own_composition(module, x):
     return mid + module.mlp(module.ln2(mid))
 
 
+def how_composed(module, x):
+    """Where the block first departs from that: what each part read and gave, by hooks."""
+    seen = {}
+
+    def keep(part):
+        return lambda _, args, out: seen.update({part: (args[0].detach().clone(), out.detach().clone())})
+
+    hooks = [getattr(module, part).register_forward_hook(keep(part)) for part in ("ln1", "attn", "ln2", "mlp")]
+    module(x.clone())
+    for hook in hooks:
+        hook.remove()
+    unseen = [part for part in ("ln1", "attn", "ln2", "mlp") if part not in seen]
+    if unseen:
+        return f"your block does not call {unseen[0]}"
+    (ln1_read, ln1), (attn_read, attn), (ln2_read, ln2), (mlp_read, _) = (
+        seen[part] for part in ("ln1", "attn", "ln2", "mlp")
+    )
+    steps = [
+        (ln1_read, x, "ln1 does not read the block's input"),
+        (attn_read, ln1, "attn does not read what ln1 gives"),
+        (ln2_read, x + attn, "ln2 does not read the new stream, the block's input plus attn's output"),
+        (mlp_read, ln2, "mlp does not read what ln2 gives"),
+    ]
+    wrong = next((text for got, right, text in steps if not same(got, right)), None)
+    return wrong or "the parts read what they should, but the output is not the new stream plus mlp's output"
+
+
 def test_TransformerBlock(TransformerBlock, rng):
     """Your own parts, composed as GPT-2 does; and the whole agrees with the reference."""
     for c in CONFIGS:
-        module, weights = build(TransformerBlock, c, rng, torch.float64)
+        module, weights = build("TransformerBlock", TransformerBlock, c, rng, torch.float64)
         for x in inputs(c, rng, torch.float64):
             out, composed = run(module, x), own_composition(module, x)
-            assert_output(module, c, weights, x, out, composed, "your parts are not composed so")
+            how = "" if same(out, composed) else how_composed(module, x)
+            assert_output("TransformerBlock", module, c, weights, x, out, composed, how)
             message = "the parts are composed rightly, but one of them is not GPT-2's: run the checks above again"
             assert_precise(out, block(weights, x, c), message, loosen=100)
     assert_trains(module, x)
@@ -393,7 +438,13 @@ def test_TransformerBlock(TransformerBlock, rng):
 
 def test_Unembed(Unembed, rng):
     """The product with W_U, and nothing else."""
-    check_part(Unembed, rng, lambda p, x, c: x @ p["W_U"], "a logit is not the stream's product with a column of W_U")
+    check_part(
+        "Unembed",
+        Unembed,
+        rng,
+        lambda p, x, c: x @ p["W_U"],
+        "a logit is not the stream's product with a column of W_U",
+    )
 
 
 def watch(model, c):
@@ -416,7 +467,7 @@ def watch(model, c):
 def test_GPT2(GPT2, rng):
     """The residual stream before and after every block, and the logits, for several sizes."""
     for c in (Config(n_layers=3), *CONFIGS):
-        model, weights = build(GPT2, c, rng, torch.float64)
+        model, weights = build("GPT2", GPT2, c, rng, torch.float64)
         seen = watch(model, c)
         for batch, pos in ((2, 4), (1, 1), (1, c.n_ctx), (3, 3)):
             tokens = strided(rng.integers(0, c.d_vocab, batch, pos))
@@ -424,7 +475,7 @@ def test_GPT2(GPT2, rng):
             out = run(model, tokens)
             departs = first_departure({**seen, "at the logits": out.detach()}, gpt2(weights, tokens, c))
             if departs:
-                slip = named(model, c, weights, tokens)
+                slip = named("GPT2", model, c, weights, tokens)
                 raise AssertionError(f"{slip} ({departs})" if slip else departs)
     assert_trains(model, tokens)
 
@@ -551,5 +602,5 @@ if torch.cuda.is_available():
     def test_Attention__device(Attention, rng):
         """Works on the GPU"""
         c = Config()
-        module, _ = build(Attention, c, rng)
+        module, _ = build("Attention", Attention, c, rng)
         assert module.cuda()(rng.normal(2, 4, c.d_model).cuda()).is_cuda, "x on the GPU, but a result on the CPU"
