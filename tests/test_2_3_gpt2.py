@@ -196,7 +196,7 @@ def _why_missing(module, key):
 def run(module, x, method="forward"):
     """The module's output; input, weights, hooks and modes stay as they are, and a second call gives the same."""
     function = module if method == "forward" else getattr(module, method)
-    with nothing_left_behind(module), unchanged(x):
+    with nothing_left_behind(module, random_state=False), unchanged(x):  # dropout has words of its own, below
         out = assert_tensor(function(x))
     assert same(out, function(x)), (
         "gives another output each time, even after .eval(): dropout is on; leave it out, or use nn.Dropout"
@@ -354,12 +354,18 @@ def test_Attention(Attention, rng):
 
 
 def test_Attention__hidden(Attention, rng):
-    """Later keys get weight 0 even where every other score is lower than any large negative number."""
+    """Later keys get weight 0 however low the other scores are, and a score of 0 is a score like any other."""
     c = Config()
     module, _ = build("Attention", Attention, c, rng, torch.float64)
     x = 1e6 * rng.normal(2, 4, c.d_model, dtype=torch.float64)
     later = run(module, x, "pattern").triu(1)
     assert not later.any(), "a large negative number in place of -torch.inf: later keys win over scores lower still"
+    with torch.no_grad():
+        module.W_Q.zero_(), module.b_Q.zero_()
+    weights = run(module, x, "pattern")
+    even = torch.ones(4, 4, dtype=torch.float64).tril() / torch.arange(1, 5)[:, None]
+    message = "where all scores are 0, the keys up to the query do not share its weight evenly: is 0 taken for masked?"
+    assert_close(weights, even.expand_as(weights), message)
 
 
 def test_Attention__gradient(Attention, rng):

@@ -462,8 +462,8 @@ class MLP(nn.Module):
 #
 # <details><summary>Answer</summary>
 #
-# Fewer, about half as many; but those are further on. Trained inputs spread wider: below zero for most neurons, far above
-# it for a few. The biases are the same in both.
+# Fewer, about half as many; but those are further on. Trained inputs spread wider: below zero for most neurons, far
+# above it for a few. The biases are the same in both.
 #
 # </details>
 # %% experiment=True
