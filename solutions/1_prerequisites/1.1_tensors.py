@@ -184,9 +184,9 @@ plot.imshow(
 )
 # %% [markdown]
 # Even spacing gives stripes along the diagonals, on a circle and on a line; random points show none. On a circle the
-# stripes *wrap round*: Sunday is next to Monday, so two corners are as light as the diagonal. Engels et al. (*Not All
-# Language Model Features Are One-Dimensionally Linear*, 2024) found weekdays on circles inside language models. We
-# placed ours there ourselves.
+# stripes *wrap round*: Sunday is next to Monday, so two corners look as the diagonal's neighbours do. Engels et al.
+# (*Not All Language Model Features Are One-Dimensionally Linear*, 2024) found weekdays on circles inside language
+# models. We placed ours there ourselves.
 #
 # ## 3. einsum: name the axes, drop what is summed
 #
@@ -820,7 +820,7 @@ def beam_step(
     ### END SOLUTION
 # %% check="beam_step"
 # %% [markdown]
-# **Predict**: 16 letters after *dog*, by our table of letter pairs. One beam takes the likeliest letter each time. Do
+# **Predict**: 14 letters after *dog*, by our table of letter pairs. One beam takes the likeliest letter each time. Do
 # more beams find a text that is likelier as a whole? And is a text that is *drawn* from the table likelier, or less
 # likely?
 #
@@ -843,7 +843,7 @@ def search(n_beams: int) -> tuple[float, str]:
     ]
     scores = torch.full((1, n_beams), -torch.inf)
     scores[:, 0] = 0  # at first all beams are the same text: only one may compete
-    for _ in range(16):
+    for _ in range(14):
         scores, tokens = beam_step(scores, pair_logits[tokens[..., -1]], tokens)
     return scores[0, 0].item(), "".join(letters[i] for i in tokens[0, 0])
 
@@ -852,7 +852,7 @@ for n_beams in (1, 2, 4, 32):
     score, found = search(n_beams)
     print(f"{n_beams:>2} beams: log-probability {score:6.1f}  {found}")
 drawn = torch.full((200, 1), letters.index("g"))
-for _ in range(16):
+for _ in range(14):
     drawn = torch.cat([drawn, pair_logits[drawn[:, -1]].softmax(-1).multinomial(1)], dim=1)
 score = gather_log_probs(pair_logits[drawn[:, :-1]], drawn[:, 1:]).sum(-1)
 print(
