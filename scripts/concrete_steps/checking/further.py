@@ -26,7 +26,7 @@ from concrete_steps.checking.mistakes import Call, copied, record
 TESTING = "concrete_steps.checking.testing"
 SEEDS = (101, 102)
 SHAKEN = 4  # so many calls of a check are also shaken
-MOST_CALLS, LEAST_CALLS = 60, 8  # of one check; in all, however slow they are
+MOST_CALLS, LEAST_CALLS = 60, 4  # of one check; in all, however slow they are
 
 
 class Enough(BaseException):

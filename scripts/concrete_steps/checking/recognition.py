@@ -34,13 +34,15 @@ def recognise(learner: Any, calls: list[Call], candidates: list[Mistake], furthe
     if not callable(learner):
         return _only([entry for entry in candidates if alike(learner, entry.implementation())])
     left = [
-        entry for entry in candidates if calls and all(_does(entry.implementation, call, learner) for call in calls)
+        entry
+        for entry in candidates
+        if calls and all(does_the_same(entry.implementation, call, learner) for call in calls)
     ]
     if not left:
         return None
     compared = 0
     for call in further:
-        left = [entry for entry in left if _does(entry.implementation, call, learner)]
+        left = [entry for entry in left if does_the_same(entry.implementation, call, learner)]
         compared += 1
         if not left:
             return None
@@ -58,7 +60,7 @@ def _only(entries: list[Mistake]) -> Mistake | None:
     return entries[0] if one_name(entry.sentence for entry in entries) else None
 
 
-def _does(implementation: Callable, call: Call, learner: Callable) -> bool:
+def does_the_same(implementation: Callable, call: Call, learner: Callable) -> bool:
     """True if the implementation, called as the learner's function was, does the same."""
     import torch
 
