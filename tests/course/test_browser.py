@@ -341,6 +341,10 @@ def assert_figures_drawn(lab: Lab) -> None:
     for figure in lab.page.locator(".jp-OutputArea-output.jp-RenderedHTMLCommon").all():
         hidden = figure.evaluate("figure => figure.scrollWidth - figure.clientWidth")
         assert hidden <= 0, f"{hidden} pixels stand beyond the edge: {figure.text_content()[:80]}"
+    for drawing in lab.page.locator(".jp-MarkdownOutput img").all():
+        drawing.scroll_into_view_if_needed()
+        lab.wait_until(lambda drawing=drawing: drawing.evaluate("img => img.naturalWidth") > 100, "a drawing to appear")
+        assert drawing.get_attribute("alt")
 
 
 ASKED = """\

@@ -15,6 +15,7 @@ from nbconvert.preprocessors import ClearMetadataPreprocessor, ClearOutputPrepro
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from nbgrader.preprocessors import ComputeChecksums, LockCells
 
+from concrete_steps.authoring.figures import embedded
 from concrete_steps.authoring.source import Cell, exercise_cells, read_source
 from concrete_steps.course import Course, Notebook, hours, load_course
 from concrete_steps.errors import CourseError
@@ -142,7 +143,7 @@ def orphans(course: Course) -> list[Path]:
 def _expand(cell: Cell, notebook: Notebook, course: Course, exercises: dict[str, Cell], taken: set[str]):
     match cell.kind:
         case "markdown":
-            return new_markdown_cell(cell.text, id=_text_id(cell, taken))
+            return new_markdown_cell(embedded(cell, notebook.source), id=_text_id(cell, taken))
         case "generated":
             text = overview(notebook, exercises) if cell.name == "overview" else course_map(load_course())
             return new_markdown_cell(text, id=cell.name)

@@ -1,0 +1,52 @@
+"""What the authors of checks use: awkward inputs, and assertions that speak to a learner.
+
+Every assertion says what is wrong in the learner's terms, with shapes and the smallest failing values. What a check
+always tries, where it applies:
+
+| what goes wrong unseen                        | tried by |
+|---|---|
+| batch 1, one feature, one head                | `shapes_with_ones` |
+| zeros, ties, one sign, cancellation           | `awkward` |
+| `.view` of what is not contiguous             | `strided` |
+| float32 inside a float64 formula              | `assert_precise` |
+| a part of the gradient detached               | `assert_gradient_values` |
+| `.item()`, lists, numpy where not promised    | `assert_tensor`, `assert_plain` |
+| -1e9 for minus infinity                       | `assert_minus_infinity` |
+| arguments or models changed                   | `unchanged` |
+| hooks, modes, random state left behind        | `nothing_left_behind` |
+| rows or runs that share their random numbers  | `assert_independent`, `assert_uncorrelated` |
+"""
+
+from concrete_steps.checking.testing.draws import assert_independent, assert_uncorrelated
+from concrete_steps.checking.testing.gradients import assert_gradient_flows, assert_gradient_values
+from concrete_steps.checking.testing.inputs import Rng, awkward, shapes_with_ones, strided
+from concrete_steps.checking.testing.state import nothing_left_behind, unchanged
+from concrete_steps.checking.testing.values import (
+    assert_choice,
+    assert_close,
+    assert_equal,
+    assert_minus_infinity,
+    assert_plain,
+    assert_precise,
+    assert_tensor,
+)
+
+__all__ = [
+    "Rng",
+    "assert_choice",
+    "assert_close",
+    "assert_equal",
+    "assert_gradient_flows",
+    "assert_gradient_values",
+    "assert_independent",
+    "assert_minus_infinity",
+    "assert_plain",
+    "assert_precise",
+    "assert_tensor",
+    "assert_uncorrelated",
+    "awkward",
+    "nothing_left_behind",
+    "shapes_with_ones",
+    "strided",
+    "unchanged",
+]

@@ -1,0 +1,42 @@
+"""Random numbers that should have nothing to do with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# In standard deviations of a chance correlation. Chance reaches it once in 10^9 pairs.
+SURPRISING = 6.0
+
+
+def assert_independent(draw: Callable[[int], Tensor], what: str = "row") -> None:
+    """`draw(seed)` gives rows of random numbers: the same for the same seed, and no row shared within or between seeds.
+
+    Two seeds side by side find rows seeded r, r + 1, ...: row 1 of seed 0 is row 0 of seed 1.
+    """
+    again = draw(0)
+    seeds = {seed: draw(seed) for seed in (0, 1, 2)}
+    assert torch.equal(seeds[0], again), "the same seed gives other numbers each time"
+    rows = [(seed, number, row.flatten()) for seed, drawn in seeds.items() for number, row in enumerate(drawn)]
+    for place, (seed, number, row) in enumerate(rows):
+        for other_seed, other_number, other in rows[:place]:
+            pair = f"{what} {other_number} of seed {other_seed} and {what} {number} of seed {seed}"
+            assert not torch.equal(row, other), f"{pair} are the same: each needs random numbers of its own"
+            assert_uncorrelated(row, other, f"{pair} are not independent")
+
+
+def assert_uncorrelated(a: Tensor, b: Tensor, message: str) -> None:
+    """Neither the numbers of a and b, nor their distances from the mean, go together more than chance has it."""
+    centred = [x.detach().flatten().double() - x.detach().double().mean() for x in (a, b)]
+    for kind, (x, y) in (("numbers", centred), ("sizes", [c.abs() - c.abs().mean() for c in centred])):
+        scale = x.norm() * y.norm()
+        if scale == 0:  # constant numbers go together with nothing
+            continue
+        correlation = float(x @ y / scale)
+        limit = SURPRISING / len(x) ** 0.5
+        assert abs(correlation) < limit, (
+            f"{message}: their {kind} have correlation {correlation:.2f} over {len(x)} draws; "
+            f"chance stays below {limit:.2f}"
+        )

@@ -1,0 +1,17 @@
+"""Circuits of known truth, written straight into the weights of a TransformerBridge from a seed.
+
+    model, truth = wired.build(seed=3, n_layers=3, n_heads=6, copies=2)
+    tokens = wired.repeated(truth, batch=8, seed=0)
+    truth.roles[(1, 4)]                                     # "induction", "decoy: offset", "idle", ...
+    truth.works_without("induction", {(1, 4)})              # False: nothing else does it
+    wired.measure(model, truth, "induction", tokens)        # 1.0
+
+The model has attention only and no normalisation. Three things can be measured in its logits: "induction" (the token
+that followed the current one before), "seen" (the token SEEN, where the current token occurred before) and "copying"
+(tokens of the context above others). Notebook 2.2 teaches how each head is written.
+"""
+
+from concrete_steps.wired.build import build
+from concrete_steps.wired.truth import BEHAVIOURS, Edge, Head, Truth, measure, measures, random_text, removed, repeated
+
+__all__ = ["BEHAVIOURS", "Edge", "Head", "Truth", "build", "measure", "measures", "random_text", "removed", "repeated"]

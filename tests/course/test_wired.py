@@ -1,0 +1,122 @@
+"""The truth of wired models, proven by removal: every head of every model, and what a detector makes of the decoys."""
+
+import os
+import random
+
+import pytest
+import torch
+
+from concrete_steps import wired
+from concrete_steps.errors import CourseError
+
+# WIRED_SEEDS=200 takes a minute and a half; each seed is a model of another size.
+SEEDS = range(int(os.environ.get("WIRED_SEEDS", "24")))
+
+
+def of_seed(seed: int):
+    """A model of a random size, with or without decoys, rotation, spare circuits and noise; its truth; the noise."""
+    draw = random.Random(seed)
+    noise = draw.choice([0.0, 0.0, 0.02])
+    model, truth = wired.build(
+        seed,
+        n_layers=draw.choice([2, 3, 4]),
+        n_heads=draw.choice([8, 10]),
+        n_tokens=draw.choice([8, 12]),
+        n_ctx=28,
+        d_model=draw.choice([None, 128]),
+        copies=draw.choice([1, 2, 3]),
+        decoys=draw.choice([(), ("mute induction", "mute previous", "offset", "rest"), ("offset", "offset")]),
+        rotate=draw.random() < 0.8,
+        noise=noise,
+    )
+    return model, truth, noise
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_truth_is_proven_by_removal(seed):
+    model, truth, noise = of_seed(seed)
+    tokens = wired.repeated(truth, batch=2, seed=seed)
+    whole = model(tokens).detach()
+    assert min(wired.measures(model, truth, tokens).values()) > 0.9
+    for head in truth.roles:
+        with wired.removed(model, [head]), torch.no_grad():
+            moved = (model(tokens) - whole).abs().max().item()
+            left = wired.measures(model, truth, tokens)
+        # With noise every head moves every logit a little.
+        assert noise or (moved > 1) == (head in truth.used), f"{head} {truth.roles[head]} moves a logit by {moved:.2g}"
+        for behaviour, value in left.items():
+            works = truth.works_without(behaviour, [head])
+            assert (value > 0.75) == works, f"without {head} {truth.roles[head]}: {behaviour} {value:.2f}"
+    for behaviour, paths in truth.paths.items():
+        one_of_each = [sorted(path)[seed % len(path)] for path in paths]
+        with wired.removed(model, one_of_each):
+            assert wired.measure(model, truth, behaviour, tokens) < 0.75
+        assert not truth.works_without(behaviour, one_of_each)
+
+
+def test_each_circuit_gives_its_share_of_the_logit():
+    model, truth = wired.build(5, n_layers=3, n_heads=6, copies=2, rotate=True)
+    tokens = wired.repeated(truth, batch=4, seed=0)
+
+    def height():
+        with torch.no_grad():
+            logits = model(tokens)
+        half = tokens.shape[1] // 2
+        return logits[:, half + 1 : -1].gather(-1, tokens[:, half + 2 :, None]).mean().item()
+
+    whole, writer = height(), truth.paths["induction"][0]
+    with wired.removed(model, writer):
+        assert whole - height() == pytest.approx(10.0, abs=0.01)
+    assert truth.share_left("induction", writer) == 0.5
+
+
+def test_same_seed_same_model_and_the_global_random_state_is_left_alone():
+    state = torch.random.get_rng_state()
+    (a, _), (b, truth) = wired.build(7), wired.build(7)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    other, _ = wired.build(8)
+    assert not torch.equal(other.W_E, b.W_E)
+    assert torch.equal(wired.repeated(truth, 3, 1), wired.repeated(truth, 3, 1))
+
+
+def test_a_rotation_changes_no_logit_and_hides_every_entry():
+    (plain, truth), (turned, same) = (wired.build(3, rotate=flag) for flag in (False, True))
+    tokens = wired.repeated(truth, 4, 0)
+    assert truth.roles == same.roles
+    assert (plain.W_E == 0).float().mean() > 0.9 and not (turned.W_E[:-1] == 0).any()
+    used = sorted(truth.used)
+    for model in (plain, turned):
+        with wired.removed(model, [h for h in truth.roles if h not in used]):
+            assert min(wired.measures(model, truth, tokens).values()) > 0.9
+
+
+def induction_scores(model, tokens):
+    """{head: mean weight that queries of the second half give to the token after the earlier copy}."""
+    half = (tokens.shape[1] - 1) // 2
+    _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("hook_pattern"))
+    return {
+        (layer, head): cache["pattern", layer][:, head].diagonal(-(half - 1), -2, -1)[:, 2:].mean().item()
+        for layer in range(model.cfg.n_layers)
+        for head in range(model.cfg.n_heads)
+    }
+
+
+def test_a_detector_of_patterns_falls_for_the_decoys_and_only_for_them():
+    for seed in range(5):
+        for decoys, expected in (((), 0), (("mute induction", "offset"), 2)):
+            model, truth = wired.build(seed, n_layers=3, decoys=decoys)
+            scores = induction_scores(model, wired.repeated(truth, 4, seed, length=truth.period))
+            found = {head for head, score in scores.items() if score > 0.5}
+            assert truth.with_role("induction") <= found
+            assert len(found - truth.with_role("induction")) == expected
+
+
+def test_what_does_not_fit_gets_one_sentence():
+    with pytest.raises(CourseError, match="do not hold these circuits"):
+        wired.build(0, n_layers=1, n_heads=20)
+    with pytest.raises(CourseError, match="too small"):
+        wired.build(0, d_model=10)
+    model, truth = wired.build(0)
+    with pytest.raises(CourseError, match="no behaviour"):
+        wired.measure(model, truth, "poetry", wired.repeated(truth, 1, 0))
