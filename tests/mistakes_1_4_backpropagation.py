@@ -344,9 +344,7 @@ def indexing_backward(grad, x, index):
     return torch.zeros_like(x).index_put((index,), grad, accumulate=True)
 
 
-@mistake(
-    "a row that was not picked had no effect on the loss, so its gradient is exactly 0"
-)
+@mistake("a row that was not picked had no effect on the loss, so its gradient is exactly 0")
 def answer_rows():
     return "a"
 

@@ -3,7 +3,18 @@
 import torch
 
 from concrete_steps.checking.mistakes import same
-from concrete_steps.checking.testing import assert_choice, assert_close, assert_equal, assert_tensor, unchanged
+from concrete_steps.checking.testing import (
+    assert_choice,
+    assert_close,
+    assert_equal,
+    assert_plain,
+    assert_precise,
+    assert_tensor,
+    awkward,
+    nothing_left_behind,
+    strided,
+    unchanged,
+)
 
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of numerical_gradient, 1e-05 -> -1e-05: central differences are the same from the other side
@@ -42,8 +53,7 @@ def assert_gradients(actual, expected, names):
         assert mine.shape == right.shape, (
             f"the gradient of {name} must have the shape of {name}, {list(right.shape)}, not {list(mine.shape)}"
         )
-        assert mine.dtype == right.dtype, f"the gradient of {name} is {mine.dtype}, {name} itself is {right.dtype}"
-        assert_close(mine, right, f"the gradient of {name} differs from PyTorch's", atol=1e-4)
+        assert_precise(mine, right, f"the gradient of {name} differs from PyTorch's", loosen=10)
 
 
 # --- 1. The oracle
@@ -54,12 +64,12 @@ def test_numerical_gradient(numerical_gradient, rng):
     cases = [(torch.tensor([1.0, 2.0], dtype=torch.float64), 0.5)]
     for shape, step in [((), 0.1), ((1,), 1e-3), ((2, 3), 0.2), ((2, 1, 2), 0.1)]:
         cases.append((rng.normal(*shape, dtype=torch.float64), step))
-    cases.append((rng.normal(3, 2, dtype=torch.float64).T, 0.3))
+    cases.append((strided(rng.normal(3, 2, dtype=torch.float64)), 0.3))
     for x, step in cases:
         with unchanged(x):
             actual = assert_tensor(numerical_gradient(cubes, x, step), shape=x.shape, dtype=x.dtype)
         expected = 3 * x**2 + step**2  # exactly what central differences give for cubes
-        assert_close(actual, expected, f"not (f(x + h) - f(x - h)) / 2h with h = {step}, for f(x) = (x ** 3).sum()")
+        assert_precise(actual, expected, f"not (f(x + h) - f(x - h)) / 2h with h = {step}, for f(x) = (x ** 3).sum()")
 
 
 def cubes(x):
@@ -93,10 +103,12 @@ def test_tanh_backward(tanh_backward, rng):
     cases = [(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0]))]
     cases += [(rng.normal(*shape), 2 * rng.normal(*shape)) for shape in [(), (1,), (2, 3)]]
     cases += [(rng.normal(3, dtype=torch.float64), rng.normal(3, dtype=torch.float64))]
+    cases += [(rng.normal(2, 3), x) for x in awkward(rng, 2, 3)]
+    cases += [(strided(rng.normal(2, 3)), strided(rng.normal(2, 3)))]
     for grad, x in cases:
         with unchanged(grad, x):
-            actual = assert_tensor(tanh_backward(grad, x), shape=x.shape, dtype=x.dtype)
-        assert_close(actual, by_pytorch(torch.tanh, grad, x)[0], "the gradient of x differs from PyTorch's")
+            actual = tanh_backward(grad, x)
+        assert_precise(actual, by_pytorch(torch.tanh, grad, x)[0], "the gradient of x differs from PyTorch's")
 
 
 def test_unbroadcast(unbroadcast, rng):
@@ -111,7 +123,8 @@ def test_unbroadcast(unbroadcast, rng):
         expected = by_pytorch(lambda x, big=big: x.expand(big), grad, torch.zeros(shape))[0]
         message = f"a tensor of shape {list(shape)} was broadcast to {list(big)}: its gradient"
         assert_close(assert_tensor(actual), expected, message)
-    assert unbroadcast(rng.normal(2, 3, dtype=torch.float64), (3,)).dtype == torch.float64, "the dtype has changed"
+    grad = strided(rng.normal(4, 2, 3, dtype=torch.float64))
+    assert_precise(unbroadcast(grad, (2, 1)), grad.sum((0, 2))[:, None], "grad in float64, and not contiguous")
 
 
 def test_multiply_backward(multiply_backward, rng):
@@ -127,8 +140,8 @@ def test_multiply_backward(multiply_backward, rng):
     ]
     for dtype in (torch.float32, torch.float64):
         for of_x, of_y in shapes:
-            x, y = rng.normal(*of_x, dtype=dtype), rng.normal(*of_y, dtype=dtype)
-            grad = rng.normal(*(x * y).shape, dtype=dtype)
+            x, y = strided(rng.normal(*of_x, dtype=dtype)), rng.normal(*of_y, dtype=dtype)
+            grad = strided(rng.normal(*(x * y).shape, dtype=dtype))
             with unchanged(grad, x, y):
                 actual = multiply_backward(grad, x, y)
             assert_gradients(actual, by_pytorch(torch.mul, grad, x, y), ("x", "y"))
@@ -153,6 +166,8 @@ def test_sum_backward(sum_backward, rng):
             actual = assert_tensor(sum_backward(grad, x, dim), shape=x.shape)
         expected = by_pytorch(lambda x, dim=dim: x.sum(dim), grad, x)[0]
         assert_close(actual, expected, f"the gradient of x, of shape {list(shape)}, summed over dim={dim}")
+    x, grad = strided(rng.normal(2, 3, dtype=torch.float64)), strided(rng.normal(3, dtype=torch.float64))
+    assert_precise(sum_backward(grad, x, 0), torch.stack([grad, grad]), "x in float64, and not contiguous")
     x = rng.normal(2, 3)
     assert_close(sum_backward(torch.tensor(2.0), x), torch.full((2, 3), 2.0), "dim is None when it is left away")
 
@@ -163,8 +178,8 @@ def test_matmul_backward(matmul_backward, rng):
     shapes += [((2, 3), (4, 3, 2)), ((2, 1, 3, 2), (5, 2, 3)), ((3, 2, 2), (1, 2, 2))]
     for dtype in (torch.float32, torch.float64):
         for of_x, of_y in shapes:
-            x, y = rng.normal(*of_x, dtype=dtype), rng.normal(*of_y, dtype=dtype)
-            grad = rng.normal(*(x @ y).shape, dtype=dtype)
+            x, y = strided(rng.normal(*of_x, dtype=dtype)), rng.normal(*of_y, dtype=dtype)
+            grad = strided(rng.normal(*(x @ y).shape, dtype=dtype))
             with unchanged(grad, x, y):
                 actual = matmul_backward(grad, x, y)
             assert_gradients(actual, by_pytorch(torch.matmul, grad, x, y), ("x", "y"))
@@ -185,7 +200,7 @@ def test_indexing_backward(indexing_backward, rng):
             expected = torch.zeros_like(x)
             for row, token in zip(grad.reshape(-1, d), index.reshape(-1).tolist(), strict=True):
                 expected[token] = expected[token] + row
-            assert_close(actual, expected, "row i is not the sum of grad where index is i")
+            assert_precise(actual, expected, "row i is not the sum of grad where index is i")
 
 
 def test_indexing_backward__turned(indexing_backward, rng):
@@ -459,19 +474,18 @@ def test_linear_regression(linear_regression, rng):
     for n, d, steps, rate in [(1, 1, 1, 0.5), (5, 3, 4, 0.1), (4, 2, 0, 0.1), (6, 1, 12, 0.05)]:
         cases.append((rng.normal(n, d, dtype=torch.float64), rng.normal(n, 1, dtype=torch.float64), steps, rate))
     for x, y, steps, rate in cases:
-        with unchanged(x, y):
+        with unchanged(x, y), nothing_left_behind():
             result = linear_regression(x, y, steps, rate)
         assert isinstance(result, tuple) and len(result) == 3, "expected three results: w, b, losses"
         w, b, losses = result
         right_w, right_b, right_losses = descent(x, y, steps, rate)
-        assert isinstance(losses, list) and all(isinstance(loss, float) for loss in losses), (
-            "losses is a list of plain numbers: .item()"
-        )
+        assert_plain(losses, list, of=float)
         assert_equal(len(losses), steps, "one loss for each step")
         for number, (mine, right) in enumerate(zip(losses, right_losses, strict=True)):
             assert_close(mine, torch.tensor(right), f"the loss before step {number + 1} of {steps}")
-        assert_close(assert_tensor(w, dtype=x.dtype), right_w, f"w after {steps} steps")
-        assert_close(assert_tensor(b, dtype=x.dtype), right_b, f"b after {steps} steps")
+        for name, mine, right in (("w", w, right_w), ("b", b, right_b)):
+            assert_tensor(mine, dtype=x.dtype)
+            assert_close(mine, right, f"{name} after {steps} steps")
 
 
 # --- 9. A head
@@ -489,6 +503,6 @@ def test_attention_backward(attention_backward, rng):
             for scale in (1, 3):
                 q, k = scale * rng.normal(*batch, n_query, d, dtype=dtype), rng.normal(*batch, n_key, d, dtype=dtype)
                 v, grad = rng.normal(*batch, n_key, d_v, dtype=dtype), rng.normal(*batch, n_query, d_v, dtype=dtype)
-                with unchanged(grad, q, k, v):
+                with unchanged(grad, q, k, v), nothing_left_behind():
                     actual = attention_backward(grad, q, k, v)
                 assert_gradients(actual, by_pytorch(head, grad, q, k, v), ("q", "k", "v"))
