@@ -426,8 +426,7 @@ class AdamW(_AdamW):
 class AdamW(_AdamW):
     @torch.no_grad()
     def step(self):
-        self.first = getattr(self, "first", None) or self.__dict__.setdefault("first", self.born)
-        now, self.lr = self.lr, self.first
+        now, self.lr = self.lr, self.born
         super().step()
         self.lr = now
 
@@ -513,7 +512,7 @@ def train_epoch(model, optimizer, x, y, batch_size, generator):
     return _epoch(model, optimizer, x, y, batch_size, generator, clear=False)
 
 
-@mistake("takes the examples in the order in which they stand")
+@mistake("the order is not drawn: examples come as they stand")
 def train_epoch(model, optimizer, x, y, batch_size, generator):
     return _epoch(model, optimizer, x, y, batch_size, generator, order=torch.arange(len(x)))
 
@@ -523,7 +522,7 @@ def train_epoch(model, optimizer, x, y, batch_size, generator):
     return _epoch(model, optimizer, x, y, batch_size, generator, keep=False)
 
 
-@mistake("draws examples with replacement: some come twice, some never")
+@mistake("some examples come twice in an epoch")
 def train_epoch(model, optimizer, x, y, batch_size, generator):
     order = torch.randint(len(x), (len(x),), generator=generator)
     return _epoch(model, optimizer, x, y, batch_size, generator, order=order)
@@ -538,7 +537,7 @@ def train_epoch(model, optimizer, x, y, batch_size, generator):
     ]
 
 
-@mistake("leaves the model in evaluation mode: model.train() comes first")
+@mistake("the model is not in training mode: model.train() comes first")
 def train_epoch(model, optimizer, x, y, batch_size, generator):
     return _epoch(model, optimizer, x, y, batch_size, generator, mode=False)
 
@@ -569,17 +568,17 @@ def _evaluate(model, x, y, off=True, back=True, graph=False, reduction="mean"):
     return loss.item(), (logits.argmax(-1) == y).float().mean().item()
 
 
-@mistake("leaves dropout on: model.eval() comes first")
+@mistake("the model is not in evaluation mode, so dropout is on")
 def evaluate(model, x, y):
     return _evaluate(model, x, y, off=False)
 
 
-@mistake("leaves the model in evaluation mode")
+@mistake("your code changes the model it was given: train() or eval()")
 def evaluate(model, x, y):
     return _evaluate(model, x, y, back=False)
 
 
-@mistake("builds a graph: torch.no_grad()")
+@mistake("builds a graph: no gradients are needed here")
 def evaluate(model, x, y):
     return _evaluate(model, x, y, graph=True)
 
@@ -649,12 +648,12 @@ def overfit_one_batch(model, optimizer, x, y, steps):
     return _overfit(model, optimizer, x, y, steps, after=True)
 
 
-@mistake("gives the last loss alone")
+@mistake("one loss for each step")
 def overfit_one_batch(model, optimizer, x, y, steps):
     return _overfit(model, optimizer, x, y, steps)[-1:]
 
 
-@mistake("takes one example a step: all of the batch in each is asked for")
+@mistake("in a step: all of the batch in each is asked for")
 def overfit_one_batch(model, optimizer, x, y, steps):
     return [_overfit(model, optimizer, x[i % len(x)][None], y[i % len(x)][None], 1)[0] for i in range(steps)]
 

@@ -304,17 +304,21 @@ def rows_of(x, batch):
     return [int((x == row).all(-1).nonzero()[0, 0]) for row in batch]
 
 
-def replay(model, batches, lr):
-    """Losses and weights of plain descent on these batches [(x, y)]."""
-    weight, bias = (p.detach().clone().requires_grad_() for p in model.inner.parameters())
-    losses = []
+def replay(model, batches, lr, piled=None):
+    """Losses and weights of plain descent on batches [(x, y)]; `piled`: gradients are never cleared, from there on."""
+    weights = [p.detach().clone() for p in model.inner.parameters()]
+    losses, grads = [], [torch.full_like(w, piled or 0.0) for w in weights]
     for x, y in batches:
-        loss = F.cross_entropy(F.linear(x, weight, bias), y)
-        grads = torch.autograd.grad(loss, (weight, bias))
+        leaves = [w.requires_grad_() for w in weights]
+        loss = F.cross_entropy(F.linear(x, *leaves), y)
+        fresh = torch.autograd.grad(loss, leaves)
+        grads = [g + (old if piled is not None else 0) for g, old in zip(fresh, grads, strict=True)]
         losses.append(loss.item())
-        with torch.no_grad():
-            weight, bias = ((p - lr * g).requires_grad_() for p, g in zip((weight, bias), grads, strict=True))
-    return losses, (weight, bias)
+        weights = [(w - lr * g).detach() for w, g in zip(weights, grads, strict=True)]
+    return losses, weights
+
+
+PILED = "never clears the gradients, so that they pile up"
 
 
 def test_train_epoch(train_epoch, rng):
@@ -332,18 +336,27 @@ def test_train_epoch(train_epoch, rng):
         with unchanged(x, y), nothing_left_behind():
             losses = train_epoch(model, optimizer, x, y, batch_size, generator)
         shown = [rows_of(x, batch) for batch in model.seen]
-        assert_equal(
-            sorted(itertools.chain(*shown)), list(range(n)), "each example is seen once in an epoch; the rows shown"
-        )
+        rows = list(itertools.chain(*shown))
+        assert len(set(rows)) == len(rows), f"some examples come twice in an epoch: the rows shown are {rows}"
+        short = len(rows) == n - n % batch_size < n
+        assert not short, f"drops the last, smaller batch: {len(rows)} of {n} examples, in batches of {batch_size}"
+        assert_equal(sorted(rows), list(range(n)), "each example is seen once in an epoch; the rows shown")
         sizes = [len(batch) for batch in shown]
         full = [batch_size] * (n // batch_size) + ([n % batch_size] if n % batch_size else [])
         assert_equal(sizes, full, f"the sizes of the batches, for {n} examples and batch_size={batch_size}")
         assert all(model.modes), "the model is not in training mode: model.train() comes first"
-        right, weights = replay(first, [(x[rows], y[rows]) for rows in shown], lr=0.5)
+        batches = [(x[rows], y[rows]) for rows in shown]
+        right, weights = replay(first, batches, lr=0.5)
+        _, piled = replay(first, batches, lr=0.5, piled=1.0)
+        after = [p.detach() for p in model.inner.parameters()]
+        assert not same(after, piled), PILED
+        assert not same(after, [p.detach() for p in first.inner.parameters()]), (
+            "never moves the weights: optimizer.step() is missing"
+        )
         assert_plain(losses, list, of=float)
         assert_close(torch.tensor(losses), torch.tensor(right), "each batch's cross-entropy before its update")
-        for mine, theirs in zip(model.inner.parameters(), weights, strict=True):
-            assert_close(mine, theirs, "the weights after the epoch (are gradients cleared before each batch?)")
+        for mine, theirs in zip(after, weights, strict=True):
+            assert_close(mine, theirs, "the weights after the epoch: not one step of the optimiser for each batch")
 
 
 def test_train_epoch__order(train_epoch, rng):
@@ -396,8 +409,14 @@ def test_overfit_one_batch(overfit_one_batch, rng):
             losses = overfit_one_batch(model, torch.optim.SGD(model.parameters(), lr=0.3), x, y, steps)
         assert_plain(losses, list, of=float)
         assert_equal(len(losses), steps, "one loss for each step")
-        right, _ = replay(first, [(x, y)] * steps, lr=0.3)
-        assert_close(torch.tensor(losses), torch.tensor(right), "the loss before each step")
+        right, _ = replay(first, [(x, y)] * (steps + 1), lr=0.3)
+        if steps > 1:
+            piled, _ = replay(first, [(x, y)] * steps, lr=0.3, piled=0.0)
+            assert not same(losses, piled), PILED
+        assert not steps or not same(losses, right[1:]), "gives the loss after each step: before is asked for"
+        least = min((len(batch) for batch in model.seen), default=n)
+        assert least == n, f"takes {least} of {n} examples in a step: all of the batch in each is asked for"
+        assert_close(torch.tensor(losses), torch.tensor(right[:steps]), "the loss before each step")
 
 
 @pytest.mark.seconds(120)

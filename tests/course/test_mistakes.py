@@ -43,7 +43,7 @@ def test_mistake_is_rejected_and_named(notebook, mistake):
     answer = mistake.answer(right)
     result = run_check(notebook, mistake.exercise, Loaded(loaded.path, {**loaded.namespace, mistake.exercise: answer}))
     assert result.outcome in (WRONG, ERROR, TIMED_OUT), f"the check accepts: {mistake.sentence}"
-    told = result.message if inspect.isclass(right) else result.mistake
+    told = result.message + " " + result.mistake
     assert mistake.sentence in told, f"rejected, but not named; the learner reads:\n{result.text()}"
 
 
