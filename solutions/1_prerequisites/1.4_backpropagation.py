@@ -556,7 +556,7 @@ def backward(loss: Node) -> None:
 # </details>
 # %% experiment=True
 def random_graph(steps: int, seed: int, leaf: Callable):
-    """The end of a random graph, and its leaves: nodes or PyTorch's tensors, as `leaf` says."""
+    """The end of a random graph, and its leaves: nodes or tensors, as `leaf` makes them."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw_int(n):
@@ -761,7 +761,8 @@ for times in sharpness:
         agreement[name].append(both.corrcoef()[0, 1].item())
     typical = [g.abs().mean((1, 2)).median().item() for g in (grad_q, grad_v)]
     shown = ", ".join(f"{name} {values[-1]:.2f}" for name, values in agreement.items())
-    print(f"q times {times:2}: gradient of q {typical[0]:.4f}, of v {typical[1]:.2f}; {shown}")
+    sizes = f"gradient of q {typical[0]:.4f}, of v {typical[1]:.2f}"
+    print(f"q times {times:2}: {sizes}; agreement: {shown}")
 plot.line(
     agreement,
     x=sharpness,
