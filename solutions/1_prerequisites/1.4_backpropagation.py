@@ -730,8 +730,8 @@ def attention_backward(
 # In attribution patching gradients stand in for experiments: *gradient times change* guesses what a change would do.
 # When may one trust it?
 #
-# **Predict**: make the head surer, by multiplying `q`. What becomes of the gradients of `q` and of `v`? Does the guess of
-# what exchanging `q` for another does get better or worse? And for a hundredth of that exchange?
+# **Predict**: make the head surer, by multiplying `q`. What becomes of the gradients of `q` and of `v`? Does the guess
+# of what exchanging `q` for another does get better or worse? And for a hundredth of that exchange?
 #
 # <details><summary>Answer</summary>
 #

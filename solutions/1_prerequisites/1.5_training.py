@@ -500,9 +500,8 @@ for fault, run in gallery.items():
     losses = f"loss {run.loss[0]:.2f} to {run.loss[-20:].mean():.2f}"
     print(f"{fault:>16}: {losses}, accuracy (training / test) {accuracy}")
 for title, learnt in (("Runs that learn", True), ("Runs that do not", False)):
-    curves = {
-        fault: run.loss for fault, run in gallery.items() if (run.loss[-20:].mean() < 1) == learnt
-    }
+    ends_low = {fault: bool(run.loss[-20:].mean() < 1) for fault, run in gallery.items()}
+    curves = {fault: run.loss for fault, run in gallery.items() if ends_low[fault] == learnt}
     figure = plot.line(curves, x_label="step", y_label="loss", title=title)
     plot.show(figure.update_yaxes(range=[0, 5]))
 # %% [markdown]
@@ -605,8 +604,8 @@ def read_digits(
 #
 # <details><summary>Answer</summary>
 #
-# It beats the linear one. The nearest neighbour, with no training at all, is as good: on 1800 small, centred images there
-# is little left to learn. Shuffled labels give about 10 %.
+# It beats the linear one. The nearest neighbour, with no training at all, is as good: on 1800 small, centred images
+# there is little left to learn. Shuffled labels give about 10 %.
 #
 # </details>
 # %% experiment=True

@@ -9,7 +9,8 @@ import sys
 from typing import Any
 
 from concrete_steps.checking.loader import Loaded, is_loading
-from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, merge
+from concrete_steps.checking.mistakes import Call
+from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, again, merge
 from concrete_steps.course import Notebook, load_course
 
 COLOURS = {PASSED: "#1a7f37", WRONG: "#bc4c00", ERROR: "#cf222e", TIMED_OUT: "#8250df", NOT_ATTEMPTED: "#6e7781"}
@@ -27,15 +28,21 @@ class Check:
         self.notebook = notebook
         self.namespace = namespace
         self.passed: set[str] = set()
+        self.case: Call | None = None
 
     def __call__(self, name: str, seed: int | None = None) -> None:
-        """Check the exercise `name`; `seed` repeats the random inputs of an earlier run."""
+        """Check the exercise `name`; `seed` repeats the random inputs of an earlier run.
+
+        After a failure `check.case` holds the failing call: its `args` and `kwargs` as they were given.
+        """
         if is_loading():
             return
         if name not in self.notebook.exercises:
             known = ", ".join(self.notebook.exercises)
             raise ValueError(f"This notebook has no exercise {name!r}; it has {known}.")
         result = run_check(self.notebook, name, Loaded(self.notebook.path, self.namespace), seed)
+        self.case = result.call
+        result.again = again(result, "check.case")
         (self.passed.add if result.outcome == PASSED else self.passed.discard)(name)
         panel = Panel(result, f"{len(self.passed)} of {len(self.notebook.exercises)} in this notebook")
         if not is_interactive():
@@ -145,7 +152,7 @@ class Panel:
 
 def _row(label: str, text: str) -> str:
     text = html.escape(text).replace("\n", "<br>")
-    if label in ("failing case", "where", "repeat"):
+    if label in ("failing case", "the call again", "where", "repeat"):
         text = f'<code style="white-space:pre-wrap;background:none">{text}</code>'
     caption = f'<span style="opacity:.75">{label}: </span>' if label else ""
     return f'<div style="margin-top:2px">{caption}{text}</div>'

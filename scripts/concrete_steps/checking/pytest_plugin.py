@@ -92,7 +92,7 @@ def _fixture(name: str):
         if value is None:
             return outcomes.Untouched(name)
         if callable(value) and not isinstance(value, type):
-            return record(value, request.node.stash.setdefault(CALLS, []))
+            return record(value, request.node.stash.setdefault(CALLS, []), name)
         return value
 
     return learners_object
@@ -139,6 +139,8 @@ def pytest_runtest_call(item: pytest.Item):
         namespace=learner.namespace,
         seconds=marker.args[0] if marker else SECONDS,
         seed=getattr(item.funcargs.get("rng"), "seed", None),
+        test=item.function,
+        given=dict(item.funcargs),
     )
     # What stays if judging itself breaks down: a check that came to no verdict has not passed.
     item.stash[RESULT] = judge.no_verdict()
