@@ -288,15 +288,7 @@ def matmul_backward(grad, x, y):
 # --- 5. Picking
 
 
-@mistake("keeps the last of several: `out[index] = grad` overwrites where an index repeats")
-def indexing_backward(grad, x, index):
-    out = torch.zeros_like(x)
-    for token, row in zip(index.reshape(-1).tolist(), grad.reshape(-1, x.shape[1]), strict=True):
-        out[token] = row
-    return out
-
-
-@mistake("counts a repeated index once: `out[index] += grad` writes once for each row")
+@mistake("counts a repeated index once: `out[index] += grad` and `out[index] = grad` write once for each row")
 def indexing_backward(grad, x, index):
     out = torch.zeros_like(x)
     out[index] += grad

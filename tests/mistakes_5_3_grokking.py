@@ -527,9 +527,7 @@ def _all_pairs(logits):
 
 
 # To keep each pair's mean over the answers instead gives the very same loss.
-@mistake(
-    "leaves each answer's mean out, or keeps what moves all answers of a pair alike: its own mean stays"
-)
+@mistake("leaves each answer's mean out, or keeps what moves all answers of a pair alike: its own mean stays")
 def restricted_loss(logits, frequencies, pairs):
     return _loss(_part(logits, frequencies), pairs)
 

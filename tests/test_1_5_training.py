@@ -25,6 +25,16 @@ from concrete_steps.course import load_course
 from concrete_steps.models import broken_runs
 
 
+# Changes that make no wrong answer; scripts/mutate.py counts them apart:
+# equivalent mutant of Linear, 1 -> -1: uniform between a bound and its negative, either way round
+# equivalent mutant of MLP, drop strict= of zip: the two lists are equally long
+# equivalent mutant of MLP, True -> False: the two lists are equally long
+# equivalent mutant of init_variance, 1 -> -1: axis 1 is the last
+# equivalent mutant of SGD, drop strict= of zip: the two lists are equally long
+# equivalent mutant of SGD, True -> False: the two lists are equally long
+# equivalent mutant of SGD, IsNot -> NotEq: a gradient is a tensor or None
+
+
 def slips(name, behaviour, learners):
     """The sentences of the known wrong classes whose behaviour is the learner's."""
     found = []
