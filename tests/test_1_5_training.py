@@ -24,7 +24,6 @@ from concrete_steps.checking.testing import (
 from concrete_steps.course import load_course
 from concrete_steps.models import broken_runs
 
-
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of Linear, 1 -> -1: uniform between a bound and its negative, either way round
 # equivalent mutant of MLP, drop strict= of zip: the two lists are equally long
@@ -32,6 +31,10 @@ from concrete_steps.models import broken_runs
 # equivalent mutant of init_variance, 1 -> -1: axis 1 is the last
 # equivalent mutant of SGD, drop strict= of zip: the two lists are equally long
 # equivalent mutant of SGD, True -> False: the two lists are equally long
+# equivalent mutant of AdamW, lr -> params: the rate is set again before each step
+# equivalent mutant of AdamW, lr -> betas: the rate is set again before each step
+# equivalent mutant of AdamW, lr -> eps: the rate is set again before each step
+# equivalent mutant of AdamW, lr -> weight_decay: the rate is set again before each step
 # equivalent mutant of SGD, IsNot -> NotEq: a gradient is a tensor or None
 
 
