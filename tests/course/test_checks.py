@@ -258,3 +258,40 @@ def test_what_can_be_called_is_checked_as_a_function(text):
     wrong = result_of(text.replace("logits[right] - logits[wrong]", "logits[wrong] - logits[right]"))
     assert wrong.outcome == WRONG and "the sign is turned" in wrong.mistake
     assert wrong.case.startswith("logit_difference(torch.tensor([")
+
+
+OVERWRITTEN = {
+    "by a tensor": (
+        "logit_difference = logit_difference(torch.ones(3, 2), 0, 1)",
+        "Tensor and of shape [2]: a line has",
+    ),
+    "by a number": ("logit_difference = 3", "int: a line has"),
+}
+
+
+@pytest.mark.parametrize("line, said", OVERWRITTEN.values(), ids=OVERWRITTEN)
+def test_a_name_that_was_overwritten_is_said(line, said):
+    result = result_of("import torch\n" + function("return logits[right] - logits[wrong]") + line)
+    assert result.outcome == ERROR
+    assert (
+        f"logit_difference should be a function and is now of type {said} given its name to something else"
+        in result.message
+    )
+
+
+def test_an_instance_under_its_class_name_is_told_by_the_cells():
+    notebook = load_course().notebook("2.3")
+    text = "import torch\nclass LayerNorm(torch.nn.Module):\n    pass\n"
+    namespace: dict = {}
+    exec(text + "LayerNorm = LayerNorm()", namespace)
+    result = run_check(notebook, "LayerNorm", Loaded(notebook.path, namespace, cells=[text]))
+    assert "LayerNorm should be a class and is now of type LayerNorm: a line has given its name" in result.message
+
+
+def test_a_stream_without_signs_gets_plain_ones():
+    text = "import concrete_steps\ncheck = concrete_steps.notebook('0')\n"
+    text += function("return logits[right] - logits[wrong]") + "\ncheck('logit_difference')"
+    for encoding in ("cp1252", "ascii"):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0 and done.stdout.startswith("+ logit_difference: passed"), done.stderr
