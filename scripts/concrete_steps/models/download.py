@@ -33,10 +33,47 @@ class Wheel:
 
 
 def cache_dir() -> Path:
-    """The folder for fetched models: the variable CONCRETE_STEPS_CACHE, else the user's cache folder. Not created."""
+    """The folder for fetched models: the variable CONCRETE_STEPS_CACHE, else the user's cache folder. Not created.
+
+    Raises:
+        CourseError: neither is there, since this account has no home folder.
+    """
     from platformdirs import user_cache_dir
 
-    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_dir("concrete-steps", appauthor=False))
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE])
+    with suppress(RuntimeError):  # older versions of platformdirs say "~" instead
+        folder = user_cache_dir("concrete-steps", appauthor=False)
+        if not folder.startswith("~"):
+            return Path(folder)
+    raise CourseError(
+        f"This account has no home folder, so fetched models cannot be kept: set HOME, or {CACHE_VARIABLE}, to a "
+        "folder that you may write in."
+    )
+
+
+def cache_problem() -> str | None:
+    """Why models could not be kept here, and what to do, in a sentence; None where they can."""
+    try:
+        folder = cache_dir()
+    except CourseError as error:
+        return str(error)
+    place = existing(folder)
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return None
+    if place == folder and place.is_dir() and os.access(place, os.R_OK | os.X_OK) and os.listdir(place):
+        return None  # filled by somebody for several accounts
+    return (
+        f"The folder {folder} cannot be made or written to, so fetched models cannot be kept: set HOME, or "
+        f"{CACHE_VARIABLE}, to a folder that you may write in."
+    )
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there (or that hides what is below it)."""
+    while not os.path.exists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def progress_bar() -> Progress:
