@@ -185,6 +185,19 @@ def test_a_home_folder_that_cannot_be_used_is_one_sentence_and_no_reason_not_to_
     assert "fetched models cannot be kept: set HOME, or CONCRETE_STEPS_CACHE" in printed
 
 
+def test_an_account_without_home_gets_one(monkeypatch, tmp_path):
+    """As a container's user whom no file of accounts knows."""
+    variable = "USERPROFILE" if os.name == "nt" else "HOME"
+    known = os.path.expanduser
+    monkeypatch.delenv(variable)
+    monkeypatch.setattr("os.path.expanduser", lambda path: known(path) if variable in os.environ else path)
+    monkeypatch.setattr(lab, "use_own_jupyter", lambda folder: [])
+    [line] = lab.setting_aside(tmp_path)
+    assert line == f"This account has no home folder: {tmp_path / '.jupyter/home'} stands in for it."
+    assert Path.home() == tmp_path / ".jupyter/home"
+    assert lab.setting_aside(tmp_path) == []
+
+
 def test_a_port_that_is_taken_is_one_sentence():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

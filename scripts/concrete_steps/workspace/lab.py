@@ -11,7 +11,7 @@ import zmq
 from concrete_steps.errors import CourseError
 from concrete_steps.models.download import cache_problem
 from concrete_steps.workspace.copy import files_in, sync
-from concrete_steps.workspace.own_jupyter import use_own_jupyter
+from concrete_steps.workspace.own_jupyter import ensure_home, use_own_jupyter
 
 COURSE = Path(__file__).resolve().parents[3]
 NAMED = 3  # files of other projects that are named, at most
@@ -38,7 +38,10 @@ def main() -> None:
 
 def setting_aside(work: Path) -> list[str]:
     """Make Jupyter this course's own; a line that names the files of other projects that have no say in it, if any."""
-    others = use_own_jupyter(work / ".jupyter")
+    own = work / ".jupyter"
+    if ensure_home(own / "home"):
+        return [f"This account has no home folder: {own / 'home'} stands in for it.", *setting_aside(work)]
+    others = use_own_jupyter(own)
     if not others:
         return []
     named = ", ".join(map(str, others[:NAMED])) + (f" and {len(others) - NAMED} more" if others[NAMED:] else "")

@@ -43,6 +43,15 @@ def use_own_jupyter(folder: Path) -> list[Path]:
     return others
 
 
+def ensure_home(folder: Path) -> bool:
+    """Give this process `folder` for a home if its account has none, without which Jupyter does not start at all."""
+    if os.path.expanduser("~") != "~":
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["USERPROFILE" if os.name == "nt" else "HOME"] = str(folder)
+    return True
+
+
 def files_of_others() -> list[Path]:
     """Settings of a server, and kernels of the name that notebooks ask for, outside the environment."""
     from jupyter_core import paths
