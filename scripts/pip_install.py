@@ -114,7 +114,9 @@ def pip_failure(log: str) -> str:
     for pattern, meaning in PIP_FAILURES:
         if re.search(pattern, telling):
             return meaning
-    if found_nothing and (refused := re.search(r"Could not fetch URL (?:\w+://)?(?:\S+@)?([^\s/]+)\S*: (4\d\d) ", log)):
+    if found_nothing and (
+        refused := re.search(r"Could not fetch URL (?:\w+://)?(?:[^\s/]+@)?([^\s/]+)\S*: (4\d\d) ", log)
+    ):
         host, code = refused.groups()
         if code in REFUSALS:
             return f"{host} answered {code}, {REFUSALS[code]} and run the same command again"

@@ -21,6 +21,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from concrete_steps.errors import CourseError
 
 CACHE_VARIABLE = "CONCRETE_STEPS_CACHE"
+# What a server that refuses means by the number of its answer, and what can be done.
+REFUSALS = {
+    401: "it wants credentials, or has no use for those that it got: correct or remove them",
+    403: "it does not let this machine in: see whether a proxy stands between, or another network helps",
+    407: "the proxy wants credentials: set them",
+    429: "too many requests came from this network: wait some minutes",
+}
 
 
 @dataclass(frozen=True)
@@ -165,8 +172,9 @@ def _pip_download(requirement: str, folder: Path, progress: Progress, task: Task
     temporary.mkdir()
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     environment |= {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
+    every_word = temporary / "pip.log"  # that the index refused stands nowhere else
     pip = subprocess.Popen(
-        command,
+        [*command, "--log", str(every_word)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -186,6 +194,9 @@ def _pip_download(requirement: str, folder: Path, progress: Progress, task: Task
             pip.kill()
             pip.wait()
     if pip.returncode != 0:
+        with suppress(OSError):
+            words = every_word.read_text(encoding="utf-8", errors="replace")
+            said += "\n".join(re.findall(r"Could not fetch URL .*", words))
         raise _why_pip_failed(requirement, folder, said)
 
 
@@ -211,6 +222,12 @@ def _why_pip_failed(requirement: str, folder: Path, said: str) -> CourseError:
         return CourseError(
             f"Could not download {requirement}: the package index did not answer; "
             "check the network connection and run this again."
+        )
+    refused = re.search(r"Could not fetch URL (?:\w+://)?(?:[^\s/]+@)?([^\s/]+)\S*: (\d+) Client Error", said)
+    if refused and int(refused[2]) in REFUSALS:
+        why = REFUSALS[int(refused[2])]
+        return CourseError(
+            f"Could not download {requirement}: {refused[1]} answered {refused[2]}, {why}, and run this again."
         )
     errors = re.findall(r"^ERROR: (.+?)\.?$", said, flags=re.MULTILINE)
     return CourseError(f"Could not download {requirement} ({errors[-1] if errors else 'pip failed'}); run this again.")
