@@ -19,11 +19,12 @@ from nbformat.v4 import new_output
 from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Float, Int, List, Unicode
 
+from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.grading.isolated import CHANGED, ENDED, Limits, grade_notebook
-from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
-from concrete_steps.paths import course_root
+from concrete_steps.grading.nbgrader_paths import take_paths_by_their_letters
 from concrete_steps.grading.submissions import tidy
+from concrete_steps.paths import course_root
 
 HOME = "CONCRETE_STEPS_GRADING"  # environment variable: the folder of all grading state
 # Results that were found ahead of nbgrader's own run, by the work that they belong to.
@@ -37,6 +38,7 @@ def grading_home() -> Path:
 
 def configure(c) -> None:
     """Fill an nbgrader configuration: one assignment a step, and all state below one git-ignored folder."""
+    take_paths_by_their_letters()
     home = grading_home()
     home.mkdir(parents=True, exist_ok=True)
     # nbgrader calls `alembic` by its name when it makes a database, also where no environment is activated.
@@ -45,6 +47,7 @@ def configure(c) -> None:
     c.CourseDirectory.root = str(home)
     c.CourseDirectory.source_directory = str(course_root() / "solutions")
     c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "*.py"]
+    c.HTMLExporter.filters = {"markdown2html": "concrete_steps.grading.pages.markdown"}
     c.Exchange.root = str(home / "exchange")
     c.ExportApp.plugin_class = "nbgrader.plugins.CsvExportPlugin"
     prepare = "nbgrader.preprocessors.{}"
