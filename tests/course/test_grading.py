@@ -416,13 +416,13 @@ ODD_CASES = {
     "deep": Case(ONES, change=own_text(">" * 3000 + " x")),
     "addopts": Case(ONES, ADDOPTS),
     "special_files": Case(ONES),
-    "[/bold] [x": Case(ONES),
+    "[bold] [x": Case(ONES),
     "Doe, Jane": Case(ONES),
-    "file_names": Case(ONES, file_name="[/red] \x1b[31m.ipynb"),
+    "file_names": Case(ONES, file_name="[red] \x1b[31m.ipynb"),
     "html_name": Case((0, 0, 0), file_name=IMG),
 }
 if os.name == "nt":  # where no file can have these names
-    del ODD_CASES["[/bold] [x"], ODD_CASES["file_names"], ODD_CASES["html_name"]
+    del ODD_CASES["[bold] [x"], ODD_CASES["file_names"], ODD_CASES["html_name"]
 
 
 @pytest.fixture(scope="module")
@@ -461,8 +461,8 @@ def test_odd_hand_ins_get_the_marks_that_they_deserve(student, odd):
 def test_names_are_shown_by_their_letters(odd):
     if os.name == "nt":
         pytest.skip("Windows has no such names")
-    assert "[/bold] [x" in odd.table
-    assert r"[/red] \x1b[31m.ipynb" in odd.table.replace("│\n", "") or "renamed" in odd.row("file_names")
+    assert "[bold] [x" in odd.table
+    assert r"[red] \x1b[31m.ipynb" in odd.table.replace("│\n", "") or "renamed" in odd.row("file_names")
     assert "\x1b[31m" not in odd.table
     if LINUX:
         assert r"Ren\udce9e" in odd.table and "rename the folder" in odd.table
@@ -530,9 +530,9 @@ def test_one_damaged_notebook_stops_neither_the_table_nor_the_marks(odd, pages, 
 def test_a_name_with_brackets_can_be_asked_for(odd):
     if os.name == "nt":
         pytest.skip("Windows has no such names")
-    done = grade(odd.home, "autograde", STEP, "--student", "[/bold] [x", "--force")
+    done = grade(odd.home, "autograde", STEP, "--student", "[bold] [x", "--force")
     assert done.returncode == 0
-    assert "│ [/bold] [x" in done.stdout and "Doe, Jane" not in done.stdout
+    assert "│ [bold] [x" in done.stdout and "Doe, Jane" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,12 @@ def format_path(self, nbgrader_step: str, student_id: str, assignment_id: str, e
     return regular_expression(self.root, nbgrader_step, self.directory_structure, student_id, assignment_id)
 
 
-def regular_expression(root: str, folder: str, structure: str, student: str, assignment: str, system=os) -> str:
-    """The path of assignments as a regular expression; `folder` may lie elsewhere. `system` has path and sep."""
+def regular_expression(root: str, folder: str, structure: str, student: str, assignment: str, system=os.path) -> str:
+    """The path of assignments as a regular expression; `folder` may lie elsewhere. `system`: another's os.path."""
     parts = full_split(structure)
     names = {"student_id": student, "assignment_id": assignment}
     if parts[0] == "{nbgrader_step}":
-        built = [re.escape(system.path.join(root, folder))]
+        built = [re.escape(system.join(root, folder))]
     else:
         built = [re.escape(root), parts[0].format(nbgrader_step=re.escape(folder), **names)]
     built += [part.format(nbgrader_step=re.escape(folder), **names) for part in parts[1:]]

@@ -24,7 +24,7 @@ PLAIN = {"class", "id", "title", "alt", "open", "start", "colspan", "rowspan", "
 PLAIN |= {"checked", "disabled"}
 PICTURE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*$|https?://")
 LINK = re.compile(r"https?://|mailto:|#")
-ATTACHED = re.compile(r"(?<=\]\(|\"|<)attachment:([^)\"\s>]+)")
+ATTACHED = re.compile(r"(?P<before>\]\(|\"|<)attachment:(?P<name>[^)\"\s>]+)")
 MISSING = "#picture-that-was-not-handed-in"
 
 
@@ -39,8 +39,9 @@ def harmless(source: str, attachments: dict) -> str:
     """The HTML of a text; `attachments` are nbformat's: by name, a dictionary from MIME type to base64."""
 
     def embedded(found: re.Match) -> str:
-        forms = attachments.get(found[1]) or attachments.get(unquote(found[1]))
-        return next((f"data:{kind};base64,{''.join(data)}" for kind, data in (forms or {}).items()), MISSING)
+        forms = attachments.get(found["name"]) or attachments.get(unquote(found["name"])) or {}
+        address = next((f"data:{kind};base64,{''.join(data)}" for kind, data in forms.items()), MISSING)
+        return found["before"] + address
 
     try:
         page = markdown2html(ATTACHED.sub(embedded, source))

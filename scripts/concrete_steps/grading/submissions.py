@@ -2,8 +2,8 @@
 
 Each hand-in is kept as it was in received/STUDENT/STEP/1, 2, ...; in its place stands, under the expected name, the
 released notebook with the learner's cells put in. So a deleted or edited check, a tag, a changed number of points, a
-broken file or a new cell id never reaches nbgrader. Nor does any other file, which it would copy to its pages: links and
-what is no file go to received/STUDENT/STEP/left out, the others to "other files" beside it.
+broken file or a new cell id never reaches nbgrader. Nor does any other file, which it would copy to its pages' folders:
+links and what is no file go to received/STUDENT/STEP/left out, other files to "other files" beside it.
 """
 
 from __future__ import annotations
