@@ -119,7 +119,8 @@ def _set_aside(folder: Path, received: Path) -> None:
     """Move what is no notebook out of nbgrader's way. What is no ordinary file is never opened."""
     for path in list(_all_below(folder)):
         ordinary = stat.S_ISREG(path.lstat().st_mode) and path.lstat().st_size <= LARGEST
-        if ordinary and (path.suffix == ".ipynb" or path == folder / TIMESTAMP):
+        is_module = path.suffix == ".py" and path.parent == folder  # which the notebook may import; nbgrader ignores it
+        if ordinary and (path.suffix == ".ipynb" or is_module or path == folder / TIMESTAMP):
             continue
         place = received / (OTHER_FILES if ordinary else LEFT_OUT) / path.relative_to(folder)
         place.parent.mkdir(parents=True, exist_ok=True)
