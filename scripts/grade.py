@@ -36,6 +36,7 @@ from concrete_steps.errors import CourseError
 from concrete_steps.grading.nbgrader_settings import HOME, GradeApart, grading_home
 from concrete_steps.grading.submissions import Submission, literal, step_named, tidy
 from concrete_steps.paths import course_root
+from concrete_steps.workspace.own_jupyter import use_own_jupyter
 
 MARKS = (  # as nbgrader's own export has them
     *("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"),
@@ -96,6 +97,7 @@ class Grader:
     """nbgrader as scripts/nbgrader_config.py sets it up, and then an nbgrader_config.py in the home folder, if any."""
 
     def __init__(self):
+        use_own_jupyter(grading_home() / ".jupyter")  # a configuration of another nbgrader course has no say here
         os.chdir(SCRIPTS)
         self.app = NbGrader()
         self.app.initialize([])
@@ -264,6 +266,7 @@ def formgrader(port: int, no_browser: bool) -> None:
 
     home = grading_home()
     home.mkdir(parents=True, exist_ok=True)
+    use_own_jupyter(home / ".jupyter")
     os.environ[HOME] = str(home)
     os.chdir(SCRIPTS)  # where nbgrader finds its configuration
     root = course_root() if home.is_relative_to(course_root()) else home  # its links to the solutions lead out of home

@@ -12,6 +12,7 @@ import ntpath
 import os
 import posixpath
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -560,6 +561,22 @@ def test_a_pattern_means_what_is_there_by_its_letters(tmp_path):
     assert glob_of(str(folder)) == [str(folder)]
     assert glob_of(str(tmp_path / "*" / "*.py")) == [str(folder / "b.py")]
     assert glob_of(str(tmp_path / "nothing")) == []
+
+
+def test_a_course_in_a_folder_of_any_letters_beside_another_nbgrader_course(tmp_path, monkeypatch):
+    course = tmp_path / "c++ (1) [x]"
+    for name in ("scripts", f"notebooks/{STEP}", f"solutions/{STEP}"):
+        shutil.copytree(ROOT / name, course / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", course)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "nbgrader_config.py").write_text("get_config().CourseDirectory.notebook_id = 'another*'")
+    env = os.environ | {"PYTHONPATH": str(course / "scripts"), "JUPYTER_CONFIG_DIR": str(other)}
+    command = [sys.executable, str(course / "scripts/grade.py"), "release", "0"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    released = [path.name for path in (course / "grading/release" / STEP).rglob("*") if path.is_file()]
+    assert released == [f"{STEP}.ipynb"]
 
 
 def test_release_gives_the_committed_notebooks(graded):
