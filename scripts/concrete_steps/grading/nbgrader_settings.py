@@ -25,6 +25,7 @@ from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.grading.isolated import CHANGED, ENDED, Limits, grade_notebook, modules_beside
 from concrete_steps.grading.nbgrader_paths import take_paths_by_their_letters
+from concrete_steps.grading.pages import show_harmlessly
 from concrete_steps.grading.submissions import tidy
 from concrete_steps.paths import course_root
 
@@ -41,6 +42,7 @@ def grading_home() -> Path:
 def configure(c) -> None:
     """Fill an nbgrader configuration: one assignment a step, and all state below one git-ignored folder."""
     take_paths_by_their_letters()
+    show_harmlessly()
     home = grading_home()
     home.mkdir(parents=True, exist_ok=True)
     # nbgrader calls `alembic` by its name when it makes a database, also where no environment is activated.
@@ -49,7 +51,6 @@ def configure(c) -> None:
     c.CourseDirectory.root = str(home)
     c.CourseDirectory.source_directory = str(course_root() / "solutions")
     c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "*.py"]
-    c.HTMLExporter.filters = {"markdown2html": "concrete_steps.grading.pages.markdown"}
     c.Exchange.root = str(home / "exchange")
     c.ExportApp.plugin_class = "nbgrader.plugins.CsvExportPlugin"
     prepare = "nbgrader.preprocessors.{}"

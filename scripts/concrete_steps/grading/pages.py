@@ -6,11 +6,13 @@ shows the pictures that were pasted into the cell, and keeps what a text needs, 
 
 import html
 import re
+from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
 import bleach
 from bleach.css_sanitizer import CSSSanitizer
 from jinja2 import pass_context
+from nbconvert.exporters import HTMLExporter
 from nbconvert.filters import markdown2html
 
 # What markdown makes, and what the course's own texts use beyond it.
@@ -26,6 +28,22 @@ PICTURE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0
 LINK = re.compile(r"https?://|mailto:|#")
 ATTACHED = re.compile(r"(?P<before>\]\(|\"|<)attachment:(?P<name>[^)\"\s>]+)")
 MISSING = "#picture-that-was-not-handed-in"
+
+
+def show_harmlessly() -> None:
+    """From here on every page that this process makes of a notebook uses our filter.
+
+    The formgrader's exporter does not look into nbgrader's configuration.
+    """
+    HTMLExporter.default_filters = default_filters
+
+
+_default_filters = HTMLExporter.default_filters
+
+
+def default_filters(self) -> Iterator[tuple[str, Callable]]:
+    yield from _default_filters(self)
+    yield "markdown2html", markdown
 
 
 @pass_context
