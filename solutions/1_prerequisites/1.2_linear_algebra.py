@@ -319,8 +319,8 @@ plot.imshow(
 # ## 4. How many directions a matrix uses
 #
 # The **singular value decomposition** $W = U S V^T$ says what a matrix does: it reads along columns of $U$, scales by
-# the singular values $S$ (sorted), and writes along rows of $V^T$ (as $x W$). Keeping the $k$ largest gives the best
-# approximation of rank $k$ (Eckart and Young, 1936).
+# the singular values $S$ (sorted), and writes along rows of $V^T$ (as $x W$). Keeping the $k$ largest is the
+# best approximation of rank $k$.
 # %% exercise="low_rank" points=1 difficulty=2 minutes=6
 def low_rank(w: Float[Tensor, "m n"], k: int) -> Float[Tensor, "m n"]:
     """The matrix of rank k (or less) that is nearest to w, by sum of squares."""
