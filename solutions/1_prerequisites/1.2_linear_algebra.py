@@ -132,8 +132,8 @@ def cosine_matrix(
 
 # %% check="cosine_matrix"
 # %% [markdown]
-# How near to a right angle are *random* directions? Each cosine is about normal with standard deviation $1/\sqrt{d}$. Of
-# many pairs the largest counts, and it grows slowly: for $n$ directions about $\sqrt{4 \ln n / d}$.
+# How near to a right angle are *random* directions? Each cosine is about normal, with standard deviation $1/\sqrt{d}$.
+# Of many pairs the largest counts, and it grows slowly: for $n$ directions about $\sqrt{4 \ln n / d}$.
 #
 # <details><summary>Hint</summary>
 #

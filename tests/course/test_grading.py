@@ -54,6 +54,16 @@ FLOOD_PIPES = body(
     "return logits[right] - logits[wrong]",
 )
 SWALLOWS = body("while True:", "    try:", "        while True: pass", "    except BaseException:", "        pass")
+ENDLESS = """\
+def wait():
+    while True:
+        pass
+
+SIGN = wait()
+
+def logit_difference(logits, right, wrong):
+    return SIGN * (logits[right] - logits[wrong])
+"""
 NOISE = body(
     "import sys, threading, time, warnings",
     "print('x' * 10**8)",
@@ -231,13 +241,15 @@ CASES = {
     "patched_helper": Case(NOT_FIRST, PATCHED_HELPER),
     "endless": Case(NOT_FIRST, body("while True: pass"), remark="logit_difference timed out"),
     "endless_and_swallows": Case(NOT_FIRST, SWALLOWS, remark="logit_difference timed out"),
-    "endless_cell": Case(NOT_FIRST, RIGHT + "while True: pass", remark="blocked the process"),
+    # What follows the definition costs nothing; what the exercise needs, and never ends, costs it.
+    "endless_after": Case(ONES, RIGHT + "while True: pass"),
+    "endless_cell": Case(NOT_FIRST, ENDLESS, remark="blocked the process"),
     "noise": Case(ONES, NOISE),
     "floods_pipes": Case(NOT_FIRST, FLOOD_PIPES, remark="ended or blocked"),
     "exits": Case(NOT_FIRST, body("import os", "os._exit(0)"), remark="ended or blocked"),
     "system_exit": Case(NOT_FIRST, body("raise SystemExit")),
-    "exits_at_once": Case(NOT_FIRST, RIGHT + "import sys\nsys.exit(0)"),
-    "ends_at_once": Case(NOT_FIRST, RIGHT + "import os\nos._exit(0)", remark="ended or blocked"),
+    "exits_at_once": Case(ONES, RIGHT + "import sys\nsys.exit(0)"),
+    "ends_at_once": Case(ONES, RIGHT + "import os\nos._exit(0)"),
     "kills_itself": Case(NOT_FIRST, body("import os, signal", "os.kill(os.getpid(), signal.SIGTERM)")),
     "aborts": Case(NOT_FIRST, body("import os", "os.abort()"), remark="ended or blocked"),
     "tries_everything": Case(NOT_FIRST, FORBIDDEN),
