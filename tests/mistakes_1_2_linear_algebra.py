@@ -343,7 +343,7 @@ def low_rank(w, k):
 
 @mistake("leaves the singular values out")
 def low_rank(w, k):
-    u, s, v = _svd(w)
+    u, _, v = _svd(w)
     return u[:, :k] @ v[:k]
 
 
@@ -452,7 +452,7 @@ def rank_of_product(a, b, share=1e-5):
 
 @right("one QR, then the SVD of the wide rest")
 def rank_of_product(a, b, share=1e-5):
-    qa, ra = torch.linalg.qr(a)
+    ra = torch.linalg.qr(a).R
     values = torch.linalg.svdvals(ra @ b)
     return int(torch.count_nonzero(values > share * values.max())), values
 

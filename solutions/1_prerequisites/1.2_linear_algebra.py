@@ -216,10 +216,11 @@ def change_of_basis(
 # %% check="change_of_basis"
 # %% [markdown]
 # Every part of a transformer without normalisation reads the stream by a matrix ($x W$) and writes to it by a matrix.
-# So turn the stream, $x \to x R$ with orthogonal $R$ ($R R^T = 1$), turn all these matrices with it, and no logit changes.
+# So turn the stream, $x \to x R$ with orthogonal $R$ ($R R^T = 1$), turn all these matrices with it, and no logit
+# changes.
 #
-# Matrices that **write**, `[... d_model]`: the embeddings, $W_O$. Matrices that **read**, `[... d_model k]`: $W_Q$, $W_K$,
-# $W_V$, the unembedding.
+# Matrices that **write**, `[... d_model]`: the embeddings, $W_O$. Matrices that **read**, `[... d_model k]`: $W_Q$,
+# $W_K$, $W_V$, the unembedding.
 #
 # <details><summary>Hint</summary>
 #
@@ -249,8 +250,8 @@ def rotate_stream(
 # Try it on a model without normalisation, whose weights were written by hand: in its own basis each axis of the stream
 # means one thing.
 #
-# **Predict**: after a random rotation, which of these are the same: the logits, the entries of $W_E$, the cosines between
-# rows of $W_E$?
+# **Predict**: after a random rotation, which of these are the same: the logits, the entries of $W_E$, the cosines
+# between rows of $W_E$?
 #
 # <details><summary>Answer</summary>
 #
@@ -332,7 +333,8 @@ def low_rank(w: Float[Tensor, "m n"], k: int) -> Float[Tensor, "m n"]:
 
 # %% check="low_rank"
 # %% [markdown]
-# A head's OV circuit $W_V W_O$ is `[576 576]` of rank 64 at most. Never multiply it out: take the factors. With $A$ `[m r]`, $B$ `[r n]`:
+# A head's OV circuit $W_V W_O$ is `[576 576]` of rank 64 at most. Never multiply it out: take the factors. With $A$
+# `[m r]`, $B$ `[r n]`:
 #
 # - the trace of $AB$ (m = n) is the sum of $A \odot B^T$;
 # - QR decompositions $A = Q_A R_A$, $B^T = Q_B R_B$ give $AB = Q_A (R_A R_B^T) Q_B^T$, and Q's change no lengths;
@@ -416,7 +418,7 @@ print(
 )
 print(
     "fewest directions:",
-    [f"L{l}H{h} {v:.1f}" for v, (l, h) in sorted(zip(of_heads, heads))[:4]],
+    [f"L{i}H{h} {v:.1f}" for v, (i, h) in sorted(zip(of_heads, heads, strict=True))[:4]],
 )
 plot.hist(
     {"heads": torch.tensor(of_heads), "random": torch.tensor(null)},
@@ -502,9 +504,9 @@ answer_negative = "c"
 # %% [markdown]
 # ## 6. Are the axes special after all?
 #
-# A **privileged basis** is one whose axes stand out: numbers along them are unlike those along random directions. A test:
-# the **kurtosis** of a vector's coordinates, $\overline{x^4} / \overline{x^2}^2$, is 3 for normal numbers and large where few
-# axes carry much. A rotation mixes the axes. If they were nothing special, nothing changes.
+# A **privileged basis** is one whose axes stand out: numbers along them are unlike those along random directions. A
+# test: the **kurtosis** of a vector's coordinates, $\overline{x^4} / \overline{x^2}^2$, is 3 for normal numbers and
+# large where few axes carry much. A rotation mixes the axes. If they were nothing special, nothing changes.
 #
 # <details><summary>Hint</summary>
 #
@@ -579,9 +581,9 @@ plot.bar(
     title="A few axes of the residual stream carry much of it (layer 15)",
 )
 # %% [markdown]
-# A few axes are enormous. Nothing in the architecture asks for that but the norm's weights; Elhage et al.
-# (*Privileged Bases in the Transformer Residual Stream*, 2023) trace it to Adam, which treats every axis by itself. A
-# practical lesson: cosines in the raw stream are dominated by these axes. One text, one layer: a finding about this model.
+# A few axes are enormous. Nothing in the architecture asks for that but the norm's weights; Elhage et al. (*Privileged
+# Bases in the Transformer Residual Stream*, 2023) trace it to Adam, which treats every axis by itself. A practical
+# lesson: cosines in the raw stream are dominated by these axes. One text, one layer: a finding about this model.
 #
 # **You rotate all weights that touch the stream, as in section 3. What does the test say of the new stream?**
 # (a) about 3: the axes are mixed; (b) what it said before: the model is the same; (c) nothing: the logits have changed
@@ -596,7 +598,8 @@ answer_rotated = "a"
 # %% [markdown]
 # ## 7. Directions from data
 #
-# **Principal components**: the directions along which a cloud of points varies most. Centre the points, then take the SVD.
+# **Principal components**: the directions along which a cloud of points varies most. Centre the points, then take the
+# SVD.
 # %% exercise="pca" points=2 difficulty=3 minutes=10
 def pca(x: Float[Tensor, "n d"], k: int) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k"]]:
     """The first k principal components (unit rows, of either sign), and the share of the
@@ -610,8 +613,8 @@ def pca(x: Float[Tensor, "n d"], k: int) -> tuple[Float[Tensor, "k d"], Float[Te
 
 # %% check="pca"
 # %% [markdown]
-# **Least squares**: the direction $w$ (and intercept $b$) from which a number is best read: $x \cdot w + b \approx y$. It is
-# the simplest probe.
+# **Least squares**: the direction $w$ (and intercept $b$) from which a number is best read: $x \cdot w + b \approx y$.
+# It is the simplest probe.
 #
 # <details><summary>Hint</summary>
 #
@@ -700,9 +703,11 @@ answer_shuffled = "b"
 # %% [markdown]
 # ## Bonus (not graded)
 #
-# 1. **Which layer?** Run the privileged-basis test at every layer. Where do the loud axes appear, and are they the same?
+# 1. **Which layer?** Run the privileged-basis test at every layer. Where do the loud axes appear, and are they the
+#    same?
 # 2. **Sparse rotations.** A rotation that mixes only pairs of axes: how many until the kurtosis has fallen to half?
-# 3. **Copying, in full.** Put $W_E$ before and $W_U$ after the OV circuit of the toy `attn_only_2l`: which heads copy now?
+# 3. **Copying, in full.** Put $W_E$ before and $W_U$ after the OV circuit of the toy `attn_only_2l`: which heads copy
+#    now?
 # %% [markdown]
 # ## Recap
 #
