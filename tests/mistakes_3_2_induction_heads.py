@@ -1212,7 +1212,7 @@ def _heads_of(model):
     return [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
 
 
-def _rows_for(model, rows=64, different=False):
+def _rows_for(model, rows=16, different=False):
     """Blocks of ordinary tokens that come twice."""
     n = model.cfg.d_vocab - 2
     block = min(n, (model.cfg.n_ctx - 1) // 2)

@@ -5,6 +5,7 @@ import functools
 from collections import Counter
 from functools import partial
 
+import pytest
 import torch
 from transformer_lens import TransformerBridgeConfig
 from transformer_lens.hook_points import HookPoint
@@ -296,7 +297,7 @@ def blank(layers, heads):
 
 def tiny(layers, heads, rng):
     """A tiny model of random weights, large enough that each head shows in the loss."""
-    model = blank(layers, heads)
+    model = blank(layers, heads).requires_grad_(True)  # whatever an earlier answer did to it
     model.reset_hooks()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -374,9 +375,9 @@ SETS = [
 def test_loss_without(loss_without, rng):
     """The loss of each row without any set of heads: none, one, several of a layer, several layers."""
     model = tiny(3, 3, rng)
-    for i, heads in enumerate(SETS):
+    for i, listed in enumerate(SETS):
         for ablate in (half_and_shift, to_zero):
-            tokens = rows_of(rng, 1 if i == 3 else 3, 4)
+            tokens, heads = rows_of(rng, 1 if i == 3 else 3, 4), list(listed)
             expected = losses_without(model, tokens, heads, ablate)
             with as_found(model, tokens, heads):
                 actual = assert_tensor(loss_without(model, tokens, heads, ablate), shape=(len(tokens),))
@@ -435,9 +436,9 @@ def test_composition_ablation(composition_ablation, rng):
         ([(0, 0), (0, 1)], 1, "v"),
         ([(0, 1)], 1, "q"),
     ]
-    for i, (heads, layer, part) in enumerate(cases):
+    for i, (listed, layer, part) in enumerate(cases):
         for ablate in (half_and_shift, to_zero):
-            tokens = rows_of(rng, 1 if i == 3 else 3, 4)
+            tokens, heads = rows_of(rng, 1 if i == 3 else 3, 4), list(listed)
             expected = losses_by_part(model, tokens, heads, layer, part, ablate)
             with as_found(model, tokens, heads):
                 losses = composition_ablation(model, tokens, heads, layer, part, ablate)
@@ -551,19 +552,13 @@ def test_induction_heads(induction_heads, attn_only_2l, smollm2, rng):
 
 # seed is drawn; sizes, and how many circuits do the whole job each
 WIRED = [
-    {"n_layers": 2, "n_heads": 6, "copies": 1},
+    {"n_layers": 2, "n_heads": 5, "copies": 1, "decoys": ("mute induction", "mute previous", "offset")},
     {"n_layers": 3, "n_heads": 6, "copies": 2},
-    {"n_layers": 4, "n_heads": 5, "copies": 2, "n_tokens": 9},
-    {"n_layers": 3, "n_heads": 8, "copies": 3, "n_tokens": 16, "n_ctx": 40},
-    {
-        "n_layers": 3,
-        "n_heads": 4,
-        "copies": 1,
-        "decoys": ("mute induction", "mute previous", "mute previous", "offset"),
-    },
+    {"n_layers": 4, "n_heads": 4, "copies": 2, "n_tokens": 9, "decoys": ("mute induction", "mute previous", "offset")},
 ]
 
 
+@pytest.mark.seconds(120)
 def test_find_induction_circuit(find_induction_circuit, rng):
     """At least 90 % of the heads of unseen circuits, spare ones included, and at most 10 % others among those named."""
     found, missed, wrong = 0, [], []

@@ -4,7 +4,7 @@
 # After *"Mrs Quill opened the door. Mrs"* a language model expects *" Quill"*. It never saw that name in training: it
 # found it in the text. Two kinds of attention heads do this together, an **induction circuit**:
 #
-# ![A previous-token head writes "after Mrs" at Quill; that note becomes the key of an induction head, whose query at the second Mrs asks for it, and which copies Quill to the output.](figures/induction.svg)
+# ![A previous-token head notes at Quill: after Mrs. An induction head finds it and copies Quill](figures/induction.svg)
 #
 # You will find such heads in a toy model and in a real one, show by experiment that they matter, and then hunt them
 # among decoys.
@@ -12,7 +12,7 @@
 # %% setup=True
 from collections.abc import Callable
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 from jaxtyping import Float, Int
@@ -142,8 +142,7 @@ plot.show(
 #
 # ## 2. Attention sinks
 #
-# SmolLM2-135M-Instruct is a real language model: 30 layers of 9 heads (ours is unpacked from weights of 4 bits, Q4_1).
-# Mind two traps.
+# SmolLM2-135M-Instruct is a real language model: 30 layers of 9 heads (unpacked from 4-bit weights, Q4_1). Two traps:
 #
 # - **Shared keys.** Its 9 query heads share 3 key and value heads ("grouped queries"): `hook_k` and `hook_v` have 3
 #   heads; `hook_q`, `hook_pattern` and `hook_z` have 9.
@@ -200,8 +199,8 @@ answer_rest = "c"
 ### END SOLUTION
 # %% check="answer_rest"
 # %% [markdown]
-# The field calls such a position an **attention sink** (Xiao et al. 2023). One reading: these heads rest there until what
-# they look for turns up. High weight is not importance.
+# The field calls such a position an **attention sink** (Xiao et al. 2023). One reading: these heads rest there until
+# what they look for turns up. High weight is not importance.
 #
 # ## 3. Random tokens, repeated
 #
@@ -257,8 +256,8 @@ short = repeated_tokens(1, 8, 1, STORY_WORDS, seed=2)
 one_layer, untrained = models.load("attn_only_1l"), models.load("attn_only_2l", step=0)
 trio = {"two layers": toy, "one layer": one_layer, "untrained": untrained}
 # %% [markdown]
-# **Predict**: the loss of the toy, of its twin with *one* layer, and of the toy before training. Which of the three fall
-# on the second copy, and which falls most?
+# **Predict**: the loss of the toy, of its twin with *one* layer, and of the toy before training. Which of the three
+# fall on the second copy, and which falls most?
 #
 # <details><summary>Answer</summary>
 #
@@ -290,7 +289,7 @@ plot.show(figure)
 #
 # ## 4. The stripe
 #
-# At the second copy of a token, an induction head looks at what came **after** its first copy. A block of 3:
+# At a token's second copy, an induction head looks at what came **after** the first. A block of 3:
 #
 # ```text
 # position   0     1   2   3     4   5   6
@@ -327,8 +326,8 @@ def induction_score(
 # %% [markdown]
 # **Predict**: how many of the toy's four heads in layer 1 are induction heads: one or two, or more?
 #
-# A head that always looks back by 29 positions would score 1 here, too. The null that tells them apart has a second
-# half that does **not** repeat the first: what would each of the two score there?
+# A head that always looks back by 29 positions scores 1 here, too. The null that tells them apart is a second half that
+# does **not** repeat: what would each of the two score there?
 #
 # <details><summary>Answer</summary>
 #
@@ -353,7 +352,7 @@ plot.attention(
     title="8 random tokens, twice: layer 1 shows the stripe",
 )
 # %% [markdown]
-# The stripe comes from the tokens, not from the distance: without a repeat it is gone.
+# The stripe comes from the tokens, not from the distance.
 #
 # %% [markdown]
 # **Another head, same rows: at each query of the second copy its weight lies on key `query - block`. What is it?**
@@ -366,6 +365,8 @@ answer_stripe = "a"
 ### END SOLUTION
 # %% check="answer_stripe"
 # %% [markdown]
+# ### What a head writes
+#
 # Where a head looks is half of it: what does it **do** with what it reads? Its output, before `W_O`, is `z`:
 # `[batch pos head d_head]`. Through $z\,W_O\,W_U$ it changes the logits at once. A head that copies raises the token
 # that it looks at; on the second copy an induction head looks at the next one.
@@ -516,14 +517,15 @@ plot.show(
     ),
 )
 # %% [markdown]
-# Score and loss change together, and of our two models only in the one with two layers. Together is not yet *because*: for that, take heads away.
+# Score and loss change together, and of our two models only in the one with two layers. Together is not yet *because*:
+# for that, take heads away.
 #
 # ## 6. Hooks that edit
 #
 # To **ablate** a head is to overwrite what its `z`, `[batch pos head d_head]`, tells:
 #
-# - **zero**: all of the head's `z` become 0;
-# - **mean**: all become the mean of the head's own `z` over the batch *and* all positions: one vector `[d_head]`.
+# - **zero**: all of it becomes 0;
+# - **mean**: all of it becomes its mean over the batch *and* all positions: one vector `[d_head]`.
 #
 # A trap first. The library hands you the tensor itself, and so do caches:
 # %% experiment=True
@@ -591,12 +593,12 @@ def text_losses(model, tokens, heads: list[Head], ablate) -> Float[Tensor, "row"
 
 
 SENTENCES = [
-    "The museum opens at nine, but on Mondays the garden is closed so that the paths can be swept.",
-    "To make the soup, cut the onions into thin rings and let them fry slowly in butter until brown.",
-    "Most bridges of that time were built of stone, because iron was still too dear for a town.",
-    "She wrote to her brother every week, although he rarely answered and never said when he was due.",
-    "A computer stores each number as a row of bits, and the first says whether it is negative.",
-    "In winter the wolves come closer to the farms, where the snow is not so deep for them to run.",
+    "The museum opens at nine, but on Mondays the garden is closed for the gardeners.",
+    "To make the soup, cut the onions into thin rings and fry them slowly in butter.",
+    "Most bridges of that time were built of stone, because iron was still too dear.",
+    "She wrote to her brother every week, although he rarely answered any of them.",
+    "A computer stores each number as a row of bits, and the first gives its sign.",
+    "In winter the wolves come closer to the farms, where the snow is not so deep.",
 ]
 # %% [markdown]
 # **Predict**: one head ablated at a time, in the toy on stories and in layer 1 of SmolLM2 on six sentences. In which of
@@ -636,8 +638,8 @@ for name, (model, tokens, heads) in cases.items():
     )
 plot.show(*figures)
 # %% [markdown]
-# On stories the toy misses L0H1 and L0H2 most, whichever way they are ablated. SmolLM2's L1H3 hurts when it is
-# zeroed and not at all at its mean: there other parts count on a constant. Use mean ablation where a head may add one.
+# On stories the toy misses L0H1 and L0H2 most, whichever way they are ablated. SmolLM2's L1H3 hurts when it is zeroed,
+# and not at its mean: other parts count on a constant. Use mean ablation where a head may add one.
 #
 # ## 7. Which heads does the toy need?
 #
@@ -759,7 +761,8 @@ print(f"largest difference {difference.abs().max():.0e}")
 #
 # ## 8. Who reads what: composition
 #
-# Losing L0H1 hurts most. Does layer 1 read its notes in its queries, its keys or its values? Papers call this Q-, K- and
+# Losing L0H1 hurts most. Does layer 1 read its notes in its queries, its keys or its values? Papers call this Q-, K-
+# and
 # V-**composition** (Elhage et al. 2021). Ablate the head *for one of these inputs alone*, by two runs:
 #
 # 1. with the heads ablated; keep what the hook `k` of the layer sees;
@@ -829,7 +832,6 @@ plot.imshow(
     x_label="input of layer 1 that lacks the head",
     y_label="head",
     value_label="rise (nats)",
-    scale="positive",
     text=True,
     title="Loss on the second copy: who feeds which input of layer 1",
 )
@@ -961,14 +963,16 @@ def induction_heads(
 # %% check="induction_heads"
 # %% [markdown]
 # **Predict**: SmolLM2 has 270 heads. We ablate its best 8, and then, five times over, 8 controls of the same layers.
-# Does the loss on the second copy rise by more or by less than in the toy? And without the controls? On the *first* copy,
-# is the loss of the whole model near $\log 49152 = 10.8$ nats, which a guess that favours nothing has? (This takes up to a
-# minute.)
+# Does the loss on the second copy rise by more or by less than in the toy? And without the controls? On the *first*
+# copy, is the loss of the whole model near $\log 49152 = 10.8$ nats, which a guess that favours nothing has? (This
+# takes
+# up to a minute.)
 #
 # <details><summary>Answer</summary>
 #
 # More, and without the controls hardly: in a large model most heads have other jobs. The first copy costs *more* than
-# 10.8: the model does not spread its guesses evenly, it bets on text, and loses. Its bets have an entropy of some 6 nats.
+# 10.8: the model does not spread its guesses evenly, it bets on text, and loses. Its bets have an entropy of some 6
+# nats.
 # A guess about random tokens is never better, on average, than the even one.
 #
 # </details>
@@ -1026,7 +1030,7 @@ plot.imshow(
 # </details>
 # %% experiment=True
 FIRST = ["Tobias", "Oda", "Marlo", "Ines", "Ruben", "Petra", "Jonas", "Wanda"]
-LAST = ["Wrennick", "Marlowick", "Teskin", "Orbel", "Quandry", "Solvane", "Fenwarth", "Dubbley"]
+LAST = ["Wrennick", "Marlowick", "Teskin", "Orbel", "Quandry", "Solvane", "Fenwarth", "Dubb"]
 PLACES = ["village", "harbour", "valley", "suburb", "abbey", "castle"]
 
 
@@ -1055,7 +1059,7 @@ def token_losses(tokens, heads: list[Head]) -> Float[Tensor, "pos-1"]:
 
 def follows_again(ids: list[int]) -> list[bool]:
     """For each token after the first: did it follow the one before it once already?"""
-    pairs = list(zip(ids, ids[1:], strict=False))
+    pairs = list(pairwise(ids))
     return [pair in pairs[:i] for i, pair in enumerate(pairs)]
 
 
@@ -1105,17 +1109,19 @@ plot.show(
 # </details>
 # %%
 example, truth = wired.build(seed=0, n_layers=3, n_heads=6, copies=2)
-print(f"{example.cfg.n_layers} layers, {example.cfg.n_heads} heads, at most {example.cfg.n_ctx} positions")
-print(f"tokens: 0 is [BOS]; 1 to {example.cfg.d_vocab - 2} are ordinary;", end=" ")
-print(f"{example.cfg.d_vocab - 1} is only predicted")
-print({role: sorted(truth.with_role(role)) for role in sorted(set(truth.roles.values()))})
+cfg = example.cfg
+print(f"{cfg.n_layers} layers of {cfg.n_heads} heads, at most {cfg.n_ctx} positions")
+print(f"tokens: 0 is [BOS]; 1 to {cfg.d_vocab - 2} are ordinary;", end=" ")
+print(f"{cfg.d_vocab - 1} is only predicted")
+for role in sorted(set(truth.roles.values())):
+    print(f"{role:>21}: {sorted(truth.with_role(role))}")
 # %% exercise="find_induction_circuit" points=5 difficulty=5 minutes=45
 def find_induction_circuit(model: TransformerBridge) -> set[Head]:
     """The heads (layer, head) that the model's induction runs through, and no others."""
     ### BEGIN SOLUTION
     n = model.cfg.d_vocab - 2
     block = min(n, (model.cfg.n_ctx - 1) // 2)
-    tokens = repeated_tokens(64, block, 0, torch.arange(1, n + 1), seed=0)
+    tokens = repeated_tokens(16, block, 0, torch.arange(1, n + 1), seed=0)
     is_next = torch.nn.functional.one_hot(tokens[:, block + 2 :], n + 2)[..., 1 : n + 1].bool()
 
     @torch.no_grad()
@@ -1133,10 +1139,12 @@ def find_induction_circuit(model: TransformerBridge) -> set[Head]:
 # %% experiment=True
 found = find_induction_circuit(example)
 print("found: ", sorted(found))
-print("missed:", sorted(truth.paths["induction"][0].union(*truth.paths["induction"]) - found))
-print("wrong: ", {head: truth.roles[head] for head in sorted(found) if head not in truth.used})
+circuit = set().union(*truth.paths["induction"])
+print("missed:", sorted(circuit - found))
+print("wrong: ", {head: truth.roles[head] for head in sorted(found - circuit)})
 # The null: a model that has the other heads, but no induction circuit
-without, _ = wired.build(seed=0, n_layers=3, n_heads=6, behaviours=("seen", "copying"), decoys=("offset",))
+rest = {"behaviours": ("seen", "copying"), "decoys": ("offset", "mute previous", "rest")}
+without, _ = wired.build(seed=0, n_layers=3, n_heads=6, **rest)
 print("without a circuit:", sorted(find_induction_circuit(without)))
 # %% [markdown]
 # A pattern is a hypothesis; removal is the test, and what you measure decides what removal can show.
