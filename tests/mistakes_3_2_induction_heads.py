@@ -690,7 +690,7 @@ def loss_without(model, tokens, heads, ablate):
     return _losses(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
 
 
-@mistake("switches requires_grad of the model off, which stays: use torch.no_grad()")
+@mistake("your code changes the model it was given: requires_grad of")
 def loss_without(model, tokens, heads, ablate):
     model.requires_grad_(False)
     return _loss_without(model, tokens, heads, ablate)
@@ -922,14 +922,6 @@ def composition_ablation(model, tokens, heads, layer, part, ablate):
 @torch.no_grad()
 def composition_ablation(model, tokens, heads, layer, part, ablate):
     name, kept = _kept_part(model, tokens, [], layer, part, ablate)
-    hooks = [(_z(below), lambda z, hook, head=head: ablate(z, hook, [head])) for below, head in heads]
-    return _losses(model.run_with_hooks(tokens, fwd_hooks=[*hooks, (name, lambda x, hook: kept)]), tokens)
-
-
-@mistake("ablates in the second run, too: there only the one input is replaced")
-@torch.no_grad()
-def composition_ablation(model, tokens, heads, layer, part, ablate):
-    name, kept = _kept_part(model, tokens, heads, layer, part, ablate)
     hooks = [(_z(below), lambda z, hook, head=head: ablate(z, hook, [head])) for below, head in heads]
     return _losses(model.run_with_hooks(tokens, fwd_hooks=[*hooks, (name, lambda x, hook: kept)]), tokens)
 
