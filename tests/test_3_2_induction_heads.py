@@ -368,6 +368,7 @@ SETS = [
     [(0, 1), (1, 0)],
     [(2, 0), (2, 2)],
     [(1, 1), (0, 2), (1, 0)],
+    [(2, 1), (1, 1)],
     [(0, 0), (2, 1), (1, 2)],
 ]
 
@@ -376,13 +377,13 @@ def test_loss_without(loss_without, rng):
     """The loss of each row without any set of heads: none, one, several of a layer, several layers."""
     model = tiny(3, 3, rng)
     for i, listed in enumerate(SETS):
-        for ablate in (half_and_shift, to_zero):
-            tokens, heads = rows_of(rng, 1 if i == 3 else 3, 4), list(listed)
-            expected = losses_without(model, tokens, heads, ablate)
-            with as_found(model, tokens, heads):
-                actual = assert_tensor(loss_without(model, tokens, heads, ablate), shape=(len(tokens),))
-            said = f"without heads {heads}, ablated by {ablate.__name__}"
-            assert_close(actual, expected, f"{said}, entry r is not row r's loss")
+        ablate = (half_and_shift, to_zero)[i % 2]
+        tokens, heads = rows_of(rng, 1 if i == 3 else 3, 4), list(listed)
+        expected = losses_without(model, tokens, heads, ablate)
+        with as_found(model, tokens, heads):
+            actual = assert_tensor(loss_without(model, tokens, heads, ablate), shape=(len(tokens),))
+        said = f"without heads {heads}, ablated by {ablate.__name__}"
+        assert_close(actual, expected, f"{said}, entry r is not row r's loss")
     check_no_gradient(actual)
 
 
@@ -426,25 +427,26 @@ def losses_by_part(model, tokens, heads, layer, part, ablate):
 def test_composition_ablation(composition_ablation, rng):
     """Heads that one input of one layer lacks, and nothing else: q, k and v, one head and several layers."""
     model = tiny(3, 3, rng)
+    # Layers and parts change from one case to the next, so that few calls tell wrong answers apart.
     cases = [
         ([(0, 1), (1, 2), (0, 0)], 2, "k"),
-        ([(0, 1), (1, 2), (0, 0)], 2, "q"),
-        ([(0, 1), (1, 0), (1, 1)], 2, "v"),
-        ([(0, 2)], 1, "k"),
-        ([(0, 2)], 2, "k"),
-        ([], 1, "k"),
         ([(0, 0), (0, 1)], 1, "v"),
+        ([(0, 2), (0, 0), (1, 0)], 2, "q"),
+        ([(0, 2)], 1, "k"),
+        ([(0, 1), (1, 0), (1, 1)], 2, "v"),
+        ([], 1, "k"),
+        ([(0, 2)], 2, "k"),
         ([(0, 1)], 1, "q"),
     ]
     for i, (listed, layer, part) in enumerate(cases):
-        for ablate in (half_and_shift, to_zero):
-            tokens, heads = rows_of(rng, 1 if i == 3 else 3, 4), list(listed)
-            expected = losses_by_part(model, tokens, heads, layer, part, ablate)
-            with as_found(model, tokens, heads):
-                losses = composition_ablation(model, tokens, heads, layer, part, ablate)
-                actual = assert_tensor(losses, shape=(len(tokens),))
-            said = f"with heads {heads} ablated by {ablate.__name__} for {part} of layer {layer} alone"
-            assert_close(actual, expected, f"{said}, entry r is not row r's loss")
+        ablate = (half_and_shift, to_zero)[i % 2]
+        tokens, heads = rows_of(rng, 1 if i == 3 else 3, 4), list(listed)
+        expected = losses_by_part(model, tokens, heads, layer, part, ablate)
+        with as_found(model, tokens, heads):
+            losses = composition_ablation(model, tokens, heads, layer, part, ablate)
+            actual = assert_tensor(losses, shape=(len(tokens),))
+        said = f"with heads {heads} ablated by {ablate.__name__} for {part} of layer {layer} alone"
+        assert_close(actual, expected, f"{said}, entry r is not row r's loss")
     check_no_gradient(actual)
 
 
@@ -575,9 +577,7 @@ def test_find_induction_circuit(find_induction_circuit, rng):
     of = found + len(missed)
     assert found + len(wrong), "no head was named in any model"
     said = f"in {len(WIRED)} models, {found} of {of} heads of the circuits were found"
-    assert found >= 0.9 * of, f"{said}; missed were {in_words(missed)}" + (
-        ": a spare circuit stands in for the one removed, and the loss hardly moves" if found else ""
-    )
+    assert found >= 0.9 * of, f"{said}; missed were {in_words(missed)} (heads of spare circuits count, too)"
     assert len(wrong) <= 0.1 * (found + len(wrong)), (
         f"{said}, but {len(wrong)} others were named, too: {in_words(wrong)}; none of them feeds induction"
     )
