@@ -557,6 +557,7 @@ WIRED = [
     {"n_layers": 2, "n_heads": 5, "copies": 1, "decoys": ("mute induction", "mute previous", "offset")},
     {"n_layers": 3, "n_heads": 6, "copies": 2},
     {"n_layers": 4, "n_heads": 4, "copies": 2, "n_tokens": 9, "decoys": ("mute induction", "mute previous", "offset")},
+    {"n_layers": 2, "n_heads": 5, "behaviours": ("seen", "copying"), "decoys": ("mute previous", "offset", "rest")},
 ]
 
 
