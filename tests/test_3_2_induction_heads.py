@@ -31,6 +31,9 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of previous_token_score, 2 -> -2: --2 is 2 again, the axis before the last
 # equivalent mutant of repeated_tokens, 1 -> -1: axis 1 is the last
 # equivalent mutant of induction_score, 1 -> 2: there are as many queries as keys
+# equivalent mutant of copying_score, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of copying_score, 2 -> -2: of four axes, 2 is the one before the last
+# equivalent mutant of copying_score, tokens -> z: both have the positions on axis 1
 # equivalent mutant of ablation_scores, zeros -> ones: every entry is written
 # equivalent mutant of ablation_scores, ablate -> model: with no heads nothing is ablated, by whatever
 # equivalent mutant of ablation_scores, ablate -> tokens: with no heads nothing is ablated, by whatever

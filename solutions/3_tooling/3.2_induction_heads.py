@@ -606,7 +606,7 @@ SENTENCES = [
 #
 # <details><summary>Answer</summary>
 #
-# In SmolLM2, by far. The toy's heads add next to nothing that is the same everywhere.
+# In SmolLM2, for one head above all. The toy's heads add next to nothing that is the same everywhere.
 #
 # </details>
 # %% experiment=True
