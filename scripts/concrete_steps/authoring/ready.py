@@ -168,11 +168,11 @@ def right_letters(draft: Draft) -> dict[str, tuple[str, bool]]:
 
 
 def predictions_answered(draft: Draft) -> Iterator[str]:
-    """Every Predict is followed, in its cell, by an answer that is folded away."""
+    """Every Predict is followed, in its cell, by an answer that is folded away, or by options to choose from."""
     for cell in draft.cells:
         if cell.kind == "markdown":
             for part in re.split(r"\*\*Predict\*\*", cell.text)[1:]:
-                if "<summary>Answer</summary>" not in part:
+                if "<summary>Answer</summary>" not in part and not OPTION.search(part):
                     yield f"line {cell.line}: a Predict without an answer: {' '.join(part.split()[:8])}"
 
 
