@@ -511,6 +511,8 @@ answer_uses = "a"
 ### END SOLUTION
 # %% check="answer_uses"
 # %% [markdown]
+# ### The sweep
+#
 # Now the sweep. The gradient of the loss with respect to itself is 1. Then, from the end to the beginning: each node's
 # rule turns its gradient into one for each input, and they are **added** to what those have already.
 #

@@ -215,6 +215,8 @@ class SGD:
         ### END SOLUTION
 # %% check="SGD"
 # %% [markdown]
+# ### Adam
+#
 # **Adam** gives each weight a step of its own size: the mean of its gradients over the root of their mean square.
 # Both are running means that start at 0 and are therefore too small at first; dividing by $1 - \beta^t$ in step
 # $t = 1, 2, \dots$ corrects that (Kingma and Ba, 2015):

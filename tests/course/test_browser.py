@@ -32,6 +32,8 @@ SLIPS = {
     "0": ("logit_difference", "logits[right] - logits[wrong]", "logits[wrong] - logits[right]"),
     "1.1": ("causal_mask", ".tril()", ".triu()"),
     "1.2": ("project", " / (direction @ direction)", ""),
+    "1.4": ("unbroadcast", "grad = grad.sum(axis, keepdim=True)", "grad = grad"),
+    "1.5": ("relu", "x.clamp(min=0)", "x.abs()"),
     "2.3": ("LayerNorm", "centred.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True)"),
     "3.2": ("current_token_score", "[..., 2:]", ""),
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
