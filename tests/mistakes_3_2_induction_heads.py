@@ -1,8 +1,12 @@
 """Wrong answers to 3.2 Attention heads and induction, and what each of them is."""
 
+import functools
+import random
+
+import einops
 import torch
 
-from concrete_steps.checking.mistakes import mistake
+from concrete_steps.checking.mistakes import mistake, right
 
 # --- 1. and 2. Where a head looks
 
@@ -81,6 +85,52 @@ def first_token_score(pattern):
     return (pattern[:, :, 2:].argmax(-1) == 0).float().mean((0, 2))
 
 
+@right("a loop over queries")
+def current_token_score(pattern):
+    n = pattern.shape[-1]
+    return sum(pattern[:, :, q, q] for q in range(2, n)).mean(0) / (n - 2)
+
+
+@right("a mask")
+def current_token_score(pattern):
+    n = pattern.shape[-1]
+    mask = torch.eye(n, dtype=torch.bool, device=pattern.device)
+    mask[:2] = False
+    return pattern[:, :, mask].mean((0, -1))
+
+
+@right("einsum")
+def current_token_score(pattern):
+    late = pattern[:, :, 2:, 2:]
+    return torch.einsum("bhqq->h", late) / (late.shape[0] * late.shape[2])
+
+
+@mistake("keeps an axis of size 1: use .mean((0, 2)), which takes both away")
+def current_token_score(pattern):
+    return pattern.diagonal(dim1=-2, dim2=-1)[..., 2:].mean((0, 2), keepdim=True)
+
+
+@right("advanced indexing")
+def previous_token_score(pattern):
+    queries = torch.arange(2, pattern.shape[-1])
+    return pattern[:, :, queries, queries - 1].mean(dim=(0, 2))
+
+
+@right("shift, then the diagonal")
+def previous_token_score(pattern):
+    return einops.reduce(pattern[:, :, 1:, :-1].diagonal(dim1=2, dim2=3)[..., 1:], "b h q -> h", "mean")
+
+
+@right("einops")
+def first_token_score(pattern):
+    return einops.reduce(pattern[:, :, 2:, 0], "batch head query -> head", "mean")
+
+
+@right("select, then two means")
+def first_token_score(pattern):
+    return pattern.select(-1, 0)[..., 2:].mean(-1).mean(0)
+
+
 @mistake("nothing of the text can be read there: attention is causal, and position 0 has seen the start token alone")
 def answer_rest():
     return "a"
@@ -88,7 +138,7 @@ def answer_rest():
 
 @mistake("weight is not importance: what is moved from the start token is the same in every text")
 def answer_rest():
-    return "c"
+    return "b"
 
 
 # --- 3. Repeated tokens
@@ -156,6 +206,46 @@ def repeated_tokens(rows, block, bos, ordinary, seed):
     return _after(bos, once, once)
 
 
+@mistake(
+    "seeds row r with seed + r, so that another seed gives the same rows again, moved by one: one generator for all"
+)
+def repeated_tokens(rows, block, bos, ordinary, seed):
+    once = torch.cat([_once(1, block, ordinary, seed + row) for row in range(rows)])
+    return _after(bos, once, once)
+
+
+@mistake("sets the global seed (torch.manual_seed), and so everybody else's random numbers: make a torch.Generator")
+def repeated_tokens(rows, block, bos, ordinary, seed):
+    torch.manual_seed(seed)
+    once = ordinary[torch.randint(len(ordinary), (rows, block))]
+    return _after(bos, once, once)
+
+
+@right("Python's random, a generator of its own")
+def repeated_tokens(rows, block, bos, ordinary, seed):
+    draw, listed = random.Random(seed), ordinary.tolist()
+    blocks = [[draw.choice(listed) for _ in range(block)] for _ in range(rows)]
+    return torch.tensor([[bos, *once, *once] for once in blocks])
+
+
+@right("multinomial, repeat and pad")
+def repeated_tokens(rows, block, bos, ordinary, seed):
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.multinomial(torch.ones(rows, len(ordinary)), block, replacement=True, generator=generator)
+    return torch.nn.functional.pad(ordinary[places].repeat(1, 2), (1, 0), value=bos)
+
+
+@right("writes into a tensor")
+def repeated_tokens(rows, block, bos, ordinary, seed):
+    g = torch.Generator()
+    g.manual_seed(seed)
+    out = torch.empty(rows, 2 * block + 1, dtype=torch.long).fill_(bos)
+    for row in range(rows):
+        for i in range(block):
+            out[row, 1 + i] = out[row, 1 + block + i] = ordinary[torch.randint(0, len(ordinary), (), generator=g)]
+    return out
+
+
 # --- 4. The stripe
 
 
@@ -210,9 +300,24 @@ def induction_score(pattern):
     return _stripe(pattern, 1) * (pattern.shape[-1] // 2) / pattern.shape[-1]
 
 
+@right("the diagonal, cut")
+def induction_score(pattern):
+    block = (pattern.shape[-2] - 1) // 2
+    return pattern.diagonal(1 - block, dim1=-2, dim2=-1)[..., 2:].mean((0, -1))
+
+
+@right("a loop over the tokens of the block")
+def induction_score(pattern):
+    block = (pattern.size(2) - 1) // 2
+    total = torch.zeros_like(pattern[:, :, 0, 0])
+    for i in range(1, block + 1):
+        total = total + pattern[:, :, block + i, i + 1]
+    return (total / block).mean(0)
+
+
 @mistake("induction heads look one position further, at what came after the first copy: query - block + 1")
 def answer_stripe():
-    return "a"
+    return "b"
 
 
 @mistake("the previous token is at query - 1; the block is longer than that")
@@ -220,7 +325,116 @@ def answer_stripe():
     return "c"
 
 
+def _heights(z, W_O, W_U):
+    """[row pos head d_vocab]: what each head adds to the logits, in standard deviations above the mean."""
+    added = torch.einsum("rphd,hdm,mv->rphv", z, W_O, W_U)
+    return (added - added.mean(-1, keepdim=True)) / added.std(-1, keepdim=True)
+
+
+def _at_next(heights, tokens, first=1, last=0, ahead=1):
+    block = tokens.shape[1] // 2
+    queries = torch.arange(block + first, 2 * block + last)
+    places = tokens[:, queries + ahead, None, None].expand(-1, -1, heights.shape[2], -1)
+    return heights[:, queries].gather(-1, places)[..., 0].mean((0, 1))
+
+
+@mistake("reads the logit of the query's own token: the head copies the next one, tokens[:, query + 1]")
+def copying_score(z, W_O, W_U, tokens):
+    return _at_next(_heights(z, W_O, W_U), tokens, ahead=0)
+
+
+@mistake("takes queries of the first copy as well: they have nothing to copy yet")
+def copying_score(z, W_O, W_U, tokens):
+    return _at_next(_heights(z, W_O, W_U), tokens, first=-(tokens.shape[1] // 2))
+
+
+@mistake("begins one query early, with the last of the first copy: the second copy begins at block + 1, because of bos")
+def copying_score(z, W_O, W_U, tokens):
+    return _at_next(_heights(z, W_O, W_U), tokens, first=0)
+
+
+@mistake("leaves out the last two queries: only the last one has no next token")
+def copying_score(z, W_O, W_U, tokens):
+    return _at_next(_heights(z, W_O, W_U), tokens, last=-1)
+
+
+@mistake("does not subtract the mean over the vocabulary")
+def copying_score(z, W_O, W_U, tokens):
+    added = torch.einsum("rphd,hdm,mv->rphv", z, W_O, W_U)
+    return _at_next(added / added.std(-1, keepdim=True), tokens)
+
+
+@mistake("does not divide by the standard deviation over the vocabulary")
+def copying_score(z, W_O, W_U, tokens):
+    added = torch.einsum("rphd,hdm,mv->rphv", z, W_O, W_U)
+    return _at_next(added - added.mean(-1, keepdim=True), tokens)
+
+
+@mistake("divides by the variance: the standard deviation is its root")
+def copying_score(z, W_O, W_U, tokens):
+    added = torch.einsum("rphd,hdm,mv->rphv", z, W_O, W_U)
+    return _at_next((added - added.mean(-1, keepdim=True)) / added.var(-1, keepdim=True), tokens)
+
+
+@mistake("adds up all heads before it looks: each head's own part of the logits, by itself")
+def copying_score(z, W_O, W_U, tokens):
+    added = torch.einsum("rphd,hdm,mv->rpv", z, W_O, W_U)[:, :, None].expand(-1, -1, z.shape[2], -1)
+    return _at_next((added - added.mean(-1, keepdim=True)) / added.std(-1, keepdim=True), tokens)
+
+
+@mistake("divides by d_vocab where x.std() divides by d_vocab - 1")
+def copying_score(z, W_O, W_U, tokens):
+    n = W_U.shape[1]
+    return _at_next(_heights(z, W_O, W_U), tokens) * (n / (n - 1)) ** 0.5
+
+
+@mistake("takes the mean over heads, too: each head has a score of its own")
+def copying_score(z, W_O, W_U, tokens):
+    return _at_next(_heights(z, W_O, W_U), tokens).mean()
+
+
+@right("all heads at once")
+def copying_score(z, W_O, W_U, tokens):
+    return _at_next(_heights(z, W_O, W_U), tokens)
+
+
+@right("the circuit W_O W_U first, and a loop over rows and queries")
+def copying_score(z, W_O, W_U, tokens):
+    rows, n = tokens.shape
+    scores = []
+    for circuit, its in zip(W_O @ W_U, z.unbind(2), strict=True):
+        seen = []
+        for row in range(rows):
+            for query in range(n // 2 + 1, n - 1):
+                logits = its[row, query] @ circuit
+                seen.append((logits[tokens[row, query + 1]] - logits.mean()) / logits.std())
+        scores.append(torch.stack(seen).mean())
+    return torch.stack(scores)
+
+
+@right("standardised by a library")
+def copying_score(z, W_O, W_U, tokens):
+    block = (z.shape[1] - 1) // 2
+    added = torch.einsum("rqhd,hdm->rqhm", z[:, block + 1 : -1], W_O) @ W_U
+    n = added.shape[-1]
+    even = torch.nn.functional.layer_norm(added, (n,), eps=0.0) * ((n - 1) / n) ** 0.5
+    next_token = torch.nn.functional.one_hot(tokens[:, block + 2 :], n).to(even.dtype)
+    return torch.einsum("rqhv,rqv->h", even, next_token) / (z.shape[0] * (block - 1))
+
+
 # --- 5. A hook that watches
+
+
+@right("a loop over heads")
+def induction_hook(pattern, hook, scores):
+    for head in range(pattern.shape[1]):
+        scores[hook.layer(), head] = _stripe(pattern[:, [head]], 1)[0]
+
+
+@right("copy_, and the pattern returned")
+def induction_hook(pattern, hook, scores):
+    scores[int(hook.name.split(".")[1])].copy_(_stripe(pattern, 1))
+    return pattern
 
 
 @mistake("returns the scores, and what a hook returns replaces the activation: return nothing")
@@ -364,6 +578,37 @@ def mean_ablate(z, hook, heads):
     z[:, :, heads] = z[:, :, heads].mean((0, 1))
 
 
+@right("a mask times z")
+def zero_ablate(z, hook, heads):
+    keep = torch.ones(z.shape[2], dtype=z.dtype, device=z.device)
+    keep[heads] = 0
+    return z * keep[:, None]
+
+
+@right("index_fill")
+def zero_ablate(z, hook, heads):
+    return z.index_fill(2, torch.tensor(heads, dtype=torch.long), 0.0)
+
+
+@right("stacks head by head")
+def mean_ablate(z, hook, heads):
+    parts = [part.mean((0, 1)).expand_as(part) if i in heads else part for i, part in enumerate(z.unbind(2))]
+    return torch.stack(parts, dim=2)
+
+
+@right("where")
+def mean_ablate(z, hook, heads):
+    listed = torch.tensor([head in heads for head in range(z.shape[2])])
+    return torch.where(listed[:, None], z.mean((0, 1), keepdim=True), z)
+
+
+@mistake("takes the median, not the mean")
+def mean_ablate(z, hook, heads):
+    z = z.clone()
+    z[:, :, heads] = z[:, :, heads].flatten(0, 1).median(0).values
+    return z
+
+
 @mistake("zero ablation takes the mean away as well: if its variation mattered, both kinds would hurt")
 def answer_zero():
     return "a"
@@ -398,6 +643,98 @@ def _loss_without(model, tokens, heads, ablate):
 def loss_without(model, tokens, heads, ablate):
     hooks = [(_z(layer), lambda z, hook: ablate(z, hook, [head])) for layer, head in heads]  # noqa: B023
     return _losses(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
+
+
+@mistake(
+    "makes hooks in a loop over layers that look the layer up when they run: then all have the last one; use partial"
+)
+@torch.no_grad()
+def loss_without(model, tokens, heads, ablate):
+    hooks = []
+    for layer in range(model.cfg.n_layers):
+        hooks.append((_z(layer), lambda z, hook: ablate(z, hook, [h for its, h in heads if its == layer])))  # noqa: B023
+    return _losses(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
+
+
+@mistake(
+    "makes hooks in a loop over the layers of the list that look them up when they run: then all have the last one"
+)
+@torch.no_grad()
+def loss_without(model, tokens, heads, ablate):
+    hooks, by_layer = [], _by_layer(heads)
+    for layer, here in by_layer.items():
+        hooks.append((_z(layer), lambda z, hook: ablate(z, hook, here)))  # noqa: B023
+    return _losses(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
+
+
+@mistake("counts the first token of the second copy, which nothing foretells: copy_loss leaves it out")
+@torch.no_grad()
+def loss_without(model, tokens, heads, ablate):
+    hooks = [(_z(layer), lambda z, hook, head=head: ablate(z, hook, [head])) for layer, head in heads]
+    log_probs = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, :-1].log_softmax(-1)
+    losses = -log_probs.gather(-1, tokens[:, 1:, None])[..., 0]
+    return losses[:, tokens.shape[1] // 2 :].mean(-1)
+
+
+@mistake("takes the mean over all positions: copy_loss counts the second copy only")
+@torch.no_grad()
+def loss_without(model, tokens, heads, ablate):
+    hooks = [(_z(layer), lambda z, hook, head=head: ablate(z, hook, [head])) for layer, head in heads]
+    log_probs = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, :-1].log_softmax(-1)
+    return -log_probs.gather(-1, tokens[:, 1:, None])[..., 0].mean(-1)
+
+
+@mistake("keeps a gradient: run the model under torch.no_grad()")
+def loss_without(model, tokens, heads, ablate):
+    hooks = [(_z(layer), lambda z, hook, head=head: ablate(z, hook, [head])) for layer, head in heads]
+    return _losses(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
+
+
+@mistake("your code changes the model it was given: requires_grad of")
+def loss_without(model, tokens, heads, ablate):
+    model.requires_grad_(False)
+    return _loss_without(model, tokens, heads, ablate)
+
+
+@mistake("empties the list of heads that it was given (pop): go over it, or copy it")
+def loss_without(model, tokens, heads, ablate):
+    taken = []
+    while heads:
+        taken.append(heads.pop())
+    return _loss_without(model, tokens, taken, ablate)
+
+
+@right("the context manager, a hook for each layer, and a default argument")
+def loss_without(model, tokens, heads, ablate):
+    def make(layer):
+        mine = [head for its, head in heads if its == layer]
+        return lambda z, hook: ablate(z, hook, heads=mine)
+
+    layers = sorted({layer for layer, _ in heads})
+    with torch.no_grad(), model.hooks(fwd_hooks=[(_z(layer), make(layer)) for layer in layers]):
+        return _losses(model(tokens), tokens)
+
+
+@right("one hook for all layers, found by hook.layer()")
+@torch.no_grad()
+def loss_without(model, tokens, heads, ablate):
+    def edit(z, hook):
+        here = [head for layer, head in heads if layer == hook.layer()]
+        return ablate(z, hook, heads=here) if here else z
+
+    logits = model.run_with_hooks(tokens, fwd_hooks=[(lambda name: name.endswith("hook_z"), edit)])
+    return _losses(logits, tokens)
+
+
+@right("add_hook, taken away again; detach")
+def loss_without(model, tokens, heads, ablate):
+    for layer, here in _by_layer(heads).items():
+        model.add_hook(_z(layer), functools.partial(ablate, heads=here))
+    try:
+        logits = model(tokens)
+    finally:
+        model.reset_hooks()
+    return _losses(logits, tokens).detach()
 
 
 @mistake("ablates these heads in every layer: a pair names its layer, too")
@@ -521,7 +858,125 @@ def ablation_scores(model, tokens, ablate):
     return _scores(model, rise)
 
 
-# --- 8. Controls
+@mistake("takes the largest rise over rows: the mean loss of the rows")
+def ablation_scores(model, tokens, ablate):
+    whole = _loss_without(model, tokens, [], ablate)
+    return _scores(model, lambda layer, head: (_loss_without(model, tokens, [(layer, head)], ablate) - whole).max())
+
+
+@mistake("gives the size of the change without its sign: a head that hurts has a negative score")
+def ablation_scores(model, tokens, ablate):
+    whole = _loss_without(model, tokens, [], ablate).mean()
+    return _scores(
+        model, lambda layer, head: (_loss_without(model, tokens, [(layer, head)], ablate).mean() - whole).abs()
+    )
+
+
+@right("row by row, then the mean; stacked")
+def ablation_scores(model, tokens, ablate):
+    whole = _loss_without(model, tokens, [], ablate)
+    rows = []
+    for layer in range(model.cfg.n_layers):
+        of_layer = [_loss_without(model, tokens, [(layer, head)], ablate) for head in range(model.cfg.n_heads)]
+        rows.append(torch.stack([(loss - whole).mean() for loss in of_layer]))
+    return torch.stack(rows)
+
+
+# --- 8. Composition
+
+
+def _kept_part(model, tokens, heads, layer, part, ablate):
+    kept, name = [], f"blocks.{layer}.attn.hook_{part}"
+    hooks = [(_z(below), lambda z, hook, head=head: ablate(z, hook, [head])) for below, head in heads]
+    model.run_with_hooks(tokens, fwd_hooks=[*hooks, (name, lambda x, hook: kept.append(x.clone()))])
+    return name, kept[0]
+
+
+@torch.no_grad()
+def _composition(model, tokens, heads, layer, part, ablate):
+    name, kept = _kept_part(model, tokens, heads, layer, part, ablate)
+    return _losses(model.run_with_hooks(tokens, fwd_hooks=[(name, lambda x, hook: kept)]), tokens)
+
+
+@mistake("ablates the heads everywhere: only one input of one layer is to lack them")
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    return _loss_without(model, tokens, heads, ablate)
+
+
+@mistake("puts back what the whole model has there: keep the input of the run with the heads ablated")
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    return _composition(model, tokens, [], layer, part, ablate)
+
+
+@mistake("always replaces the keys: use the part that was asked for")
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    return _composition(model, tokens, heads, layer, "k", ablate)
+
+
+@mistake("always works on layer 1: use the layer that was asked for")
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    return _composition(model, tokens, heads, 1, part, ablate)
+
+
+@mistake("replaces the input the other way round: the heads are ablated, and one input is as in the whole model")
+@torch.no_grad()
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    name, kept = _kept_part(model, tokens, [], layer, part, ablate)
+    hooks = [(_z(below), lambda z, hook, head=head: ablate(z, hook, [head])) for below, head in heads]
+    return _losses(model.run_with_hooks(tokens, fwd_hooks=[*hooks, (name, lambda x, hook: kept)]), tokens)
+
+
+@mistake("ablates the first head of the list only")
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    return _composition(model, tokens, heads[:1], layer, part, ablate)
+
+
+@mistake("gives the rise of the loss, not the loss itself")
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    return _composition(model, tokens, heads, layer, part, ablate) - _loss_without(model, tokens, [], ablate)
+
+
+@mistake("sets the whole input to 0: only what these heads give to it is to be missing")
+@torch.no_grad()
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    name = f"blocks.{layer}.attn.hook_{part}"
+    return _losses(model.run_with_hooks(tokens, fwd_hooks=[(name, lambda x, hook: torch.zeros_like(x))]), tokens)
+
+
+@mistake("replaces the keys, queries and values of the layer all three: only the part that was asked for")
+@torch.no_grad()
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    kept = [_kept_part(model, tokens, heads, layer, each, ablate) for each in "qkv"]
+    hooks = [(name, lambda x, hook, value=value: value) for name, value in kept]
+    return _losses(model.run_with_hooks(tokens, fwd_hooks=hooks), tokens)
+
+
+@mistake("takes the mean over rows: each row has a loss of its own")
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    return _composition(model, tokens, heads, layer, part, ablate).mean()
+
+
+@right("a cache in place of the first hook")
+@torch.no_grad()
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    name = f"blocks.{layer}.attn.hook_{part}"
+    hooks = [(_z(below), functools.partial(ablate, heads=here)) for below, here in _by_layer(heads).items()]
+    with model.hooks(fwd_hooks=hooks):
+        _, cache = model.run_with_cache(tokens, names_filter=lambda at: at == name or at.endswith(f"{part}.hook_out"))
+    kept = cache[part, layer]
+    with model.hooks(fwd_hooks=[(name, lambda x, hook: kept.reshape(x.shape))]):
+        return _losses(model(tokens), tokens)
+
+
+@right("keeps the difference, and adds it")
+@torch.no_grad()
+def composition_ablation(model, tokens, heads, layer, part, ablate):
+    name, without = _kept_part(model, tokens, heads, layer, part, ablate)
+    _, whole = _kept_part(model, tokens, [], layer, part, ablate)
+    return _losses(model.run_with_hooks(tokens, fwd_hooks=[(name, lambda x, hook: x + (without - whole))]), tokens)
+
+
+# --- 9. Controls
 
 
 def _drawn(others, needed, generator):
@@ -614,6 +1069,55 @@ def control_heads(heads, n_heads, seed):
     return [(layer, head) for layer, its in _by_layer(heads).items() for head in range(n_heads) if head not in its]
 
 
+@mistake("draws ends half as often (round of a uniform number): every other head with equal chances")
+def control_heads(heads, n_heads, seed):
+    draw, controls = random.Random(seed), []
+    for layer, its in _by_layer(heads).items():
+        others = [head for head in range(n_heads) if head not in its]
+        for _ in its:
+            controls.append((layer, others.pop(round(draw.uniform(0, len(others) - 1)))))
+    return controls
+
+
+@mistake(
+    "takes neighbours from a random place on, in a circle, from one number for all layers: draw each layer by itself"
+)
+def control_heads(heads, n_heads, seed):
+    start = random.Random(seed).random()
+    controls = []
+    for layer, its in _by_layer(heads).items():
+        others = [head for head in range(n_heads) if head not in its]
+        first = int(start * len(others))
+        controls += [(layer, others[(first + i) % len(others)]) for i in range(len(its))]
+    return controls
+
+
+@mistake("takes heads out of the list that it was given: copy it first")
+def control_heads(heads, n_heads, seed):
+    kept = _drawn_beside(list(heads), n_heads, torch.Generator().manual_seed(seed))
+    heads.clear()
+    return kept
+
+
+@right("random.sample, layer by layer")
+def control_heads(heads, n_heads, seed):
+    draw, controls = random.Random(seed), []
+    for layer, its in _by_layer(heads).items():
+        controls.extend((layer, head) for head in draw.sample(sorted(set(range(n_heads)) - set(its)), len(its)))
+    return controls
+
+
+@right("all others shuffled, and a count for each layer")
+def control_heads(heads, n_heads, seed):
+    layers = [layer for layer, _ in heads]
+    others = [(layer, head) for layer in sorted(set(layers)) for head in range(n_heads) if (layer, head) not in heads]
+    controls = []
+    for i in torch.randperm(len(others), generator=torch.Generator().manual_seed(seed)).tolist():
+        if sum(layer == others[i][0] for layer, _ in controls) < layers.count(others[i][0]):
+            controls.append(others[i])
+    return controls
+
+
 @mistake("there is damage in both, and much more without the top two: induction matters here")
 def answer_control():
     return "a"
@@ -621,10 +1125,10 @@ def answer_control():
 
 @mistake("other heads can be taken away at little cost, as the heat map of section 7 shows")
 def answer_control():
-    return "c"
+    return "b"
 
 
-# --- 9. The real model
+# --- 10. The real model
 
 
 @torch.no_grad()
@@ -676,3 +1180,113 @@ def induction_heads(model, tokens, count):
     best = _all_scores(model, tokens).max(dim=1)
     layers = best.values.topk(min(count, len(best.values))).indices.tolist()
     return [(layer, int(best.indices[layer])) for layer in layers]
+
+
+@right("sorts all heads")
+def induction_heads(model, tokens, count):
+    scores = _all_scores(model, tokens)
+    heads = [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
+    return sorted(heads, key=lambda head: -scores[head].item())[:count]
+
+
+@right("argsort and unravel_index")
+@torch.no_grad()
+def induction_heads(model, tokens, count):
+    scores = _all_scores(model, tokens)
+    places = scores.flatten().argsort(descending=True)[:count]
+    return [(int(layer), int(head)) for layer, head in zip(*torch.unravel_index(places, scores.shape), strict=True)]
+
+
+# --- 11. Open task
+
+
+def _heads_of(model):
+    return [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
+
+
+def _rows_for(model, rows=16, different=False):
+    """Blocks of ordinary tokens that come twice."""
+    n = model.cfg.d_vocab - 2
+    block = min(n, (model.cfg.n_ctx - 1) // 2)
+    generator = torch.Generator().manual_seed(0)
+    once = torch.randint(1, n + 1, (rows, block), generator=generator)
+    if different:
+        once = torch.rand(rows, n, generator=generator).argsort(-1)[:, :block] + 1
+    return _after(0, once, once)
+
+
+@torch.no_grad()
+def _next_logits(model, tokens, heads):
+    """[row place]: the next token's logit less the mean of the ordinary ones', on the second copy."""
+    hooks = [(_z(layer), lambda z, hook, head=head: _zeroed(z, head)) for layer, head in heads]
+    block = tokens.shape[1] // 2
+    logits = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, block + 1 : -1, 1:-1]
+    return logits.gather(-1, tokens[:, block + 2 :, None] - 1)[..., 0] - logits.mean(-1)
+
+
+def _zeroed(z, head):
+    z = z.clone()
+    z[:, :, head] = 0
+    return z
+
+
+def _by_pattern(model, back, least=0.5):
+    return {head for head in _heads_of(model) if _all_scores(model, _rows_for(model), back)[head] > least}
+
+
+@mistake("others were named, too")
+def find_induction_circuit(model):
+    """By patterns alone: the stripe, and attention to the previous token."""
+    tokens = _rows_for(model)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("hook_pattern"))
+    found = _by_pattern(model, 1)
+    for layer, head in _heads_of(model):
+        if _below(cache["pattern", layer], 1, 1)[head] > 0.5:
+            found.add((layer, head))
+    return found
+
+
+@mistake("heads of spare circuits count, too")
+def find_induction_circuit(model):
+    """By the loss: where a second circuit stands in, the loss hardly moves."""
+    tokens = _rows_for(model, different=True)
+    whole = _loss_without(model, tokens, [], lambda z, hook, heads: z).mean()
+    rises = {
+        head: _loss_without(model, tokens, [head], lambda z, hook, heads: _zeroed(z, heads[0])).mean() - whole
+        for head in _heads_of(model)
+    }
+    return {head for head, rise in rises.items() if rise > 2}
+
+
+@mistake("no head was named in any model")
+def find_induction_circuit(model):
+    return set()
+
+
+@right("heads removed from rows without doubles, half of the smallest share")
+def find_induction_circuit(model):
+    tokens = _rows_for(model, 16, different=True)
+    whole = _next_logits(model, tokens, []).mean()
+    least = max(0.1 * whole, 1)
+    return [head for head in _heads_of(model) if whole - _next_logits(model, tokens, [head]).mean() > least]
+
+
+@right("each head's mean, and a null from the rows before the repeat")
+@torch.no_grad()
+def find_induction_circuit(model):
+    tokens = _rows_for(model, different=True)
+    whole = _next_logits(model, tokens, [])
+    found = set()
+    for layer, head in _heads_of(model):
+        hook = (_z(layer), lambda z, hook, head=head: z.index_copy(2, torch.tensor([head]), _mean_of(z, head)))
+        block = tokens.shape[1] // 2
+        logits = model.run_with_hooks(tokens, fwd_hooks=[hook])[:, block + 1 : -1, 1:-1]
+        now = logits.gather(-1, tokens[:, block + 2 :, None] - 1)[..., 0] - logits.mean(-1)
+        if (whole - now).mean() > 2:
+            found.add((layer, head))
+    return found
+
+
+def _mean_of(z, head):
+    return z[:, :, [head]].mean((0, 1), keepdim=True).expand(*z.shape[:2], 1, -1)
