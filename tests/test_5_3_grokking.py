@@ -470,7 +470,8 @@ def test_equal_noise(equal_noise, rng):
 def test_equal_noise__random(equal_noise, rng):
     """The noise is normal, around 0, the same for one seed, and has nothing to do with that of another"""
     x = random(rng, 60, 50)
-    changed = x + random(rng, 60, 50) * torch.linspace(0, 2, 50, dtype=torch.float64)
+    ramps = torch.linspace(0, 2, 60)[:, None], torch.linspace(0, 2, 50)  # noise must not follow the change's sizes
+    changed = x + random(rng, 60, 50) * ramps[0] * ramps[1]
 
     def noise(seed):
         return equal_noise(x, changed, seed) - x
