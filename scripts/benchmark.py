@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py               everything (several minutes: every solutions notebook is executed)
 python scripts/benchmark.py --quick       without executing the notebooks
+python scripts/benchmark.py --only 3.2    of the notebooks only this one
 python scripts/benchmark.py --json FILE   also write the measurements to FILE
 """
 
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -88,12 +89,15 @@ class Row:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="do not execute the solutions notebooks")
+    parser.add_argument("--only", metavar="NOTEBOOK", help="of the notebooks only this one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to FILE")
     options = parser.parse_args()
     try:
-        rows = [*sizes(), *starts(), *checks()]
+        course = load_course()
+        chosen = [course.notebook(options.only)] if options.only else course.notebooks
+        rows = [*sizes(chosen), *starts(), *checks(chosen)]
         if not options.quick:
-            for notebook in track(load_course().notebooks, "executing notebooks", console=Console(stderr=True)):
+            for notebook in track(chosen, "executing notebooks", console=Console(stderr=True)):
                 rows += executed(notebook)
     except CourseError as error:
         print(error, file=sys.stderr)
@@ -105,8 +109,8 @@ def main() -> int:
     return 0
 
 
-def sizes() -> Iterator[Row]:
-    for notebook in load_course().notebooks:
+def sizes(notebooks: Sequence[Notebook]) -> Iterator[Row]:
+    for notebook in notebooks:
         for folder, budget in (("notebooks", EXERCISES_KB), ("solutions", SOLUTIONS_KB)):
             path = course_root() / folder / notebook.path
             if not path.is_file():
@@ -134,12 +138,12 @@ def fresh(code: str) -> list[float]:
     return [float(line) for line in done.stdout.splitlines()]
 
 
-def checks() -> Iterator[Row]:
+def checks(notebooks: Sequence[Notebook]) -> Iterator[Row]:
     """Every check of the course on its solution, after a first one."""
     seconds: dict[str, float] = {}
     failed: list[str] = []
     warm = False
-    for notebook in load_course().notebooks:
+    for notebook in notebooks:
         loaded = load(course_root() / "solutions" / notebook.path, notebook.exercises)
         if not warm:
             run_check(notebook, notebook.exercises[0], loaded)

@@ -3,7 +3,8 @@
 Three parts: the course's machinery and its wrong answers (tests/course), the course's own solutions through the checks
 (`pytest --of solutions`), and whether everything generated is up to date (`scripts/build.py --check`).
 
-    python scripts/test.py --browser        also the tests in a real browser, which need chromium
+    python scripts/test.py --browser        also in a real browser (chromium): notebooks that changed, one more by turns
+    python scripts/test.py --browser all    every notebook in the browser, about two minutes each
     python scripts/test.py -k loader        only some tests: arguments go to pytest, and the third part is left out
     python scripts/test.py tests/course/test_loader.py
 """
@@ -35,8 +36,7 @@ def main(arguments):
         return 0
     python = str(environment.ensure(("test",)))
     os.chdir(str(environment.ROOT))
-    browser = [argument for argument in arguments if argument == "--browser"]
-    chosen = [argument for argument in arguments if argument != "--browser"]
+    browser, chosen = split_browser(arguments)
     if any(os.path.exists(argument.split("::")[0]) for argument in chosen):
         parts = [run_pytest("The tests named", python, browser + chosen)]
     else:
@@ -51,6 +51,16 @@ def main(arguments):
     if not passed + failed + skipped:
         return NO_TESTS
     return max(part["code"] for part in parts if part["code"] != NO_TESTS)
+
+
+def split_browser(arguments):
+    """The options for the browser tests, and the other arguments: --browser alone means the notebooks that changed."""
+    if "--browser" not in arguments:
+        return [], arguments
+    place = arguments.index("--browser")
+    after = arguments[place + 1 :]
+    which = after[0] if after and (after[0] in ("all", "changed") or after[0][0].isdigit()) else None
+    return ["--browser", which or "changed"], arguments[:place] + after[which is not None :]
 
 
 def run_pytest(title, python, arguments):

@@ -12,7 +12,9 @@ from concrete_steps.models.download import Wheel
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("concrete steps")
-    group.addoption("--browser", action="store_true", help="also drive JupyterLab in Chromium (a minute or two)")
+    group.addoption(
+        "--browser", metavar="WHICH", help="also drive JupyterLab in Chromium: all, changed, or ids such as 0,1.1"
+    )
     group.addoption("--screenshots", type=Path, metavar="DIR", help="keep the browser's screenshots in this folder")
 
 

@@ -1,6 +1,7 @@
 """The main job in a real browser: open a notebook in JupyterLab, answer wrongly, read the check, mend the answer.
 
-These tests run with `pytest tests/course --browser`; they need Chromium (`chromium` on the path, or CHROME_PATH).
+These tests run with `pytest tests/course --browser changed` (or all, or 0,1.1); they need Chromium (on the path, or
+CHROME_PATH).
 Only JupyterLab itself can be reached: a figure that wanted the internet would stay blank, and fail here.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from concrete_steps.authoring import changes
 from concrete_steps.checking.mistakes import mistakes_of
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.paths import course_root
@@ -34,7 +36,6 @@ SLIPS = {
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
     "5.3": ("fourier_basis", " / waves.norm(dim=1, keepdim=True)", ""),
 }
-LIGHT = ["0", "1.1"]  # notebooks without a model: the others take minutes, and run where CONCRETE_STEPS_SLOW is set
 TOKEN = "browser-test"
 PATIENCE = 400  # seconds for one step: the machine may be busy with other things
 CHROMIUM_OPTIONS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -138,7 +139,7 @@ def run_number(cell) -> int | None:
 def served(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[tuple[str, Path]]:
     """Address and folder of a JupyterLab on a fresh learner's copy, with the options of scripts/start.py."""
     if not request.config.getoption("--browser"):
-        pytest.skip("drives JupyterLab in Chromium: add --browser")
+        pytest.skip("drives JupyterLab in Chromium: add --browser changed")
     work, home = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("jupyter")
     sync(course_root(), work)
     with socket.socket() as listener:
@@ -212,23 +213,20 @@ def lab(served, chromium, request: pytest.FixtureRequest, tmp_path: Path) -> Ite
     assert not lab.complaints, f"the browser's console says {lab.complaints}"
 
 
-every_notebook = pytest.mark.parametrize(
-    "notebook",
-    [
-        pytest.param(
-            notebook,
-            id=notebook.id,
-            marks=pytest.mark.skipif(
-                notebook.id not in LIGHT and "CONCRETE_STEPS_SLOW" not in os.environ,
-                reason="minutes; set CONCRETE_STEPS_SLOW=1 to run it",
-            ),
-        )
-        for notebook in load_course().notebooks
-    ],
-)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each notebook that --browser asks for, about a minute each."""
+    if "notebook" in metafunc.fixturenames:
+        which = metafunc.config.getoption("--browser")
+        notebooks = changes.chosen(which, load_course().notebooks) if which else []
+        metafunc.parametrize("notebook", notebooks, ids=lambda notebook: notebook.id)
 
 
-@every_notebook
+def test_every_notebook_has_a_slip_to_type():
+    for notebook in load_course().notebooks:
+        exercise, place, slip = SLIPS[notebook.id]
+        assert solution(notebook, exercise).count(place) == 1 and place != slip
+
+
 def test_a_wrong_answer_is_recognised_and_mended(lab: Lab, notebook: Notebook):
     exercise, place, slip = SLIPS[notebook.id]
     right = solution(notebook, exercise)
@@ -309,7 +307,6 @@ def test_run_all_on_an_untouched_notebook_goes_to_the_end(lab: Lab):
     assert_figures_drawn(lab)
 
 
-@every_notebook
 def test_every_figure_of_a_finished_notebook_is_drawn(lab: Lab, notebook: Notebook):
     """A learner who has solved everything: Run All passes each check, and each figure is drawn without the internet."""
     finished = nbformat.read(course_root() / "solutions" / notebook.path, as_version=4)

@@ -226,8 +226,21 @@ def test_a_choice_of_nothing_fails(suite):
 def test_the_browser_is_for_the_course_s_own_tests(suite):
     suite.answers = [(0, (1, 0, 0, 0)), (0, (1, 0, 0, 0)), (0, None)]
     suite.main(["--browser"])
-    assert suite.noted[0] == ["-m", "pytest", "tests/course", "--browser"]
+    assert suite.noted[0] == ["-m", "pytest", "tests/course", "--browser", "changed"]
     assert suite.noted[1] == ["-m", "pytest", "--of", "solutions"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "browser", "rest"),
+    [
+        (["-k", "x"], [], ["-k", "x"]),
+        (["--browser", "all", "-x"], ["--browser", "all"], ["-x"]),
+        (["-x", "--browser", "3.2,0"], ["--browser", "3.2,0"], ["-x"]),
+        (["--browser", "-k", "x"], ["--browser", "changed"], ["-k", "x"]),
+    ],
+)
+def test_which_notebooks_the_browser_opens(suite, arguments, browser, rest):
+    assert suite.split_browser(arguments) == (browser, rest)
 
 
 def test_files_named_are_all_that_runs(suite):

@@ -43,7 +43,7 @@ def embedded(cell: Cell, source: Path) -> str:
 
 
 def _verified(path: Path, where: str) -> bytes:
-    """The bytes of a drawing that is safe to show anywhere; line ends are those of Unix, so bytes are everywhere one."""
+    """The bytes of a drawing that is safe to show anywhere, with the line ends of Unix."""
     try:
         drawing = path.read_bytes().replace(b"\r\n", b"\n")
         root = xml.etree.ElementTree.fromstring(drawing)

@@ -24,11 +24,11 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
-from concrete_steps.paths import course_root
 from concrete_steps.grading.sandbox import SCRATCH_PREFIX, lock_down
+from concrete_steps.paths import course_root
 
 LONGEST_REPORT = 2_000_000  # characters that a child may report in all
 IMPORTING = 120.0  # seconds that a child may need, beyond the patience, before it is ready

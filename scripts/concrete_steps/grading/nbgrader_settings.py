@@ -19,11 +19,11 @@ from nbformat.v4 import new_output
 from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Float, Int, List, Unicode
 
+from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.grading.isolated import CHANGED, ENDED, Limits, grade_notebook
-from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
-from concrete_steps.paths import course_root
 from concrete_steps.grading.submissions import tidy
+from concrete_steps.paths import course_root
 
 HOME = "CONCRETE_STEPS_GRADING"  # environment variable: the folder of all grading state
 # Results that were found ahead of nbgrader's own run, by the work that they belong to.

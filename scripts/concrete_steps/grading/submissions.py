@@ -18,11 +18,10 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from concrete_steps.checking.loader import defined_names, find_copy, read_notebook
 from concrete_steps.course import Notebook, Step, load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.checking.loader import find_copy, read_notebook
 from concrete_steps.paths import course_root
-from concrete_steps.checking.loader import defined_names
 
 LARGEST = 100 * 2**20  # bytes of a file that is still read
 # Begins HTML. nbgrader's pages show a learner's text as it is; a script in it would run with the instructor's rights.
