@@ -1051,6 +1051,34 @@ def first_seen(steps, tables):
     return {step: k for k, step in _seen(steps, tables).items()}
 
 
+# --- 10. Open task
+
+
+def _numbers(weights):
+    return weights["embed.weight"][:-1]
+
+
+@mistake("takes what is strong in the embedding: held is not used")
+def find_used_frequencies(weights):
+    return key_frequencies_of(_numbers(weights))
+
+
+@mistake("takes what the output weights can write: it may never arrive there")
+def find_used_frequencies(weights):
+    numbers = _numbers(weights)
+    return key_frequencies_of(weights["unembed.weight"][: len(numbers)] @ weights["blocks.0.mlp.out.weight"])
+
+
+@mistake("takes all frequencies")
+def find_used_frequencies(weights):
+    return list(range(1, len(_numbers(weights)) // 2 + 1))
+
+
+@mistake("takes the strongest frequency of the embedding alone")
+def find_used_frequencies(weights):
+    return [int(_power(_numbers(weights)).argmax()) + 1]
+
+
 # --- Right answers in other styles
 
 

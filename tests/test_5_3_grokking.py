@@ -5,6 +5,7 @@ No check loads a model: small primes and random tensors suffice, and nothing may
 
 import math
 
+import pytest
 import torch
 
 from concrete_steps.checking.testing import (
@@ -627,3 +628,98 @@ def test_first_seen(first_seen, rng):
         told = f"{name}: key frequencies {frequencies} at steps {steps}"
         assert_equal({int(k): int(step) for k, step in found.items()}, expected, told)
         assert_equal([int(k) for k in found], sorted(expected), f"{told}; the order of the frequencies")
+
+
+# --- 10. Open task: models of known truth
+
+
+def stranger(rng, noise=1e-3):
+    """Weights of a model that adds, with its used frequencies and its decoys: (weights, used, decoys).
+
+    Two heads bring a and b to "=", each to a place of its own; for each frequency 25 neurons of all pairs of phases
+    make waves of a + b. One decoy is strong in the embedding, and attention drops it; neurons read another, and no
+    answer reads them; a third is in the output weights alone. One used frequency is weak in the embedding.
+    """
+    phases = 2 * math.pi * torch.arange(5, dtype=torch.float64) / 5
+    phases = torch.cartesian_prod(phases, phases)  # of a's wave, of b's
+    cos, sin, both = phases.cos(), phases.sin(), phases.sum(-1)
+    height = 1.5 * float((both.cos() * cos.sum(-1).relu()).sum())  # of each frequency's wave in the logits
+    while True:
+        p = rng.choice([19, 23, 29])
+        frequencies = [int(k) + 1 for k in rng.permutation((p - 1) // 2)]
+        used, (dropped, unread, never) = sorted(frequencies[:4]), frequencies[4:7]
+        whole = formula_loss(p, used, height)
+        if all(formula_loss(p, [j for j in used if j != k], height) > 10 * whole for k in used):
+            break  # each is missed
+    sizes = dict.fromkeys(used, 1.0) | {dropped: 2.0, unread: 1.0, rng.choice(used): 0.4}
+    kept, d, d_head = [*used, unread, never], 64, 16
+    axes = iter(torch.linalg.qr(random(rng, d, d)).Q.split(2))  # two directions at a time, in a random place
+    into, at_a, at_b, out = ({k: next(axes) for k in keys} for keys in ([*kept, dropped], kept, kept, kept))
+    (first, second), (last, _) = next(axes), next(axes)  # directions of the three positions
+
+    def by_head(**rows):  # [4 * d_head d]: heads without a name do nothing
+        return torch.cat([rows.get(f"head{h}", torch.zeros(d_head, d, dtype=torch.float64)) for h in range(4)])
+
+    carry = torch.linalg.qr(random(rng, d_head, d_head)).Q[:, : 2 * len(kept)]
+    look = torch.linalg.qr(random(rng, d_head, 1)).Q
+    values = carry @ torch.cat([into[k] for k in kept])
+    mlp_in, mlp_out, unembed = [], [], torch.zeros(p, d, dtype=torch.float64)
+    for k in kept:
+        reads = [torch.stack([cos[:, i], -sin[:, i]], dim=1) @ at[k] for i, at in enumerate((at_a, at_b))]
+        mlp_in.append((reads[0] + reads[1]) / sizes.get(k, 1.0))
+        mlp_out.append(torch.stack([both.cos(), -both.sin()], dim=1) @ out[k])
+        if k != unread:
+            unembed += 1.5 * waves_of(p, k) @ out[k]
+    embed = sum(size * waves_of(p, k) @ into[k] for k, size in sizes.items())
+    weights = {
+        "embed.weight": torch.cat([embed, torch.zeros(1, d, dtype=torch.float64)]),
+        "pos_embed.weight": 8 * torch.stack([first, second, last]),
+        "blocks.0.attn.q.weight": by_head(head0=look * last, head2=look * last),
+        "blocks.0.attn.k.weight": by_head(head0=look * first, head2=look * second),
+        "blocks.0.attn.v.weight": by_head(head0=values, head2=values),
+        "blocks.0.attn.o.weight": by_head(
+            head0=carry @ torch.cat([at_a[k] for k in kept]), head2=carry @ torch.cat([at_b[k] for k in kept])
+        ).T,
+        "blocks.0.mlp.in.weight": torch.cat(mlp_in),
+        "blocks.0.mlp.out.weight": torch.cat(mlp_out).T,
+        "unembed.weight": unembed,
+    }
+    weights = {name: x + noise * random(rng, *x.shape) for name, x in weights.items()}
+    return weights, used, [dropped, unread, never]
+
+
+def formula_loss(p, frequencies, height):
+    """The loss of logits that are `height` times the sum of these frequencies' waves of a + b - c."""
+    distance = torch.arange(p, dtype=torch.float64)
+    logits = height * sum((2 * math.pi * k * distance / p).cos() for k in frequencies)
+    return float(-logits.log_softmax(0)[0])
+
+
+def waves_of(p, k):
+    """[p 2] cos and sin of frequency k, of height 1."""
+    angles = 2 * math.pi * k * torch.arange(p, dtype=torch.float64) / p
+    return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+@pytest.mark.seconds(120)
+def test_find_used_frequencies(find_used_frequencies, rng):
+    """On five models that nobody has seen: at least 90 % of the used frequencies, and hardly a decoy."""
+    found_of_used = decoys_taken = others_taken = n_used = 0
+    for _ in range(5):
+        weights, used, decoys = stranger(rng)
+        with unchanged(weights):
+            found = find_used_frequencies(weights)
+        assert_plain(found, list)
+        found = [int(k) for k in found]
+        assert_equal(found, sorted(set(found)), "the frequencies are not in ascending order, each once")
+        n_used += len(used)
+        found_of_used += len(set(found) & set(used))
+        decoys_taken += len(set(found) & set(decoys))
+        others_taken += len(set(found) - set(used) - set(decoys))
+    told = f"of {n_used} frequencies in use in five models you found {found_of_used}"
+    assert found_of_used >= 0.9 * n_used, f"{told}: is one weak in the embedding, and needed all the same?"
+    assert decoys_taken <= 1, (
+        f"{told}, but took {decoys_taken} of 15 decoys for used: strong in the embedding, or in the output weights, is "
+        "not yet used"
+    )
+    assert others_taken <= 2, f"{told}, but also {others_taken} that are nowhere but in the noise: what is your null?"
