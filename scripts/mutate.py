@@ -4,6 +4,7 @@
     python scripts/mutate.py 1.1             one notebook
     python scripts/mutate.py 1.1 one_hot     one exercise
 
+A name is false if the mutant that got it does otherwise than the written mistake on fresh inputs: there must be none.
 A survivor is a gap in the check (tighten it), or no wrong answer at all: then say why in a line beside the check,
 `# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart. `--write` puts the figures into the README.
 """
@@ -18,7 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from concrete_steps.authoring.build import between, write
-from concrete_steps.authoring.mutants import Mutant, known_equivalents, mutants_of
+from concrete_steps.authoring.mutants import Mutant, Names, known_equivalents, mutants_of
 from concrete_steps.authoring.source import exercise_cells, read_source
 from concrete_steps.checking import pytest_plugin
 from concrete_steps.checking.checks import run_check
@@ -42,6 +43,8 @@ class Figures:
     survivors: list[Mutant] = field(default_factory=list)
     mistakes: int = 0
     named: int = 0
+    mutants_named: int = 0
+    false_names: list[tuple[Mutant, str]] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -68,7 +71,7 @@ def main() -> int:
             print("--write needs the figures of every notebook: leave the names away.", file=sys.stderr)
             return 1
         write(course_root() / "README.md", between("mutants", readme_table(figures)))
-    return 0
+    return int(any(row.false_names for rows in figures.values() for row in rows))
 
 
 def measure(notebook: Notebook, exercises: tuple[str, ...]) -> list[Figures]:
@@ -87,18 +90,23 @@ def measure(notebook: Notebook, exercises: tuple[str, ...]) -> list[Figures]:
 
 
 def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, equivalents: dict) -> Figures:
-    figures = Figures(name)
+    figures, names = Figures(name), Names(notebook, name, loaded)
     start = time.perf_counter()
     # The answer to a concept question is a letter: its other letters are the written mistakes.
     for mutant in [] if name.startswith("answer_") else mutants_of(name, text):
         namespace = dict(loaded.namespace)
         try:
             exec(compile(mutant.source, f"mutant of {name}", "exec"), namespace)
-            passed = run_check(notebook, name, Loaded(loaded.path, namespace)).outcome == PASSED
+            result = run_check(notebook, name, Loaded(loaded.path, namespace))
         except Exception:
-            passed = False
-        if not passed:
             figures.rejected += 1
+            continue
+        if result.outcome != PASSED:
+            figures.rejected += 1
+            told = names.given(result)
+            figures.mutants_named += bool(told)
+            if told and not any(names.is_true(namespace[name], entry) for entry in told):
+                figures.false_names.append((mutant, told[0].sentence))
         elif (name, mutant.change) in equivalents:
             figures.equivalent += 1
         else:
@@ -124,21 +132,32 @@ def named(rows: list[Figures]) -> str:
     return f"{sum(row.named for row in rows)} of {sum(row.mistakes for row in rows)}"
 
 
+def false_names(rows: list[Figures]) -> str:
+    return f"{sum(len(row.false_names) for row in rows)} of {sum(row.mutants_named for row in rows)}"
+
+
 def show(notebook: Notebook, rows: list[Figures]) -> None:
-    table = Table("exercise", "mutants rejected", "equivalent", "mistakes named", "seconds", title=notebook.name)
+    columns = "exercise", "mutants rejected", "equivalent", "mistakes named", "false names", "seconds"
+    table = Table(*columns, title=notebook.name)
     for name, part in [*((row.exercise, [row]) for row in rows), ("all", rows)]:
         equivalent, seconds = sum(row.equivalent for row in part), sum(row.seconds for row in part)
-        table.add_row(name, share(part), str(equivalent), named(part), f"{seconds:.1f}")
+        table.add_row(name, share(part), str(equivalent), named(part), false_names(part), f"{seconds:.1f}")
     console.print(table)
     for row in rows:
         for mutant in row.survivors:
             console.print(f"{row.exercise} survives: {mutant.change}\n{mutant.diff}\n", markup=False, highlight=False)
+        for mutant, sentence in row.false_names:
+            text = f"{row.exercise} is falsely named: {sentence}\n{mutant.change}\n{mutant.diff}\n"
+            console.print(text, markup=False, highlight=False)
 
 
 def readme_table(figures: dict[Notebook, list[Figures]]) -> str:
-    lines = ["| notebook | exercises | unseen mutants rejected | written mistakes named |", "|---|---|---|---|"]
+    head = "| notebook | exercises | unseen mutants rejected | written mistakes named | false names of mutants named |"
+    lines = [head, "|---|---|---|---|---|"]
     for notebook, rows in figures.items():
-        lines.append(f"| {notebook.id} {notebook.title} | {len(rows)} | {share(rows)} | {named(rows)} |")
+        lines.append(
+            f"| {notebook.id} {notebook.title} | {len(rows)} | {share(rows)} | {named(rows)} | {false_names(rows)} |"
+        )
     return "\n".join(lines)
 
 

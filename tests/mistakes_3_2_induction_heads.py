@@ -451,7 +451,7 @@ def loss_without(model, tokens, heads, ablate):
     return _loss_without(model, tokens, heads, ablate) - _loss_without(model, tokens, [], ablate)
 
 
-@mistake("uses add_hook, whose hooks stay in the model, and so in all later runs: use run_with_hooks")
+@mistake("hooks stay behind in the model")
 @torch.no_grad()
 def loss_without(model, tokens, heads, ablate):
     for layer, head in heads:

@@ -565,11 +565,6 @@ def _formula(p, amplitudes, signs=(1, 1, -1), function=torch.cos, turn=2 * torch
     return sum(size * function(turn * k * distance / p) for k, size in amplitudes.items())
 
 
-@mistake("subtracts b: the wave is of a + b - c")
-def predict_from_trig(p, amplitudes):
-    return _formula(p, amplitudes, signs=(1, -1, -1))
-
-
 @mistake("adds c: the wave is of a + b - c")
 def predict_from_trig(p, amplitudes):
     return _formula(p, amplitudes, signs=(1, 1, 1))
@@ -590,7 +585,8 @@ def predict_from_trig(p, amplitudes):
     return _formula(p, amplitudes, turn=torch.pi)
 
 
-@mistake("has the answer c as its first axis: [a b c] is asked for")
+# Subtracting b gives the very same numbers.
+@mistake("gives the wave of a - b - c, as an answer axis that comes first does, too: [a b c] of a + b - c is asked for")
 def predict_from_trig(p, amplitudes):
     return _formula(p, amplitudes).permute(2, 0, 1)
 
@@ -665,7 +661,8 @@ def _all_pairs(logits):
     return torch.cartesian_prod(n, n)
 
 
-@mistake("leaves each answer's mean out: it is kept")
+# To keep each pair's mean over the answers instead gives the very same loss.
+@mistake("leaves each answer's mean out, or keeps what moves all answers of a pair alike: its own mean stays")
 def restricted_loss(logits, frequencies, pairs):
     return _loss(_part(logits, frequencies), pairs)
 
@@ -689,11 +686,6 @@ def restricted_loss(logits, frequencies, pairs):
 @mistake("keeps waves of a - b")
 def restricted_loss(logits, frequencies, pairs):
     return _loss(_part(logits, frequencies, sign=-1) + logits.mean((0, 1)), pairs)
-
-
-@mistake("keeps each pair's mean over the answers: each answer's mean over the pairs is meant")
-def restricted_loss(logits, frequencies, pairs):
-    return _loss(_part(logits, frequencies) + logits.mean(-1, keepdim=True), pairs)
 
 
 @mistake("keeps the cosines alone: each frequency has a sin, too")

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from concrete_steps.checking.mistakes import mistakes_of, same
+from concrete_steps.checking.recognition import alike, one_name
 from concrete_steps.checking.testing import assert_choice, assert_close, assert_tensor, unchanged
 from concrete_steps.course import load_course
 
@@ -131,6 +132,8 @@ def build(cls, c, rng, dtype=torch.float32):
     name = cls.__name__
     module = cls(c)
     assert isinstance(module, torch.nn.Module), f"{name} is no nn.Module: write class {name}(nn.Module)"
+    made = len(module.blocks) if hasattr(getattr(module, "blocks", None), "__len__") else c.n_layers
+    assert made == c.n_layers, f"{name}(cfg) makes {made} blocks where cfg.n_layers is {c.n_layers}"
     weights = random_weights(name, c, rng, dtype)
     set_weights(module, weights, name)
     return module.to(dtype).eval(), weights
@@ -145,7 +148,8 @@ def set_weights(module, weights, name):
         shape = tuple(parameters[key].shape)
         assert shape == tuple(value.shape), f"{key} has shape {list(shape)}, the text asks for {list(value.shape)}"
     extra = sorted(parameters.keys() - weights.keys())
-    assert not extra, f"{name}(cfg) has parameters that the text does not name: {', '.join(extra)}"
+    shown = ", ".join(extra[:4]) + (f", ... ({len(extra)} in all)" if len(extra) > 4 else "")
+    assert not extra, f"{name}(cfg) has parameters that the text does not name: {shown}"
     buffers = sorted(module.state_dict().keys() - parameters.keys())
     assert not buffers, f"the state dict also holds {', '.join(buffers)}: use register_buffer(..., persistent=False)"
     slots = {}
@@ -170,6 +174,9 @@ def _why_missing(module, key):
         if isinstance(found, list | tuple):
             return ": blocks is a plain list, which hides its blocks from PyTorch: use nn.ModuleList"
         module = found
+    if isinstance(module, torch.nn.Module):
+        kind = type(module).__name__
+        return f": what stands there is a module ({kind}), and the text asks for nn.Parameter(...) itself"
     is_plain = isinstance(module, torch.Tensor) and not isinstance(module, torch.nn.Parameter)
     return ": it is a plain tensor, not a parameter: wrap it in nn.Parameter" if is_plain else ""
 
@@ -186,17 +193,23 @@ def run(module, x, method="forward"):
 
 
 def named(module, c, weights, x, methods=("forward",)):
-    """The sentences of the known wrong classes that do the same, in all `methods`, with the same weights and input."""
+    """The sentence of the one known wrong class that does the same, in all `methods`, with the same weights."""
+    order = torch.Generator().manual_seed(0)
+    shuffled = [x.flatten()[torch.randperm(x.numel(), generator=order)].reshape(x.shape) for _ in range(3)]
     found = []
     for entry in mistakes_of(load_course().notebook("2.3")).get(type(module).__name__, []):
         try:
             twin = entry.implementation(c).to(next(iter(weights.values())).dtype).eval()
             twin.load_state_dict(weights)
-            if all(same(getattr(twin, method)(x.clone()), getattr(module, method)(x)) for method in methods):
+            if all(
+                alike(getattr(twin, method)(given.clone()), getattr(module, method)(given.clone()))
+                for method in methods
+                for given in (x, *shuffled)
+            ):
                 found.append(entry.sentence)
         except Exception:  # a wrong class need not survive every input
             continue
-    return " or ".join(found)
+    return one_name(found)
 
 
 def assert_output(module, c, weights, x, out, expected, message, methods=("forward",)):
@@ -348,13 +361,41 @@ def own_composition(module, x):
     return mid + module.mlp(module.ln2(mid))
 
 
+def how_composed(module, x):
+    """Where the block first departs from that: what each part read and gave, by hooks."""
+    seen = {}
+
+    def keep(part):
+        return lambda _, args, out: seen.update({part: (args[0].detach().clone(), out.detach().clone())})
+
+    hooks = [getattr(module, part).register_forward_hook(keep(part)) for part in ("ln1", "attn", "ln2", "mlp")]
+    module(x.clone())
+    for hook in hooks:
+        hook.remove()
+    unseen = [part for part in ("ln1", "attn", "ln2", "mlp") if part not in seen]
+    if unseen:
+        return f"your block does not call {unseen[0]}"
+    (ln1_read, ln1), (attn_read, attn), (ln2_read, ln2), (mlp_read, _) = (
+        seen[part] for part in ("ln1", "attn", "ln2", "mlp")
+    )
+    steps = [
+        (ln1_read, x, "ln1 does not read the block's input"),
+        (attn_read, ln1, "attn does not read what ln1 gives"),
+        (ln2_read, x + attn, "ln2 does not read the new stream, the block's input plus attn's output"),
+        (mlp_read, ln2, "mlp does not read what ln2 gives"),
+    ]
+    wrong = next((text for got, right, text in steps if not same(got, right)), None)
+    return wrong or "the parts read what they should, but the output is not the new stream plus mlp's output"
+
+
 def test_TransformerBlock(TransformerBlock, rng):
     """Your own parts, composed as GPT-2 does; and the whole agrees with the reference."""
     for c in CONFIGS:
         module, weights = build(TransformerBlock, c, rng, torch.float64)
         for x in inputs(c, rng, torch.float64):
             out, composed = run(module, x), own_composition(module, x)
-            assert_output(module, c, weights, x, out, composed, "your parts are not composed so")
+            how = "" if same(out, composed) else how_composed(module, x)
+            assert_output(module, c, weights, x, out, composed, how)
             message = "the parts are composed rightly, but one of them is not GPT-2's: run the checks above again"
             assert_close(out, block(weights, x, c), message, rtol=1e-5, atol=1e-6)
     assert_trains(module, x)
@@ -479,8 +520,13 @@ def test_load_gpt2_weights(load_gpt2_weights, rng):
     """Every weight lies under our name, in our shape, for several sizes."""
     for c in LOADED:
         theirs = their_weights(c, rng)
+        given = dict(theirs)
         with unchanged(*theirs.values()):
-            ours = load_gpt2_weights(theirs, c)
+            ours = load_gpt2_weights(given, c)
+        gone = [name for name in theirs if given.get(name) is not theirs[name]]
+        assert not gone and len(given) == len(theirs), (
+            "your code changes the state dict that it is given (pop, del, an entry set): read it, and make a new one"
+        )
         assert isinstance(ours, dict), f"expected a dict from names to tensors, got {type(ours).__name__}"
         expected = our_weights(theirs, c)
         missing, extra = sorted(expected.keys() - ours.keys()), sorted(ours.keys() - expected.keys())

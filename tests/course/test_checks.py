@@ -1,5 +1,6 @@
 """check("name"): five outcomes, in a panel and in plain text, from any working directory."""
 
+import math
 import os
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from nbclient.exceptions import CellExecutionError
 
 import concrete_steps
 from concrete_steps.checking import checks
-from concrete_steps.checking.checks import CheckFailed, Panel, run_check
-from concrete_steps.checking.loader import Loaded
-from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG
+from concrete_steps.checking.checks import Check, CheckFailed, Panel, run_check
+from concrete_steps.checking.loader import Loaded, load
+from concrete_steps.checking.mistakes import Call
+from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, again
 from concrete_steps.course import load_course
 from concrete_steps.paths import course_root
 
@@ -181,6 +183,45 @@ def test_the_failing_case_can_be_copied_and_run():
     assert torch.allclose(eval(call, namespace), eval(gave, namespace), atol=1e-3)
 
 
+def test_a_failing_case_too_large_to_print_can_be_made_again(capsys):
+    """`check.case` holds the call, and the panel says how to make it again; after a pass there is none."""
+    name = "fft2d"
+    notebook = load_course().notebook("5.3")
+    namespace = dict(load(course_root() / "solutions" / notebook.path, notebook.exercises).namespace)
+    right, given = namespace[name], []
+
+    def fft2d(x):
+        given.append(x.clone())
+        return 2 * right(x) if x.numel() > 24 else right(x)
+
+    namespace[name] = fft2d
+    check = Check(notebook, namespace)
+    with pytest.raises(CheckFailed):
+        check(name, seed=3)
+    assert "the call again: fft2d(*check.case.args)" in capsys.readouterr().out
+    assert torch.equal(check.case.args[0], given[-1]) and check.case.args[0].numel() > 24
+    assert torch.equal(fft2d(*check.case.args), check.case.output)
+    namespace[name] = right
+    check(name, seed=3)
+    assert check.case is None and "the call again" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((torch.zeros(2, 3), 1.5, [1, 2], "a", {"k": None}), ""),
+        ((torch.zeros(5, 5),), "f(*check.case.args, **check.case.kwargs)"),
+        ((torch.tensor([1.0, torch.inf]),), "f(*check.case.args, **check.case.kwargs)"),
+        (([torch.zeros(2)],), "f(*check.case.args, **check.case.kwargs)"),
+        ((math.nan,), "f(*check.case.args, **check.case.kwargs)"),
+        ((print,), "f(*check.case.args, **check.case.kwargs)"),
+    ],
+)
+def test_only_a_call_that_cannot_be_copied_is_kept_to_be_made_again(given, told):
+    result = Result("f", WRONG, call=Call("f", given, {"scale": 2}, None))
+    assert again(result, "check.case") == told
+
+
 def test_what_cannot_be_shown_is_still_judged():
     """A tensor without data has no values to print."""
     result = result_of("import torch\n" + function("return torch.empty(2, device='meta')"))
@@ -191,3 +232,66 @@ def test_of_a_large_dict_the_failing_case_shows_no_numbers():
     returned = "{f'layer {i}': torch.zeros(9, 7) for i in range(40)}"
     case = result_of("import torch\n" + function(f"return {returned}")).case
     assert case.endswith("gave {'layer 0': float32[9, 7], 'layer 1': float32[9, 7], ...} (40 in all)")
+
+
+CALLABLES = {
+    "a lambda": "logit_difference = lambda logits, right, wrong: logits[right] - logits[wrong]",
+    "a partial": "import functools\n"
+    "def by(sign, logits, right, wrong):\n    return sign * (logits[right] - logits[wrong])\n"
+    "logit_difference = functools.partial(by, 1)",
+    "a module": "import torch\n"
+    "class Difference(torch.nn.Module):\n"
+    "    def forward(self, logits, right, wrong):\n        return logits[right] - logits[wrong]\n"
+    "logit_difference = Difference()",
+    "an instance": "class Difference:\n    __slots__ = ()\n"
+    "    def __call__(self, logits, right, wrong):\n        return logits[right] - logits[wrong]\n"
+    "logit_difference = Difference()",
+    "a bound method": "class Difference:\n"
+    "    def of(self, logits, right, wrong):\n        return logits[right] - logits[wrong]\n"
+    "logit_difference = Difference().of",
+}
+
+
+@pytest.mark.parametrize("text", CALLABLES.values(), ids=CALLABLES)
+def test_what_can_be_called_is_checked_as_a_function(text):
+    assert result_of(text).outcome == PASSED
+    wrong = result_of(text.replace("logits[right] - logits[wrong]", "logits[wrong] - logits[right]"))
+    assert wrong.outcome == WRONG and "the sign is turned" in wrong.mistake
+    assert wrong.case.startswith("logit_difference(torch.tensor([")
+
+
+OVERWRITTEN = {
+    "by a tensor": (
+        "logit_difference = logit_difference(torch.ones(3, 2), 0, 1)",
+        "Tensor and of shape [2]: a line has",
+    ),
+    "by a number": ("logit_difference = 3", "int: a line has"),
+}
+
+
+@pytest.mark.parametrize("line, said", OVERWRITTEN.values(), ids=OVERWRITTEN)
+def test_a_name_that_was_overwritten_is_said(line, said):
+    result = result_of("import torch\n" + function("return logits[right] - logits[wrong]") + line)
+    assert result.outcome == ERROR
+    assert (
+        f"logit_difference should be a function and is now of type {said} given its name to something else"
+        in result.message
+    )
+
+
+def test_an_instance_under_its_class_name_is_told_by_the_cells():
+    notebook = load_course().notebook("2.3")
+    text = "import torch\nclass LayerNorm(torch.nn.Module):\n    pass\n"
+    namespace: dict = {}
+    exec(text + "LayerNorm = LayerNorm()", namespace)
+    result = run_check(notebook, "LayerNorm", Loaded(notebook.path, namespace, cells=[text]))
+    assert "LayerNorm should be a class and is now of type LayerNorm: a line has given its name" in result.message
+
+
+def test_a_stream_without_signs_gets_plain_ones():
+    text = "import concrete_steps\ncheck = concrete_steps.notebook('0')\n"
+    text += function("return logits[right] - logits[wrong]") + "\ncheck('logit_difference')"
+    for encoding in ("cp1252", "ascii"):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0 and done.stdout.startswith("+ logit_difference: passed"), done.stderr

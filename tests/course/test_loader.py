@@ -51,10 +51,11 @@ def test_a_dataclass_in_a_cell_is_defined(tmp_path):
     assert result.namespace["Config"]().d_model == 8 and not result.problems
 
 
-def test_leaving_the_program_costs_only_its_cell(tmp_path):
-    result = loaded(tmp_path, SETUP, DOUBLE, code("import sys\ndef triple(x):\n    return 3 * x\nsys.exit()", "triple"))
-    assert result.namespace["double"](3) == 6
-    assert "SystemExit in your cell triple, line 4" in result.problems["triple"]
+def test_leaving_the_program_costs_only_what_it_defines(tmp_path):
+    text = "import sys\ndef triple(x):\n    return 3 * x\nsys.exit()\nanswer = sys.exit()"
+    result = loaded(tmp_path, SETUP, DOUBLE, code(text, "triple"))
+    assert result.namespace["double"](3) == 6 and result.namespace["triple"](3) == 9
+    assert list(result.problems) == ["answer"] and "SystemExit in your cell triple, line 5" in result.problems["answer"]
 
 
 def test_experiments_checks_and_calls_do_not_run(tmp_path):

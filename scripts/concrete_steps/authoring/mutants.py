@@ -8,13 +8,25 @@ of axes or einops patterns, and cost seconds a mutant, where a check in this pro
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import difflib
+import functools
+import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from concrete_steps.checking.checks import run_check
+from concrete_steps.checking.further import Further, quietly
+from concrete_steps.checking.loader import Loaded
+from concrete_steps.checking.mistakes import Call, Mistake, copied, mistakes_of, record
+from concrete_steps.checking.outcomes import Result
+from concrete_steps.checking.recognition import does_the_same, without_numbers
+from concrete_steps.course import Notebook
 
 # The method on the left may be mistaken for one of those on the right.
 ALIKE = {
@@ -26,6 +38,7 @@ ALIKE = {
 }  # fmt: skip
 OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.MatMult, ast.Pow)
 COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+FRESH_SEEDS = (901, 902, 903)
 EQUIVALENT = re.compile(r"^# equivalent mutant of (\w+), (.+?): (.+)$", re.MULTILINE)
 
 
@@ -66,6 +79,45 @@ def known_equivalents(checks: Path) -> dict[tuple[str, str], str]:
     """
     text = checks.read_text(encoding="utf-8")
     return {(exercise, change): reason for exercise, change, reason in EQUIVALENT.findall(text)}
+
+
+@dataclass(eq=False)
+class Names:
+    """Whether names that a check gives to mutants of one exercise are true, by inputs that recognition never saw."""
+
+    notebook: Notebook
+    exercise: str
+    solved: Loaded
+
+    def given(self, result: Result) -> list[Mistake]:
+        """The written mistakes whose sentence a result tells."""
+        told = f"{result.message}\n{result.mistake}"
+        return [entry for entry in mistakes_of(self.notebook).get(self.exercise, []) if entry.sentence in told]
+
+    def is_true(self, wrong: Any, entry: Mistake) -> bool:
+        """True if the mutant does what the mistake does on fresh inputs; of a class, if the check says the same."""
+        if inspect.isclass(wrong):
+            return all(self._message(wrong, seed) == self._message(entry.implementation, seed) for seed in FRESH_SEEDS)
+        return all(does_the_same(entry.implementation, call, wrong) for call in self._calls_of(wrong))
+
+    def _message(self, wrong: type, seed: int) -> str:
+        loaded = Loaded(self.solved.path, {**self.solved.namespace, self.exercise: wrong})
+        return without_numbers(run_check(self.notebook, self.exercise, loaded, seed).message)
+
+    def _calls_of(self, wrong: Callable) -> Iterator[Call]:
+        """Calls of the mutant on all the inputs that the solution meets in its checks."""
+        made: list[Call] = []
+        recorded = record(wrong, made, self.exercise)
+        for call in self._inputs():
+            with contextlib.suppress(Exception):
+                recorded(*copied(call.args), **copied(call.kwargs))
+            yield made.pop()
+
+    @functools.cache  # noqa: B019 (one object an exercise)
+    def _inputs(self) -> list[Call]:
+        further = Further(self.notebook.checks, self.exercise, self.solved.namespace, {}, 20.0, FRESH_SEEDS)
+        with quietly():
+            return list(further.calls())
 
 
 class _Replace(ast.NodeTransformer):

@@ -6,14 +6,19 @@ import contextlib
 import html
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from concrete_steps.checking.loader import Loaded, is_loading
-from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, merge
+from concrete_steps.checking.mistakes import Call
+from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, again, merge
+from concrete_steps.checking.state import clean_state
 from concrete_steps.course import Notebook, load_course
 
 COLOURS = {PASSED: "#1a7f37", WRONG: "#bc4c00", ERROR: "#cf222e", TIMED_OUT: "#8250df", NOT_ATTEMPTED: "#6e7781"}
 SIGNS = {PASSED: "✓", WRONG: "✗", ERROR: "!", TIMED_OUT: "⧗", NOT_ATTEMPTED: "○"}
+
+PLAIN_SIGNS = {"✓": "+", "✗": "x", "⧗": "...", "○": "o"}
 
 
 class CheckFailed(AssertionError):
@@ -27,19 +32,26 @@ class Check:
         self.notebook = notebook
         self.namespace = namespace
         self.passed: set[str] = set()
+        self.case: Call | None = None
 
     def __call__(self, name: str, seed: int | None = None) -> None:
-        """Check the exercise `name`; `seed` repeats the random inputs of an earlier run."""
+        """Check the exercise `name`; `seed` repeats the random inputs of an earlier run.
+
+        After a failure `check.case` holds the failing call: its `args` and `kwargs` as they were given.
+        """
         if is_loading():
             return
         if name not in self.notebook.exercises:
             known = ", ".join(self.notebook.exercises)
             raise ValueError(f"This notebook has no exercise {name!r}; it has {known}.")
-        result = run_check(self.notebook, name, Loaded(self.notebook.path, self.namespace), seed)
+        loaded = Loaded(self.notebook.path, self.namespace, cells=self.namespace.get("In", ()))
+        result = run_check(self.notebook, name, loaded, seed)
+        self.case = result.call
+        result.again = again(result, "check.case")
         (self.passed.add if result.outcome == PASSED else self.passed.discard)(name)
         panel = Panel(result, f"{len(self.passed)} of {len(self.notebook.exercises)} in this notebook")
         if not is_interactive():
-            print(panel)
+            _print(repr(panel))
             if result.outcome != PASSED:
                 raise CheckFailed(result.text())
             return
@@ -65,18 +77,25 @@ def run_checks(notebook: Notebook, exercises: tuple[str, ...], loaded: Loaded, s
     arguments += ["--rootdir", str(notebook.checks.parent), "-p", "no:cacheprovider", "-p", "no:terminal"]
     arguments += ["-p", "no:logging", "-p", "no:warnings", "-p", "no:faulthandler", "-p", "no:unraisableexception"]
     arguments += [] if seed is None else ["--seed", str(seed)]
-    before = os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    try:
+    with _no_settings_of_pytest(), clean_state():
         pytest.main(arguments, plugins=[pytest_plugin, _Given(loaded), collected])
-    finally:
-        os.environ.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
-        if before is not None:
-            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = before
     missing = Result(
         "", ERROR, message=f"No check ran: {notebook.checks} holds no working test of it; tell the authors."
     )
     return {name: merge(collected.results.get(name) or [missing]) for name in exercises}
+
+
+@contextlib.contextmanager
+def _no_settings_of_pytest() -> Iterator[None]:
+    """The user's PYTEST_ADDOPTS, PYTEST_PLUGINS and installed plugins are for the user's own projects."""
+    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PYTEST_")}
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 class _Given:
@@ -145,10 +164,20 @@ class Panel:
 
 def _row(label: str, text: str) -> str:
     text = html.escape(text).replace("\n", "<br>")
-    if label in ("failing case", "where", "repeat"):
+    if label in ("failing case", "the call again", "where", "repeat"):
         text = f'<code style="white-space:pre-wrap;background:none">{text}</code>'
     caption = f'<span style="opacity:.75">{label}: </span>' if label else ""
     return f'<div style="margin-top:2px">{caption}{text}</div>'
+
+
+def _print(text: str) -> None:
+    """Print, on a stream that has no signs (cp1252, ASCII) too."""
+    try:
+        print(text)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding
+        text = text.translate(str.maketrans(PLAIN_SIGNS))
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def is_interactive() -> bool:

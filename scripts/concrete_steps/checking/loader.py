@@ -1,22 +1,31 @@
 """A learner's notebook as a namespace of Python objects, without running its experiments.
 
-Set-up and exercise cells run whole; from any other cell only imports, definitions and literal assignments run; checks,
-magics and experiments never do. Each cell is compiled by itself, so that an error in one costs only what depends on it.
+The set-up cell runs whole. From any other cell run imports, definitions and assignments of literals, and of the rest
+what gives an exercise, or something that it uses, its value (`mask = make_mask(5)`, `cache.append(1)`); checks, magics,
+prints, pictures and experiments never do. Each statement runs by itself, so that a failing one costs only what depends
+on it.
 """
 
 from __future__ import annotations
 
 import ast
+import asyncio
+import builtins
 import contextlib
+import inspect
 import json
 import linecache
+import os
 import re
+import sys
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from concrete_steps.checking.state import clean_state
+from concrete_steps.checking.statements import Statement, compile_statement, future_flags, needed_for
 from concrete_steps.course import Notebook
 from concrete_steps.errors import CourseError
 
@@ -26,11 +35,23 @@ PYTHON_MAGICS = ("time", "timeit", "capture", "prun")
 
 @dataclass
 class Loaded:
-    """The learner's objects by name; `problems` says, by name, which cell kept an object from being defined."""
+    """The learner's objects by name.
+
+    Attributes:
+        problems: by name, which cell kept an object from being defined.
+        cells: what the learner's cells say, as far as it is known.
+        module: what stands for `__main__` where the objects are not a kernel's own.
+        search: where its cells look for modules, beside where everyone does.
+        modules: the modules from there that its cells have imported.
+    """
 
     path: Path
     namespace: dict = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    cells: Sequence[str] = ()
+    module: types.ModuleType | None = None
+    search: list[str] = field(default_factory=list)
+    modules: dict[str, types.ModuleType] = field(default_factory=dict)
 
 
 _loading = False
@@ -95,52 +116,151 @@ def load(
         skip: names of cells that must not run (they killed an earlier attempt).
         on_cell: told the name of each cell before it runs.
     """
-    module = types.ModuleType("learner")
-    loaded = Loaded(path, module.__dict__)
-    with _as_loading():
-        for index, cell in enumerate(read_notebook(path)["cells"]):
-            if cell["cell_type"] == "code":
-                label = _cell_name(cell) or f"cell {index + 1}"
-                on_cell(label)
-                _run_cell(loaded, cell, label, exercises, skip)
+    module = types.ModuleType("__main__")
+    module.display = _show_nothing
+    loaded = Loaded(path, module.__dict__, cells=[], module=module)
+    items = list(_statements(loaded, read_notebook(path)["cells"], exercises))
+    statements = [item for item in items if isinstance(item, Statement)]
+    needed = {id(one) for one in needed_for(exercises, statements)}
+    label = ""
+    with _as_loading(), clean_state(), beside(loaded):
+        for item in items:
+            if isinstance(item, _Fault):
+                _blame(loaded, item.names, item.reason)
+            elif item.is_definition or item.cell == "setup" or id(item) in needed:
+                # What is no definition goes by its line: if it never ends, the next attempt leaves out that line alone.
+                step = item.cell if item.is_definition else f"{item.cell}, line {item.node.lineno}"
+                if step != label:
+                    label = step
+                    on_cell(label)
+                _run(loaded, item, skip=label in skip)
     return loaded
 
 
-def _run_cell(loaded: Loaded, cell: dict, label: str, exercises: tuple[str, ...], skip: tuple[str, ...]) -> None:
-    text = _python_of("".join(cell["source"]))
-    file_name = f"{loaded.path.name}, cell {label}"
-    linecache.cache[file_name] = (len(text), None, text.splitlines(keepends=True), file_name)
-    # A name that an earlier cell failed to define is still missing: what is known of it is kept until it is defined.
-    wanted = [name for name in exercises if name == label or re.search(rf"\b(def|class)\s+{name}\b", text)]
+@contextlib.contextmanager
+def beside(loaded: Loaded) -> Iterator[None]:
+    """Objects of a notebook that was loaded find here what a kernel gives them: files and modules of their own folder.
+
+    Modules beside one notebook are not those beside another: they are kept with the notebook between two blocks.
+    """
+    if loaded.module is None:
+        yield
+        return
+    folder = os.path.dirname(os.path.abspath(loaded.path))
+    known, path = set(sys.modules), list(sys.path)
+    before = sys.modules["__main__"], builtins.input, os.environ.get("MPLBACKEND")
+    sys.modules.update({**loaded.modules, "__main__": loaded.module})
+    sys.path[:0] = loaded.search or [folder]
+    builtins.input = _ask_nobody
+    os.environ.setdefault("MPLBACKEND", "Agg")
     try:
-        tree = ast.parse(text, file_name)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        _blame(loaded, wanted, f"{type(error).__name__} in your cell {label}{line}: {getattr(error, 'msg', error)}")
-        return
-    whole = label == "setup" or label in exercises or bool(wanted)
-    tree.body = [node for node in tree.body if not _calls(node, "get_ipython") and (whole or _is_harmless(node))]
-    if label.startswith("check_") or not tree.body:
-        return
-    defined = sorted(defined_names(tree))
-    if label in skip:
-        _blame(loaded, [*wanted, *defined], f"your cell {label} did not finish: it ran too long or ended the process")
+        with contextlib.chdir(folder):
+            yield
+    finally:
+        loaded.search = [entry for entry in sys.path if entry not in path]
+        folders = [os.path.abspath(os.path.join(folder, entry)) for entry in loaded.search]
+        new = [name for name in set(sys.modules) - known if _lies_in(name, folders)]
+        loaded.modules.update((name, sys.modules.pop(name)) for name in new)
+        sys.path[:] = path
+        sys.modules["__main__"], builtins.input, _ = before
+        if before[2] is None:
+            os.environ.pop("MPLBACKEND", None)
+
+
+def kind_of(name: str, cells: Sequence[str]) -> str | None:
+    """ "function" or "class" if a cell defines `name` as one: so it should be what stands under that name."""
+    for text in cells:
+        found = re.search(rf"^(?:async +)?(def|class) +{name}\b", text, re.MULTILINE)
+        if found:
+            return "class" if found[1] == "class" else "function"
+    return None
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """A cell, or a statement, that cannot be compiled, and the names that it was to define."""
+
+    names: list[str]
+    reason: str
+
+
+def _statements(loaded: Loaded, cells: list[dict], exercises: tuple[str, ...]) -> Iterator[Statement | _Fault]:
+    flags = 0
+    for index, cell in enumerate(cells):
+        if cell["cell_type"] != "code":
+            continue
+        label = _cell_name(cell) or f"cell {index + 1}"
+        text = _python_of("".join(cell["source"]))
+        loaded.cells.append(text)
+        file_name = f"{loaded.path.name}, cell {label}"
+        linecache.cache[file_name] = (len(text), None, text.splitlines(keepends=True), file_name)
+        wanted = [name for name in exercises if name == label or re.search(_defining(name), text, re.MULTILINE)]
+        try:
+            tree = ast.parse(text, file_name)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            yield _Fault(wanted, _syntax(error, label))
+            continue
+        if label.startswith("check_"):
+            continue
+        for node in tree.body:
+            if _calls(node, "get_ipython"):
+                continue
+            flags |= future_flags(node)
+            try:
+                yield compile_statement(node, file_name, label, flags)
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                yield _Fault(sorted(defined_names(ast.Module([node], []))), _syntax(error, label))
+
+
+def _defining(name: str) -> str:
+    return rf"\b(def|class)\s+{name}\b|^{name}\s*(:.*)?=(?!=)"
+
+
+def _syntax(error: Exception, label: str) -> str:
+    line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+    return f"{type(error).__name__} in your cell {label}{line}: {getattr(error, 'msg', error)}"
+
+
+def _run(loaded: Loaded, one: Statement, skip: bool) -> None:
+    file_name = one.code.co_filename
+    if skip:
+        _blame(loaded, one.binds, f"your cell {one.cell} did not finish: it ran too long or ended the process")
         return
     try:
-        # Without dont_inherit a learner's cell would take over this file's future import, and its dataclasses fail.
-        exec(compile(tree, file_name, "exec", dont_inherit=True), loaded.namespace)
+        result = eval(one.code, loaded.namespace)
+        if one.code.co_flags & inspect.CO_COROUTINE:
+            asyncio.run(result)
     except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file_name]
         line = f", line {lines[-1]}" if lines else ""
-        _blame(loaded, [*wanted, *defined], f"{type(error).__name__} in your cell {label}{line}: {error}")
+        # A name that was defined before is not what it should be now; it is missing until it is defined again.
+        _blame(loaded, one.binds, f"{type(error).__name__} in your cell {one.cell}{line}: {error}")
     else:
-        for name in defined:
+        for name in one.binds:
             loaded.problems.pop(name, None)
 
 
-def _blame(loaded: Loaded, names: list[str], reason: str) -> None:
+def _blame(loaded: Loaded, names: Iterable[str], reason: str) -> None:
     for name in names:
         loaded.problems[name] = reason
+
+
+def _show_nothing(*objects, **options) -> None:
+    """A kernel's `display`, where nobody looks."""
+
+
+def _ask_nobody(prompt: object = "") -> str:
+    raise EOFError("nobody can answer input() here")
+
+
+def _lies_in(name: str, folders: list[str]) -> bool:
+    """Whether a module, or the package that it is part of, lies in one of the folders itself."""
+    top = name.partition(".")[0]
+    file = getattr(sys.modules.get(top), "__file__", None)
+    if not file or top == "concrete_steps":
+        return False
+    places = tuple(os.path.join(folder, top) + end for folder in folders for end in (".", os.sep))
+    return os.path.abspath(file).startswith(places)
 
 
 def _python_of(text: str) -> str:
@@ -150,6 +270,7 @@ def _python_of(text: str) -> str:
     magic = re.match(r"\s*%%(\w+).*\n?", text)
     if magic:
         text = text[magic.end() :] if magic[1] in PYTHON_MAGICS else ""
+    text = re.sub(r"^(\s*)%time[ \t]+(?=\S)", r"\1", text, flags=re.MULTILINE)  # `%time x = f()` assigns, too
     if not re.search(r"[%!?]", text):
         return text
     try:
@@ -164,17 +285,6 @@ def _cell_name(cell: dict) -> str | None:
     nbgrader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
     name = nbgrader.get("grade_id") if isinstance(nbgrader, dict) else None
     return name or cell.get("id")
-
-
-def _is_harmless(node: ast.stmt) -> bool:
-    """An import, a definition or an assignment of a literal."""
-    if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return True
-    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-        with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            ast.literal_eval(node.value)
-            return True
-    return False
 
 
 def _calls(node: ast.stmt, name: str) -> bool:

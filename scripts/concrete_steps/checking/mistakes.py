@@ -1,4 +1,4 @@
-"""Wrong answers that people really give, and how a learner's answer is recognised as one of them.
+"""Wrong answers that people really give, and the record of what a learner's function does.
 
 A mistake is a wrong implementation under the exercise's own name, with the sentence that tells a learner what it is:
 
@@ -6,9 +6,8 @@ A mistake is a wrong implementation under the exercise's own name, with the sent
     def batched_trace(x):
         return x.sum((-1, -2))
 
-For an answer (`answer_axis = "b"`) the function takes no arguments and returns the wrong value. A mistake is
-recognised, not guessed: the learner's calls during a failing test are recorded, and a mistake that gives the same
-outputs on the same inputs is named. Objects of a class are not replayed: there the test's own message says it.
+For an answer (`answer_axis = "b"`) the function takes no arguments and returns the wrong value. Which of them a
+learner's answer is, is found in `recognition`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.util
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,57 +114,27 @@ def _module_name(path: Path) -> str:
     return f"concrete_steps_mistakes.{path.stem}"
 
 
-def record(function: Callable, calls: list[Call]) -> Callable:
-    """The function, with its calls written to `calls`."""
+def record(function: Callable, calls: list[Call], name: str = "") -> Callable:
+    """The function, with its calls written to `calls` under `name`: a partial, a module or an instance has none."""
     import torch
+
+    name = name or function.__name__
 
     @functools.wraps(function)
     def recorded(*args, **kwargs):
         if len(calls) >= MOST_CALLS:
             return function(*args, **kwargs)
-        call = Call(function.__name__, _copy(args), _copy(kwargs), torch.get_rng_state())
+        call = Call(name, copied(args), copied(kwargs), torch.get_rng_state())
         calls.append(call)
         try:
             output = function(*args, **kwargs)
         except BaseException as error:
             call.error = error
             raise
-        call.output, call.after = _copy(output), _copy(args)
+        call.output, call.after = copied(output), copied(args)
         return output
 
     return recorded
-
-
-def recognise(learner: Any, calls: list[Call], candidates: list[Mistake]) -> str | None:
-    """The sentence of the one mistake that does what the learner's object did, on the very same inputs."""
-    matching = [entry.sentence for entry in candidates if _is_same_answer(learner, calls, entry)]
-    if len(matching) == 1:
-        return matching[0]
-    return "; or: ".join(dict.fromkeys(matching)) or None
-
-
-def _is_same_answer(learner: Any, calls: list[Call], entry: Mistake) -> bool:
-    if inspect.isclass(learner):
-        return False
-    if not callable(learner):
-        return same(learner, entry.implementation())
-    return bool(calls) and all(_replays(call, entry.implementation) for call in calls)
-
-
-def _replays(call: Call, implementation: Callable) -> bool:
-    import torch
-
-    args, kwargs = _copy(call.args), _copy(call.kwargs)
-    state = torch.get_rng_state()
-    torch.set_rng_state(call.random_state)
-    try:
-        output = implementation(*args, **kwargs)
-    except Exception as error:
-        # Errors of one type can have different causes: how the message begins tells them apart.
-        return type(error) is type(call.error) and str(error)[:30] == str(call.error)[:30]
-    finally:
-        torch.set_rng_state(state)
-    return call.error is None and same(output, call.output) and same(args, call.after)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -193,7 +161,7 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _copy(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """A copy that later changes in place do not reach; modules and functions are shared."""
     import torch
 
@@ -204,11 +172,11 @@ def _copy(value: Any) -> Any:
     if isinstance(value, torch.nn.Module) or callable(value):
         return value
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_copy(item) for item in value))
+        return type(value)(*(copied(item) for item in value))
     if isinstance(value, list | tuple):
-        return type(value)(_copy(item) for item in value)
+        return type(value)(copied(item) for item in value)
     if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
+        return {key: copied(item) for key, item in value.items()}
     try:
         return copy.deepcopy(value)
     except Exception:

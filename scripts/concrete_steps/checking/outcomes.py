@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import ctypes
 import inspect
@@ -10,11 +11,13 @@ import math
 import re
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from concrete_steps.checking.mistakes import Call, mistakes_of, recognise
+from concrete_steps.checking.further import Further, quietly
+from concrete_steps.checking.mistakes import Call, Mistake, mistakes_of
+from concrete_steps.checking.recognition import recognise, without_numbers
 from concrete_steps.course import Notebook
 
 PASSED, WRONG, ERROR, TIMED_OUT, NOT_ATTEMPTED = "passed", "wrong", "error", "timed out", "not attempted"
@@ -22,6 +25,9 @@ PASSED, WRONG, ERROR, TIMED_OUT, NOT_ATTEMPTED = "passed", "wrong", "error", "ti
 GRAVITY = (TIMED_OUT, ERROR, WRONG, NOT_ATTEMPTED, PASSED)
 MISSING = object()
 LONGEST, LONGEST_VALUE = 2000, 200
+# The second is for code that never ends: to interrupt is dangerous, since an import that is cut short stays broken.
+SECONDS_FOR_FURTHER, SECONDS_TO_RECOGNISE = 0.5, 10.0
+MOST_ENTRIES = 24  # a tensor of more is not printed whole
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,10 @@ class TimedOut(BaseException):
 
 @dataclass
 class Result:
-    """One check's outcome. `message` says what is wrong, `case` the failing call, `mistake` a recognised slip."""
+    """One check's outcome. `message` says what is wrong, `case` the failing call, `mistake` a recognised slip.
+
+    `call` is the failing call itself, `again` a line that makes it again where `case` cannot be copied.
+    """
 
     exercise: str
     outcome: str
@@ -55,11 +64,14 @@ class Result:
     mistake: str = ""
     where: str = ""
     seed: int | None = None
+    call: Call | None = None
+    again: str = ""
 
     def lines(self) -> list[tuple[str, str]]:
         """Pairs of a label and a text: the facts that panel and plain text both show."""
         rows = [("verified", text) for text in self.verified] if self.outcome == PASSED else []
-        rows += [("", self.message), ("recognised", self.mistake), ("failing case", self.case), ("where", self.where)]
+        rows += [("", self.message), ("recognised", self.mistake), ("failing case", self.case)]
+        rows += [("the call again", self.again), ("where", self.where)]
         if self.outcome in (WRONG, ERROR) and self.seed is not None:
             rows.append(("repeat", f'check("{self.exercise}", seed={self.seed})'))
         return [(label, text) for label, text in rows if text]
@@ -70,9 +82,18 @@ class Result:
         return "\n".join([f"{self.exercise}: {self.outcome}", *rows])
 
 
+def _random_state() -> Any:
+    import torch
+
+    return torch.get_rng_state()
+
+
 @dataclass
 class Judge:
-    """Turns what happened in one test into a Result."""
+    """Turns what happened in one test into a Result.
+
+    `test` is the check, `given` its arguments, `random_state` torch's before it ran: with them it can run again.
+    """
 
     notebook: Notebook
     exercise: str
@@ -80,6 +101,9 @@ class Judge:
     namespace: dict
     seconds: float
     seed: int | None = None
+    test: Callable = lambda: None
+    given: dict = field(default_factory=dict)
+    random_state: Any = field(default_factory=_random_state)
 
     def passed(self) -> Result:
         return Result(self.exercise, PASSED, verified=[self.verifies])
@@ -103,8 +127,9 @@ class Judge:
         if isinstance(error, NotImplementedError) and frame:
             return Result(self.exercise, NOT_ATTEMPTED, message=f"NotImplementedError is still raised ({where}).")
         mine = [call for call in calls if call.name == self.exercise] or calls
-        result = Result(self.exercise, WRONG, case=_case(mine), seed=self.seed)
-        result.mistake = self._recognise(calls)
+        call = mine[-1] if mine else None
+        result = Result(self.exercise, WRONG, case=_case(call), seed=self.seed, call=call)
+        result.mistake = self._recognise(error, calls)
         if isinstance(error, AssertionError) and not frame:
             result.message = _shorten(_assertion(error))
         elif frame:
@@ -124,12 +149,34 @@ class Judge:
         places = [(frame.f_code.co_filename, line) for frame, line in walked if frame.f_globals is self.namespace]
         return places[-1] if places else None
 
-    def _recognise(self, calls: list[Call]) -> str:
+    def _recognise(self, error: BaseException, calls: list[Call]) -> str:
+        """The sentence of the one written mistake that the learner's object is, or ""."""
         learner = self.namespace.get(self.exercise)
         candidates = mistakes_of(self.notebook).get(self.exercise, [])
-        with contextlib.suppress(Exception, TimedOut), time_limit(self.seconds):
-            return recognise(learner, [call for call in calls if call.name == _name(learner)], candidates) or ""
+        own = [call for call in calls if call.name == self.exercise]
+        further = Further(self.notebook.checks, self.exercise, self.namespace, self.given, SECONDS_FOR_FURTHER)
+        with contextlib.suppress(Exception, TimedOut), time_limit(SECONDS_TO_RECOGNISE), quietly():
+            mistake = recognise(learner, own, candidates, further.calls())
+            if mistake and (not callable(learner) or self._fails_alike(mistake, error)):
+                return mistake.sentence
         return ""
+
+    def _fails_alike(self, mistake: Mistake, error: BaseException) -> bool:
+        """True if this very check, run on the mistake, fails in the same words: then the failure is the mistake's."""
+        import torch
+
+        from concrete_steps.checking.testing import Rng
+
+        again = {name: self.given[name] for name in inspect.signature(self.test).parameters}
+        again |= {self.exercise: mistake.implementation} | ({"rng": Rng(self.seed)} if "rng" in again else {})
+        torch.set_rng_state(self.random_state)
+        try:
+            self.test(**again)
+        except Exception as other:
+            return type(other) is type(error) and without_numbers(_assertion(other)) == without_numbers(
+                _assertion(error)
+            )
+        return False
 
 
 @contextlib.contextmanager
@@ -161,10 +208,6 @@ def merge(results: list[Result]) -> Result:
     if gravest.outcome == PASSED:
         gravest.verified = [text for result in results for text in result.verified if text]
     return gravest
-
-
-def _name(learner: Any) -> str:
-    return getattr(learner, "__name__", "")
 
 
 def _place(file_name: str, line: int) -> str:
@@ -199,11 +242,32 @@ def _unusable(error: BaseException, calls: list[Call]) -> str:
     return _shorten(f"The check could not use your result{returned}: {type(error).__name__}: {error}")
 
 
-def _case(calls: list[Call]) -> str:
-    """The last recorded call, as a learner would type it, and what it gave."""
-    if not calls:
+def again(result: Result, place: str) -> str:
+    """How to make the failing call again with what is kept at `place`; "" where the printed call can be copied."""
+    call = result.call
+    if call is None or all(_can_be_copied(value) for value in (*call.args, *call.kwargs.values())):
         return ""
-    call = calls[-1]
+    return f"{call.name}(*{place}.args{f', **{place}.kwargs' if call.kwargs else ''})"
+
+
+def _can_be_copied(value: Any) -> bool:
+    """True if the printed form of a value makes that value again, up to the digits shown."""
+    text = _value(value)
+    if text.endswith("...") or re.search(r"\b(inf|nan)\b", text):
+        return False
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return 0 < math.prod(value.shape) <= MOST_ENTRIES
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return False
+    return True
+
+
+def _case(call: Call | None) -> str:
+    """The failing call, as a learner would type it, and what it gave."""
+    if call is None:
+        return ""
     given = [_value(arg) for arg in call.args] + [f"{key}={_value(arg)}" for key, arg in call.kwargs.items()]
     outcome = f"raised {type(call.error).__name__}" if call.error else f"gave {_value(call.output)}"
     return _shorten(f"{call.name}({', '.join(given)}) {outcome}")
@@ -232,7 +296,7 @@ def _name_or_repr(value: Any) -> str:
 
 def _tensor(value: Any) -> str:
     """A small tensor as a learner would type it, to be copied; of a large one only dtype and shape."""
-    if not 0 < math.prod(value.shape) <= 24:
+    if not 0 < math.prod(value.shape) <= MOST_ENTRIES:
         return _type_and_shape(value)
     if not type(value).__module__.startswith("torch"):
         return f"np.array({_round(value.tolist())})"

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
@@ -31,6 +31,7 @@ from concrete_steps.grading.sandbox import SCRATCH_PREFIX, lock_down
 from concrete_steps.paths import course_root
 
 LONGEST_REPORT = 2_000_000  # characters that a child may report in all
+LARGEST_MODULE, MOST_MODULES = 1_000_000, 50  # bytes, files: of the learner's modules beside the notebook
 IMPORTING = 120.0  # seconds that a child may need, beyond the patience, before it is ready
 ENDED = "Your code ended the Python process while it was being checked."
 CHANGED = "Something in this notebook changes how checks work: here they pass a known wrong answer too."
@@ -83,6 +84,12 @@ def grade_notebook(notebook: Notebook, path: Path, limits: Limits | None = None)
     return {name: results.get(name) or Result(name, ERROR, message=unfinished) for name in notebook.exercises}
 
 
+def modules_beside(path: Path) -> list[Path]:
+    """The learner's own modules, which the notebook may import: small files, no links, in its own folder."""
+    found = [file for file in sorted(path.parent.glob("*.py")) if file.is_file() and not file.is_symlink()]
+    return [file for file in found if file.stat().st_size <= LARGEST_MODULE][:MOST_MODULES]
+
+
 def _ended(name: str, how: str, limits: Limits) -> Result:
     if how == "silent":
         message = f"It did not stop within {limits.patience:g} seconds; the process was killed."
@@ -96,7 +103,8 @@ def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[st
     at = ("start", "")
     with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True) as folder:
         scratch = Path(folder)
-        (scratch / path.name).write_bytes(path.read_bytes())
+        for file in (path, *modules_beside(path)):
+            (scratch / file.name).write_bytes(file.read_bytes())
         order = {
             "nonce": secrets.token_hex(16),
             "notebook": notebook.id,
@@ -223,7 +231,7 @@ def main() -> None:
     # addresses, half of what a healthy submission costs.
     sys.modules["rfc3987_syntax"] = None
     from concrete_steps.checking.checks import run_checks
-    from concrete_steps.checking.loader import Loaded, load
+    from concrete_steps.checking.loader import load
     from concrete_steps.checking.mistakes import mistakes_of
 
     notebook = load_course().notebook(order["notebook"])
@@ -243,9 +251,10 @@ def main() -> None:
         wrong_answers = []
         for mistake in mistakes[name] if result.outcome == PASSED else ():
             say("check", name=name)
-            wrong = {**loaded.namespace, name: mistake.answer(loaded.namespace[name])}
+            answer = mistake.answer(loaded.namespace[name])
+            wrong = replace(loaded, namespace={**loaded.namespace, name: answer})
             # A check with random inputs may, rarely, be lucky for a wrong answer: twice it is not.
-            tries = (run_checks(notebook, (name,), Loaded(loaded.path, wrong))[name].outcome for _ in range(2))
+            tries = (run_checks(notebook, (name,), wrong)[name].outcome for _ in range(2))
             wrong_answers.append(next((outcome for outcome in tries if outcome != PASSED), PASSED))
         say("result", result=asdict(result), wrong_answers=wrong_answers)
     say("done")

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -21,7 +23,7 @@ from traitlets import Float, Int, List, Unicode
 
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook, load_course
-from concrete_steps.grading.isolated import CHANGED, ENDED, Limits, grade_notebook
+from concrete_steps.grading.isolated import CHANGED, ENDED, Limits, grade_notebook, modules_beside
 from concrete_steps.grading.submissions import tidy
 from concrete_steps.paths import course_root
 
@@ -93,18 +95,20 @@ class GradeApart(NbGraderPreprocessor):
         nb.metadata["concrete_steps"]["unusual"] = _unusual(results)
         return nb, resources
 
-    def grade(self, notebook: Notebook, nb) -> dict[str, Result]:
-        """Results by exercise for a well-formed notebook."""
+    def grade(self, notebook: Notebook, nb, modules: Iterable[Path] = ()) -> dict[str, Result]:
+        """Results by exercise for a well-formed notebook, with the learner's modules that lay beside it."""
         limits = Limits(self.patience, self.whole, self.memory, tuple(map(Path, self.closed)))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / notebook.path.name
             nbformat.write(nb, path)
+            for module in modules:
+                shutil.copyfile(module, path.with_name(module.name))
             return grade_notebook(notebook, path, limits)
 
     def grade_ahead(self, notebook: Notebook, path: Path) -> None:
         """Grade a well-formed file now, in any thread; `preprocess` will find the results."""
         nb = nbformat.read(path, as_version=4)
-        _ahead[_key(notebook, nb)] = self.grade(notebook, nb)
+        _ahead[_key(notebook, nb)] = self.grade(notebook, nb, modules_beside(path))
 
 
 def verdict(result: Result) -> list:

@@ -1,0 +1,206 @@
+"""A right answer, however it is written, is right three ways: in the kernel, for `pytest`, and when it is graded."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import nbformat
+from nbclient import NotebookClient
+
+from concrete_steps.course import Notebook, load_course
+from concrete_steps.grading.isolated import grade_notebook
+from concrete_steps.paths import course_root
+
+TENSORS = load_course().notebook("1.1")
+GPT2 = load_course().notebook("2.3")
+
+MODULE = """\
+import torch
+
+def norm(x):
+    return x.square().sum(-1).sqrt()
+"""
+
+# Right answers of 1.1 by exercise: a list of cells, the last of which is the exercise's own.
+QUIRKS = {
+    "outer": [
+        "import functools\nby = 'n, m -> n m'",
+        "def product(pattern, x, y):\n    return einsum(x, y, pattern)\nouter = functools.partial(product, by)",
+    ],
+    "one_hot": [
+        "def one_hot(tokens, d_vocab):\n    return torch.eye(d_vocab, device=tokens.device)[tokens]\n"
+        "display(one_hot(torch.tensor([[0, 1]]), 2))\nplt.show()"
+    ],
+    "pairwise_distances": [
+        "def pairwise_distances(x, y):\n    import beside_it\n    return beside_it.norm(x[:, None] - y)"
+    ],
+    "batched_trace": [
+        "class Trace:\n    __slots__ = ()\n"
+        "    def __call__(self, x):\n        return x.diagonal(dim1=-2, dim2=-1).sum(-1)\n",
+        "batched_trace = Trace()",
+    ],
+    "attention_scores": [
+        "def make_scale(power):\n    return power",
+        "SCALE = make_scale(0.5)",
+        "def attention_scores(q, k):\n    return torch.einsum('bqhd,bkhd->bhqk', q, k) / q.shape[-1] ** SCALE",
+    ],
+    "split_heads": ["split_heads = lambda x, n_heads: x.unflatten(-1, (n_heads, -1))\nprint(split_heads(1 / 0, 2))"],
+    "merge_heads": ["merge_heads = torch.nn.Flatten(2)"],
+    "repeat_kv": [
+        "def repeat_kv(k, group):\n    return k.repeat_interleave(group, dim=2)\nwhile not repeat_kv:\n    pass\n"
+        "name = input('your name')\nraise SystemExit"
+    ],
+    "image_to_patches": [
+        "from einops.layers.torch import Rearrange",
+        "def image_to_patches(image, size):\n"
+        "    return Rearrange('b (r y) (c x) -> b (r c) (y x)', y=size, x=size)(image)",
+    ],
+    "causal_mask": [
+        "LATER = torch.ones(64, 64, dtype=torch.bool).triu(1)",
+        "def causal_mask(scores):\n    later = LATER[: scores.shape[-2], : scores.shape[-1]]\n"
+        "    return scores.masked_fill(later.to(scores.device), -torch.inf)",
+    ],
+    "cumsum_by_matmul": [
+        "@torch.compile\ndef cumsum_by_matmul(x):\n    n = x.shape[-1]\n"
+        "    return x @ torch.ones(n, n, dtype=x.dtype, device=x.device).triu()"
+    ],
+    "gather_log_probs": [
+        "import asyncio\nasync def axis():\n    await asyncio.sleep(0)\n    return -1",
+        "AXIS = await axis()",
+        "def gather_log_probs(logits, tokens):\n"
+        "    return logits.log_softmax(AXIS).gather(AXIS, tokens[..., None])[..., 0]\nawait axis()",
+    ],
+    "topk_accuracy": [
+        "F = torch.nn.functional\nOPTIONS = dict()\nOPTIONS['dim'] = -1",
+        "def topk_accuracy(logits, labels, k):\n"
+        "    hits = F.one_hot(logits.topk(k, **OPTIONS).indices, logits.shape[-1]).sum(1)\n"
+        "    return hits.gather(-1, labels[:, None]).float().mean()",
+    ],
+    "masked_mean": [
+        "try:\n    from nowhere import mean\nexcept ImportError:\n"
+        "    def mean(x, mask):\n        return x.masked_fill(~mask, 0).sum(-1) / mask.sum(-1)",
+        "with torch.no_grad():\n    masked_mean = mean",
+    ],
+    "next_token_loss": [
+        "if __name__ == '__main__':\n    first = slice(None, -1)\n    rest = slice(1, None)",
+        "%time both = first, rest",
+        "def next_token_loss(logits, tokens, mask):\n    a, b = both\n"
+        "    return masked_mean(-gather_log_probs(logits[:, a], tokens[:, b]), mask[:, b])\n"
+        "assert next_token_loss is None",
+    ],
+}
+STATE = """
+torch.set_grad_enabled(False)
+torch.set_default_dtype(torch.float64)
+torch.set_default_device("meta")
+torch.manual_seed(0)
+torch.set_num_threads(1)
+torch.use_deterministic_algorithms(True)
+import random, warnings, numpy
+random.seed(0)
+numpy.random.seed(0)
+numpy.seterr(all="raise")
+warnings.simplefilter("error")
+import os
+os.environ["PYTEST_ADDOPTS"] = "--no-such-option"
+os.environ["PYTEST_PLUGINS"] = "no_such_plugin"
+"""
+
+
+def solved(notebook: Notebook, answers: dict[str, list[str]], setup: str = ""):
+    """The solutions with other answers, each in cells of its own, and more lines in the set-up cell."""
+    nb = nbformat.read(course_root() / "solutions" / notebook.path, as_version=4)
+    cells = []
+    for cell in nb.cells:
+        name = cell.get("id")
+        if name == "setup":
+            cell.source += setup
+        if name in answers:
+            *helpers, cell.source = answers[name]
+            cells += map(nbformat.v4.new_code_cell, helpers)
+        # Experiments take time in a kernel; the loader does not run them anyway.
+        wanted = name == "setup" or name in notebook.exercises or re.search(r"\bdef |\bclass |^[A-Z_]+ = ", cell.source)
+        if cell.cell_type == "code" and wanted:
+            cells.append(cell)
+    nb.cells = cells
+    return nb
+
+
+def in_kernel(notebook: Notebook, nb, folder) -> dict[str, str]:
+    """Outcomes of `check` in a kernel that ran every cell, failing ones too."""
+    ask = (
+        "import json\nfound = {}\n"
+        f"for name in {notebook.exercises}:\n"
+        "    try:\n        check(name)\n        found[name] = 'passed'\n"
+        "    except BaseException as error:\n        found[name] = str(error)[:300]\n"
+        "print('\\n' + json.dumps(found))"
+    )
+    asked = nbformat.from_dict({**nb, "cells": [*nb.cells, nbformat.v4.new_code_cell(ask)]})
+    NotebookClient(asked, kernel_name="python3", allow_errors=True, timeout=300).execute(cwd=str(folder))
+    said = "".join(output.get("text", "") for output in asked.cells[-1].outputs)
+    assert said.strip(), asked.cells[-1].outputs
+    return json.loads(said.strip().splitlines()[-1])
+
+
+def in_pytest(notebook: Notebook, folder) -> dict[str, str]:
+    """Outcomes of `pytest --of folder`, the worst of each exercise's checks."""
+    report = folder / "report.xml"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-p", "concrete_steps.checking.pytest_plugin", "-p", "no:cacheprovider"]
+    command += [str(notebook.checks), "--of", str(folder), "--junitxml", str(report)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    assert report.exists(), done.stderr
+    found = dict.fromkeys(notebook.exercises, "no check")
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = case.get("name").removeprefix("test_").split("__")[0].split("[")[0]
+        bad = next((part.get("message", "")[:300] for part in case), None)
+        if bad or found[name] == "no check":
+            found[name] = bad or "passed"
+    return found
+
+
+def graded(notebook: Notebook, path) -> dict[str, str]:
+    results = grade_notebook(notebook, path)
+    return {name: "passed" if result.outcome == "passed" else result.text()[:300] for name, result in results.items()}
+
+
+def three_ways(notebook: Notebook, nb, folder) -> dict[str, dict[str, str]]:
+    """What is not passed, in the kernel, by pytest and when graded."""
+    (folder / "beside_it.py").write_text(MODULE)
+    path = folder / notebook.path.name
+    nbformat.write(nb, path)
+    ways = {
+        "kernel": in_kernel(notebook, nb, folder),
+        "pytest": in_pytest(notebook, folder),
+        "graded": graded(notebook, path),
+    }
+    return {way: {name: said for name, said in found.items() if said != "passed"} for way, found in ways.items()}
+
+
+ALL_PASSED = {"kernel": {}, "pytest": {}, "graded": {}}
+
+
+def test_answers_of_every_shape(tmp_path):
+    assert three_ways(TENSORS, solved(TENSORS, QUIRKS), tmp_path) == ALL_PASSED
+
+
+def test_state_that_a_cell_sets_changes_no_verdict(tmp_path):
+    assert three_ways(TENSORS, solved(TENSORS, {}, STATE), tmp_path) == ALL_PASSED
+
+
+def test_state_that_an_answer_leaves_behind_reaches_no_other_check(tmp_path):
+    leaves = STATE.replace("\n", "\n    ")
+    answer = f"def batched_trace(x):\n    {leaves}\n    return einsum(x, 'batch i i -> batch')"
+    for found in three_ways(TENSORS, solved(TENSORS, {"batched_trace": [answer]}), tmp_path).values():
+        assert found.keys() <= {"batched_trace"}
+
+
+def test_a_class_under_another_name(tmp_path):
+    source = {cell["id"]: cell["source"] for cell in nbformat.read(course_root() / "solutions" / GPT2.path, 4).cells}
+    mine = re.sub(r"\bGPT2\b(?=[(:])", "DemoTransformer", source["GPT2"])
+    norm = re.sub(r"\bLayerNorm\b(?=[(:])", "Norm", source["LayerNorm"])
+    answers = {"GPT2": [mine, "GPT2 = DemoTransformer"], "LayerNorm": [norm, "LayerNorm = Norm"]}
+    assert three_ways(GPT2, solved(GPT2, answers), tmp_path) == ALL_PASSED
