@@ -804,11 +804,6 @@ def equal_noise(x, changed, seed):
     return x + noise * changed.norm() / noise.norm()
 
 
-@mistake("makes the noise of the change's size on average, not exactly as long: divide by its own norm")
-def equal_noise(x, changed, seed):
-    return x + _normal(x, seed) * (changed - x).square().mean().sqrt()
-
-
 @mistake("scales each row by itself: the length is that of the whole change")
 def equal_noise(x, changed, seed):
     noise = _normal(x, seed)
@@ -1050,25 +1045,14 @@ def _numbers(weights):
     return weights["embed.weight"][:-1]
 
 
-@mistake("takes what is strong in the embedding: held is not used")
+@mistake("is one weak in the embedding, and needed all the same?")
 def find_used_frequencies(weights):
     return key_frequencies_of(_numbers(weights))
 
 
-@mistake("takes what the output weights can write: it may never arrive there")
-def find_used_frequencies(weights):
-    numbers = _numbers(weights)
-    return key_frequencies_of(weights["unembed.weight"][: len(numbers)] @ weights["blocks.0.mlp.out.weight"])
-
-
-@mistake("takes all frequencies")
+@mistake("strong in the embedding, or in the output weights, is not yet used")
 def find_used_frequencies(weights):
     return list(range(1, len(_numbers(weights)) // 2 + 1))
-
-
-@mistake("takes the strongest frequency of the embedding alone")
-def find_used_frequencies(weights):
-    return [int(_power(_numbers(weights)).argmax()) + 1]
 
 
 # --- Right answers in other styles
