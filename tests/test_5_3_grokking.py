@@ -110,7 +110,7 @@ def test_frequency_power__shift(frequency_power, rng):
 
 
 def embedding_with(powers, rng, d=5, constant=9):
-    """A [p d] table in random directions whose frequency k has power powers[k - 1]; its constant is large unless told."""
+    """A [p d] table in random directions whose frequency k has power powers[k - 1], beside a constant."""
     p = 2 * len(powers) + 1
     table = constant * wave(p, 0)[:, None] * torch.ones(d, dtype=torch.float64)
     for k, power in enumerate(powers, start=1):
