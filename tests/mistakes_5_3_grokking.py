@@ -1,8 +1,12 @@
-"""Wrong answers to 5.3, each of which its check must reject and name."""
+"""Wrong answers to 5.3, each of which its check must reject and name, and right ones in other styles."""
+
+import functools
+import math
 
 import torch
+from torch import nn
 
-from concrete_steps.checking.mistakes import mistake
+from concrete_steps.checking.mistakes import mistake, right
 
 # --- 1. Waves
 
@@ -69,6 +73,13 @@ def fourier_basis(p):
     return _unit(_waves(p)).float()
 
 
+@mistake("leaves the constant at 1/p: its length should be 1, too")
+def fourier_basis(p):
+    rows = _unit(_waves(p))
+    rows[0] = 1 / p
+    return rows
+
+
 def _basis(p):
     return _unit(_waves(p))
 
@@ -117,6 +128,12 @@ def frequency_power(x):
 def frequency_power(x):
     power = (_basis(len(x)) @ x).abs().sum(-1)
     return power[1::2] + power[2::2]
+
+
+@mistake("reshapes to (2, -1): the two rows of a frequency are neighbours, so (-1, 2) pairs them")
+def frequency_power(x):
+    power = (_basis(len(x)) @ x).square().sum(-1)[1:]
+    return power.reshape(2, -1).sum(0)
 
 
 def _power(x):
@@ -221,7 +238,7 @@ def answer_product():
 
 @mistake("both products have coefficient 1: that is a sum of just two, and one of the two formulas fits")
 def answer_product():
-    return "c"
+    return "b"
 
 
 # --- 3. Neurons of one frequency
@@ -274,6 +291,12 @@ def variance_by_frequency(x):
 @mistake("divides by what all frequencies hold together: products of two different frequencies are variance, too")
 def variance_by_frequency(x):
     return _shares(x, total="frequencies")
+
+
+@mistake("divides by the unbiased variance: it sums over p² - 1, the coefficients over p²")
+def variance_by_frequency(x):
+    p2 = len(x) ** 2
+    return _shares(x) * (p2 - 1) / p2
 
 
 @mistake("gives power: divide by the variance for a share")
@@ -363,6 +386,11 @@ def trig_directions(p, frequencies):
     return _unit_pictures(pictures[::2] + pictures[1::2])
 
 
+@mistake("divides by p alone: the mean of cos² is a half, so each length is then 1/√2")
+def trig_directions(p, frequencies):
+    return torch.stack(_pictures(p, frequencies)) / p
+
+
 @mistake("goes half round per frequency: 2πk(a + b)/p, not πk(a + b)/p")
 def trig_directions(p, frequencies):
     return _unit_pictures(_pictures(p, frequencies, turn=torch.pi))
@@ -421,7 +449,114 @@ def project_onto(x, directions):
     return _combine(_amounts(x, unit), unit)
 
 
-# --- 5. A formula
+# --- 5. How ReLU adds, and the weights alone
+
+
+def _adder(p, k, n_neurons, weigh=2, relu=True, signs=(1, 1), turn=2 * torch.pi, inner=False, weight=torch.cos):
+    n, j = (torch.arange(size, dtype=torch.float64) for size in (p, n_neurons))
+    w, phases = turn * k / p, 2 * torch.pi * j / n_neurons
+    a, b = ((sign * w * n[:, None] + phases).cos() for sign in signs)
+    if inner:
+        return (a[:, None].relu() + b[None].relu()) @ weight(weigh * phases)
+    neurons = a[:, None] + b[None]
+    return (neurons.relu() if relu else neurons) @ weight(weigh * phases)
+
+
+@mistake("leaves ReLU out: a sum of waves has no products")
+def relu_adder(p, k, n_neurons=16):
+    return _adder(p, k, n_neurons, relu=False)
+
+
+@mistake("weighs with cos(φ): the overtone turns twice as fast, cos(2φ)")
+def relu_adder(p, k, n_neurons=16):
+    return _adder(p, k, n_neurons, weigh=1)
+
+
+@mistake("weighs with sin(2φ): cos(2φ) is asked for")
+def relu_adder(p, k, n_neurons=16):
+    return _adder(p, k, n_neurons, weight=torch.sin)
+
+
+@mistake("adds the neurons up without weights")
+def relu_adder(p, k, n_neurons=16):
+    return _adder(p, k, n_neurons, weigh=0)
+
+
+@mistake("puts each wave through ReLU by itself: their sum is meant")
+def relu_adder(p, k, n_neurons=16):
+    return _adder(p, k, n_neurons, inner=True)
+
+
+@mistake("turns b's wave the other way round: its phase is +φ, as a's")
+def relu_adder(p, k, n_neurons=16):
+    return _adder(p, k, n_neurons, signs=(1, -1))
+
+
+@mistake("goes half round per frequency: w is 2πk/p, not πk/p")
+def relu_adder(p, k, n_neurons=16):
+    return _adder(p, k, n_neurons, turn=torch.pi)
+
+
+@mistake("takes the mean over the neurons: their sum is asked for")
+def relu_adder(p, k, n_neurons=16):
+    return _adder(p, k, n_neurons) / n_neurons
+
+
+def _column_power(x, first=1):
+    power = (_basis(len(x)) @ x).square()
+    return power[1::2] + power[2::2] if first else power
+
+
+@mistake("counts frequencies from 0: the first is 1")
+def column_frequencies(x):
+    power = _column_power(x)
+    best = power.max(0)
+    return best.indices, best.values / power.sum(0).clamp_min(1e-30)
+
+
+@mistake("gives the strongest power: divide by the column's for a share")
+def column_frequencies(x):
+    best = _column_power(x).max(0)
+    return best.indices + 1, best.values
+
+
+@mistake("counts the constant among the power: it is left out")
+def column_frequencies(x):
+    power = _column_power(x)
+    best = power.max(0)
+    return best.indices + 1, best.values / x.square().sum(0).clamp_min(1e-30)
+
+
+@mistake("looks for the strongest single wave: cos and sin of a frequency belong together")
+def column_frequencies(x):
+    power = _column_power(x, first=0)[1:]
+    best = power.max(0)
+    return best.indices // 2 + 1, best.values / power.sum(0).clamp_min(1e-30)
+
+
+@mistake("does not square the coefficients")
+def column_frequencies(x):
+    size = (_basis(len(x)) @ x).abs()
+    size = size[1::2] + size[2::2]
+    best = size.max(0)
+    return best.indices + 1, best.values / size.sum(0).clamp_min(1e-30)
+
+
+@mistake("gives nan for a column of zeros")
+def column_frequencies(x):
+    power = _column_power(x)
+    best = power.max(0)
+    return best.indices + 1, best.values / power.sum(0)
+
+
+@mistake("takes the share of one frequency in all columns: each column has a share of its own")
+def column_frequencies(x):
+    power = _column_power(x)
+    best = power.max(0)
+    return best.indices + 1, best.values / power.sum()
+
+
+# --- 6. A formula
 
 
 def _formula(p, amplitudes, signs=(1, 1, -1), function=torch.cos, turn=2 * torch.pi):
@@ -498,9 +633,9 @@ def fit_amplitudes(logits, frequencies, pairs):
     return {k: right.mean().item() for k in frequencies}
 
 
-@mistake("random frequencies are not what the model computes: they explain nothing of its logits")
+@mistake("the model uses none of these frequencies: they explain nothing of its logits")
 def answer_accuracy():
-    return "a"
+    return "b"
 
 
 @mistake("whether they are multiples of the keys plays no part: any frequency peaks at c = a + b")
@@ -508,7 +643,7 @@ def answer_accuracy():
     return "c"
 
 
-# --- 6. Keep only the waves, or all but the waves
+# --- 7. Keep only the waves, or all but the waves
 
 
 def _loss(logits, pairs):
@@ -540,6 +675,12 @@ def restricted_loss(logits, frequencies, pairs):
 @mistake("takes the waves away: that is the excluded loss")
 def restricted_loss(logits, frequencies, pairs):
     return _loss(logits - _part(logits, frequencies), pairs)
+
+
+@mistake("takes each answer's mean over the given pairs: over all pairs is meant")
+def restricted_loss(logits, frequencies, pairs):
+    mean = logits[pairs[:, 0], pairs[:, 1]].mean(0)
+    return _loss(_part(logits, frequencies) + mean, pairs)
 
 
 @mistake("keeps waves of a - b")
@@ -579,6 +720,11 @@ def excluded_loss(logits, frequencies, pairs):
     return _loss(logits - _part(logits, frequencies), _all_pairs(logits))
 
 
+@mistake("takes a difference of losses: the loss of the difference of logits is meant")
+def excluded_loss(logits, frequencies, pairs):
+    return _loss(logits, pairs) - _loss(_part(logits, frequencies), pairs)
+
+
 @mistake("takes waves of a - b away")
 def excluded_loss(logits, frequencies, pairs):
     return _loss(logits - _part(logits, frequencies, sign=-1), pairs)
@@ -604,7 +750,175 @@ def answer_excluded():
     return "c"
 
 
-# --- 7. Phases
+# --- 8. Absent is not unused
+
+
+def _two(x, k):
+    return _basis(len(x))[2 * k - 1 : 2 * k + 1]
+
+
+@mistake("takes the cos alone away: each frequency has a sin, too")
+def remove_frequency(x, k):
+    wave = _two(x, k)[:1]
+    return x - wave.T @ (wave @ x)
+
+
+@mistake("keeps only frequency k: all else should stay")
+def remove_frequency(x, k):
+    waves = _two(x, k)
+    return waves.T @ (waves @ x)
+
+
+@mistake("takes the next frequency away: frequency k has rows 2k - 1 and 2k")
+def remove_frequency(x, k):
+    waves = _basis(len(x))[2 * k : 2 * k + 2]
+    return x - waves.T @ (waves @ x)
+
+
+@mistake("takes each column's mean away, too")
+def remove_frequency(x, k):
+    waves = _two(x, k)
+    return x - waves.T @ (waves @ x) - x.mean(0)
+
+
+@mistake("stays among the waves: come back to the numbers with F's transpose")
+def remove_frequency(x, k):
+    coefficients = _basis(len(x)) @ x
+    coefficients[2 * k - 1 : 2 * k + 1] = 0
+    return coefficients
+
+
+@mistake("adds the waves once more: they are taken away")
+def remove_frequency(x, k):
+    waves = _two(x, k)
+    return x + waves.T @ (waves @ x)
+
+
+def _normal(x, seed):
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+
+
+@mistake("makes the noise as long as `changed`: as long as the change is asked for")
+def equal_noise(x, changed, seed):
+    noise = _normal(x, seed)
+    return x + noise * changed.norm() / noise.norm()
+
+
+@mistake("scales each row by itself: the length is that of the whole change")
+def equal_noise(x, changed, seed):
+    noise = _normal(x, seed)
+    return x + noise * (changed - x).norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
+
+
+@mistake("adds the noise to `changed`: x is asked for, with noise in place of the change")
+def equal_noise(x, changed, seed):
+    noise = _normal(x, seed)
+    return changed + noise * (changed - x).norm() / noise.norm()
+
+
+@mistake("gives the noise alone: it is added to x")
+def equal_noise(x, changed, seed):
+    noise = _normal(x, seed)
+    return noise * (changed - x).norm() / noise.norm()
+
+
+@mistake("it is the same for a part that mends what others do: its share is 0, and it is used")
+def answer_idle():
+    return "a"
+
+
+@mistake("other parts of the network can use it, and reach the output")
+def answer_idle():
+    return "b"
+
+
+def _doubled(logits, k, twice=True, fold=True, rows=None, centre=True, single=True, both=True):
+    p = len(logits)
+    pictures = logits @ (_basis(p)[2 * k - 1 : 2 * k + 1] if rows is None else _basis(p)[rows]).T
+    power = _fft2d(pictures).square().sum(-1)
+    if centre:
+        power[0, 0] = 0
+    at = 2 * k if twice else k
+    if fold and at > p // 2:
+        at = p - at
+    at = slice(2 * at - 1, 2 * at + 1)
+    part = power[at, 0].sum() + (power[0, at].sum() if both else 0) if single else power[at, at].sum()
+    return (part / power.sum()).item()
+
+
+@mistake("looks at frequency k: twice k is meant")
+def doubled_share(logits, k):
+    return _doubled(logits, k, twice=False)
+
+
+@mistake("divides by all power with the constant: the variance leaves (constant, constant) out")
+def doubled_share(logits, k):
+    return _doubled(logits, k, centre=False)
+
+
+@mistake("counts the products of frequency 2k: waves of a alone and of b alone are meant")
+def doubled_share(logits, k):
+    return _doubled(logits, k, single=False)
+
+
+@mistake("counts the waves of a alone: those of b alone count, too")
+def doubled_share(logits, k):
+    return _doubled(logits, k, both=False)
+
+
+@mistake("reads c's cos alone: the sin of frequency k is read, too")
+def doubled_share(logits, k):
+    return _doubled(logits, k, rows=slice(2 * k - 1, 2 * k))
+
+
+@mistake("reads all waves of c: those of frequency k are meant")
+def doubled_share(logits, k):
+    return _doubled(logits, k, rows=slice(0, None))
+
+
+@mistake("gives 0 where 2k is above (p - 1)/2: it is then frequency p - 2k")
+def doubled_share(logits, k):
+    return _doubled(logits, k, fold=False)
+
+
+def _ablate(run, w_l, chosen, held):
+    neurons = run["neurons"][..., chosen]
+    return run["logits"] - (neurons - held(neurons)) @ w_l[:, chosen].T
+
+
+@mistake("sets the neurons to 0: they are held at their means")
+def ablate_neurons(run, w_l, chosen):
+    return _ablate(run, w_l, chosen, lambda neurons: 0)
+
+
+@mistake("holds the others: the chosen ones are meant")
+def ablate_neurons(run, w_l, chosen):
+    return _ablate(run, w_l, ~chosen, lambda neurons: neurons.mean((0, 1)))
+
+
+@mistake("holds all chosen neurons at one mean: each has its own")
+def ablate_neurons(run, w_l, chosen):
+    return _ablate(run, w_l, chosen, lambda neurons: neurons.mean() if neurons.numel() else 0)
+
+
+@mistake("takes the mean over b alone: it is over all pairs")
+def ablate_neurons(run, w_l, chosen):
+    return _ablate(run, w_l, chosen, lambda neurons: neurons.mean(1, keepdim=True))
+
+
+@mistake("gives only what the neurons left write: all else that reaches the logits stays")
+def ablate_neurons(run, w_l, chosen):
+    neurons = run["neurons"].clone()
+    neurons[..., chosen] = neurons[..., chosen].mean((0, 1))
+    return neurons @ w_l.T
+
+
+@mistake("adds what the neurons write above their means: it is taken away")
+def ablate_neurons(run, w_l, chosen):
+    return 2 * run["logits"] - _ablate(run, w_l, chosen, lambda neurons: neurons.mean((0, 1)))
+
+
+# --- 9. Phases
 
 
 def _phases(steps, reached, from_before=True, last=False, skip=False, index=False):
@@ -680,3 +994,242 @@ def find_phases(steps, train_loss, restricted, excluded, test_loss):
 @mistake("takes the last step that fits: the first is meant")
 def find_phases(steps, train_loss, restricted, excluded, test_loss):
     return _phases(steps, _reached(train_loss, restricted, excluded, test_loss), last=True)
+
+
+def _seen(steps, tables, first=False, keep=None, index=False):
+    keys, seen = [key_frequencies_of(table) for table in tables], {}
+    for k in sorted(set().union(*keys)) if keep else keys[-1]:
+        i = len(steps) - 1
+        while i > 0 and k in keys[i - 1]:
+            i -= 1
+        if first or (keep and k not in keys[-1]):
+            i = next(i for i, found in enumerate(keys) if k in found)
+        seen[k] = i if index else steps[i]
+    return seen
+
+
+def key_frequencies_of(table):
+    power = _power(table)
+    return [k + 1 for k in range(len(power)) if power[k] > 2 * power.mean()]
+
+
+@mistake("takes the first step of all: it must be a key frequency at every later one, too")
+def first_seen(steps, tables):
+    return _seen(steps, tables, first=True)
+
+
+@mistake("lists frequencies that are gone at the end")
+def first_seen(steps, tables):
+    return _seen(steps, tables, keep=True)
+
+
+@mistake("gives places in the list: the steps themselves are asked for")
+def first_seen(steps, tables):
+    return _seen(steps, tables, index=True)
+
+
+@mistake("gives the last step at which it is missing: the one after is meant")
+def first_seen(steps, tables):
+    return {k: steps[max(steps.index(step) - 1, 0)] for k, step in _seen(steps, tables).items()}
+
+
+@mistake("maps steps to frequencies: frequencies to steps are asked for")
+def first_seen(steps, tables):
+    return {step: k for k, step in _seen(steps, tables).items()}
+
+
+# --- 10. Open task
+
+
+def _numbers(weights):
+    return weights["embed.weight"][:-1]
+
+
+@mistake("is one weak in the embedding, and needed all the same?")
+def find_used_frequencies(weights):
+    return key_frequencies_of(_numbers(weights))
+
+
+@mistake("strong in the embedding, or in the output weights, is not yet used")
+def find_used_frequencies(weights):
+    return list(range(1, len(_numbers(weights)) // 2 + 1))
+
+
+# --- Right answers in other styles
+
+
+@right("outer products of n and k, interleaved")
+def fourier_basis(p):
+    n = torch.arange(p).double()
+    angles = 2 * math.pi * torch.outer(torch.arange(1, (p + 1) // 2).double(), n) / p
+    waves = torch.stack([angles.cos(), angles.sin()], dim=1).reshape(p - 1, p) * math.sqrt(2 / p)
+    return torch.cat([torch.full((1, p), 1 / math.sqrt(p), dtype=torch.float64), waves])
+
+
+@right("torch.fft")
+def frequency_power(x):
+    return torch.fft.rfft(x, dim=0, norm="ortho").abs().square().sum(-1)[1:] * 2
+
+
+@right("reshape to pairs")
+def frequency_power(x):
+    return (_basis(len(x)) @ x)[1:].square().reshape(-1, 2 * x.shape[1]).sum(1)
+
+
+@right("a comparison, then nonzero")
+def key_frequencies(x, times=2.0):
+    power = _power(x)
+    return ((power > times * power.mean()).nonzero()[:, 0] + 1).tolist()
+
+
+@right("one einsum of three: slow, and right")
+def fft2d(x):
+    basis = _basis(len(x))
+    return torch.einsum("ia,jb,ab...->ij...", basis, basis, x)
+
+
+@right("tensordot, and moving axes")
+def fft2d(x):
+    basis = _basis(len(x))
+    return torch.tensordot(basis, torch.tensordot(basis, x, ([1], [0])), ([1], [1])).transpose(0, 1)
+
+
+class _Spectrum(nn.Module):
+    def forward(self, x):
+        return _fft2d(x)
+
+
+right("a module", exercise="fft2d")(_Spectrum())
+
+
+@right("the variance by var, unbiased turned off")
+def variance_by_frequency(x):
+    power, p = _fft2d(x).square(), len(x)
+    total = x.var((0, 1), correction=0) * p * p
+    rows = [[0, 2 * k - 1, 2 * k] for k in range(1, (p + 1) // 2)]
+    parts = torch.stack([power[row][:, row].sum((0, 1)) - power[0, 0] for row in rows])
+    return torch.where(total > 0, parts / total, torch.zeros_like(parts))
+
+
+@right("argmax and gather")
+def neuron_frequencies(neurons):
+    shares = _shares(neurons)
+    at = shares.argmax(0)
+    return at + 1, shares.gather(0, at[None])[0]
+
+
+@right("scaled by root 2 over p")
+def trig_directions(p, frequencies):
+    n = torch.arange(p, dtype=torch.float64)
+    w = 2 * math.pi / p * torch.tensor(frequencies, dtype=torch.float64)[:, None, None]
+    angle = w * (n[:, None] + n[None, :])
+    return torch.stack([angle.cos(), angle.sin()], 1).flatten(0, 1) * math.sqrt(2) / p
+
+
+@right("least squares")
+def project_onto(x, directions):
+    columns = directions.flatten(1).T
+    return (columns @ torch.linalg.lstsq(columns, x.reshape(len(columns), -1)).solution).reshape(x.shape)
+
+
+@right("one direction at a time")
+def project_onto(x, directions):
+    out = torch.zeros_like(x)
+    for d in directions:
+        d = d.reshape(*d.shape, *[1] * (x.ndim - 2))
+        out = out + d * (d * x).sum((0, 1)) / d.square().sum()
+    return out
+
+
+@right("a loop over neurons")
+def relu_adder(p, k, n_neurons=16):
+    n = torch.arange(p, dtype=torch.float64)
+    out = torch.zeros(p, p, dtype=torch.float64)
+    for j in range(n_neurons):
+        phase = 2 * math.pi * j / n_neurons
+        one = torch.cos(2 * math.pi * k * n / p + phase)
+        out += math.cos(2 * phase) * torch.clamp(one[:, None] + one, min=0)
+    return out
+
+
+@right("torch.fft and topk")
+def column_frequencies(x):
+    power = torch.fft.rfft(x, dim=0).abs().square()[1:]
+    best = power.topk(1, dim=0)
+    return best.indices[0] + 1, torch.nan_to_num(best.values[0] / power.sum(0))
+
+
+@right("a table of waves of the distance")
+def predict_from_trig(p, amplitudes):
+    n = torch.arange(p)
+    distance = (n[:, None, None] + n[None, :, None] - n[None, None, :]) % p
+    wave = sum(a * torch.cos(2 * math.pi * k * torch.arange(p, dtype=torch.float64) / p) for k, a in amplitudes.items())
+    return wave[distance]
+
+
+@right("lstsq on all frequencies at once")
+def fit_amplitudes(logits, frequencies, pairs):
+    at = pairs[:, 0], pairs[:, 1]
+    waves = torch.stack([_formula(len(logits), {k: 1.0})[at].flatten() for k in frequencies], dim=1)
+    best = torch.linalg.lstsq(waves, logits[at].reshape(-1, 1)).solution[:, 0]
+    return dict(zip(frequencies, best.tolist(), strict=True))
+
+
+@right("log_softmax and gather")
+def restricted_loss(logits, frequencies, pairs):
+    kept = _part(logits, frequencies) + logits.mean(dim=(0, 1), keepdim=True)
+    log_probs = kept[pairs[:, 0], pairs[:, 1]].log_softmax(-1)
+    answers = (pairs[:, 0] + pairs[:, 1]) % len(logits)
+    return -log_probs.gather(1, answers[:, None]).mean()
+
+
+def _excluded(scale, logits, frequencies, pairs):
+    return _loss(logits - scale * _part(logits, frequencies), pairs)
+
+
+_partial = functools.partial(_excluded, 1.0)
+_partial.__module__ = __name__  # a partial says "functools"
+right("a partial", exercise="excluded_loss")(_partial)
+
+
+@right("zeroed coefficients, and back")
+def remove_frequency(x, k):
+    basis = _basis(len(x))
+    coefficients = basis @ x
+    coefficients[2 * k - 1 : 2 * k + 1] = 0
+    return basis.T @ coefficients
+
+
+@right("a unit vector, then the length")
+def equal_noise(x, changed, seed):
+    rng = torch.Generator().manual_seed(seed)
+    direction = torch.nn.functional.normalize(torch.randn(x.numel(), generator=rng, dtype=torch.float64), dim=0)
+    return x + direction.view_as(x) * torch.linalg.vector_norm(changed - x)
+
+
+@right("picture by picture, a tensor at the end")
+def doubled_share(logits, k):
+    p, total, part = len(logits), 0.0, 0.0
+    twice = min(2 * k, p - 2 * k)
+    for row in _basis(p)[2 * k - 1 : 2 * k + 1]:
+        power = _fft2d(torch.einsum("abc,c->ab", logits, row)) ** 2
+        total = total + power.sum() - power[0, 0]
+        for single in (2 * twice - 1, 2 * twice):
+            part = part + power[single, 0] + power[0, single]
+    return part / total
+
+
+@right("all neurons, the others unmoved")
+def ablate_neurons(run, w_l, chosen):
+    neurons = run["neurons"]
+    held = torch.where(chosen, neurons.mean((0, 1)), neurons)
+    return run["logits"] + torch.einsum("abn,cn->abc", held - neurons, w_l)
+
+
+@right("a scan forward that forgets")
+def first_seen(steps, tables):
+    since = {}
+    for step, table in zip(steps, tables, strict=True):
+        now = key_frequencies_of(table)
+        since = {k: since.get(k, step) for k in now}
+    return since

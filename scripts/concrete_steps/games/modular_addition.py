@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 P = 113
 EQUALS = P  # the token "=", one past the numbers 0..112
 TRAIN_FRACTION = 0.3
-KEY_SHARE = 0.05  # a key frequency has at least this share of the embedding's power; an even spread gives 1/56 = 0.018
+KEY_SHARE = 2 / 56  # a key frequency has more than this share of the embedding's power: twice that of an even spread
 
 
 def split_pairs(seed: int = 0) -> tuple[Int[Tensor, "train 2"], Int[Tensor, "test 2"]]:
@@ -82,8 +82,8 @@ def frequency_shares(embedding: Float[Tensor, "p d_model"]) -> Float[Tensor, " f
 
 
 def key_frequencies(embedding: Float[Tensor, "p d_model"]) -> list[int]:
-    """The frequencies with at least KEY_SHARE of the embedding's power, in order."""
-    return [k + 1 for k, share in enumerate(frequency_shares(embedding).tolist()) if share >= KEY_SHARE]
+    """The frequencies with more than KEY_SHARE of the embedding's power, in order."""
+    return [k + 1 for k, share in enumerate(frequency_shares(embedding).tolist()) if share > KEY_SHARE]
 
 
 def cosine_share(logits: Float[Tensor, "pair p"], frequencies: list[int]) -> float:
