@@ -311,7 +311,9 @@ def test_privileged_basis_test__rotations(privileged_basis_test, rng):
     assert twice[0] == twice[1], "the same generator state gives other rotations: draw from the generator"
     row = torch.tensor([[1.0, 1.0]])  # kurtosis 1 as it is, 1.5 on average over all angles
     mean = sum(privileged_basis_test(row, 400, generator_from(rng))[1]) / 400
-    assert abs(mean - 1.5) < 0.13, f"over 400 rotations of (1, 1) the mean kurtosis is {mean:.2f}; over all angles it is 1.5"
+    assert abs(mean - 1.5) < 0.13, (
+        f"over 400 rotations of (1, 1) the mean kurtosis is {mean:.2f}; over all angles it is 1.5"
+    )
 
 
 def test_answer_rotated(answer_rotated):

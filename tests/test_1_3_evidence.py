@@ -166,7 +166,9 @@ def test_kl_divergence(kl_divergence, rng):
     cases += [log_probs(rng, 3, 4).expand(2, 3, 4)]
     for log_p, log_q in cases:
         actual = answer_to(kl_divergence, log_p, log_q)
-        rows = zip(log_p.reshape(-1, log_p.shape[-1]).tolist(), log_q.reshape(-1, log_p.shape[-1]).tolist(), strict=True)
+        rows = zip(
+            log_p.reshape(-1, log_p.shape[-1]).tolist(), log_q.reshape(-1, log_p.shape[-1]).tolist(), strict=True
+        )
         sums = [sum(math.exp(a) * (a - b) for a, b in zip(p, q, strict=True) if a > -math.inf) for p, q in rows]
         expected = torch.tensor(sums, dtype=log_p.dtype).view(log_p.shape[:-1])
         assert not actual.isnan().any(), "nan where p is 0 (and perhaps q, too): that term is 0"
@@ -426,7 +428,7 @@ def test_matched_null(matched_null, rng):
         spread = possible.double().std(correction=0)
         drift = abs(null.double().mean() - possible.double().mean())
         assert drift <= 6 * spread / math.sqrt(n_draws) + 1e-4, (
-            f"over all orders the mean is {possible.mean():.4f}, the null's is {null.mean():.4f}: shuffle anew each time"
+            f"over all orders the mean is {possible.mean():.4f}, the null's {null.mean():.4f}: shuffle anew each time"
         )
         assert null.double().std(correction=0) >= 0.7 * spread - 1e-6, "the null hardly varies: shuffle anew each time"
         counted = (1 + sum(v >= value for v in null.tolist())) / (1 + n_draws)
@@ -462,7 +464,12 @@ def holm_by_hand(p_values):
 
 def test_holm(holm, rng):
     """Each p times what is left, never falling, at most 1, in the order given."""
-    cases = [torch.tensor([0.01, 0.04]), torch.tensor([0.04, 0.01, 0.03]), torch.tensor([0.9, 0.2]), torch.tensor([0.3])]
+    cases = [
+        torch.tensor([0.01, 0.04]),
+        torch.tensor([0.04, 0.01, 0.03]),
+        torch.tensor([0.9, 0.2]),
+        torch.tensor([0.3]),
+    ]
     cases += [torch.tensor([0.02, 0.02, 0.5, 0.02]), torch.zeros(3), torch.ones(2)]
     for dtype in (F32, F64):
         cases += [(rng.uniform(n) ** 3).to(dtype) for n in (2, 5, 40)]
@@ -476,7 +483,9 @@ def test_holm(holm, rng):
 def test_answer_coin(answer_coin):
     """What many tests that go together give, when nothing is there."""
     assert_choice(
-        answer_coin, "b", "13.5 is the mean over many coins; heads attend alike, so what happens to all of them at once?"
+        answer_coin,
+        "b",
+        "13.5 is the mean over many coins; heads attend alike, so what happens to all of them at once?",
     )
 
 
@@ -500,7 +509,9 @@ def test_best_of_many__a_real_effect(best_of_many, rng):
     chosen, fresh, again = parts(answer_to(best_of_many, scores, 200, seeded(rng)))
     mean, close = scores[:, 7].mean().item(), 6 * scores[:, 7].std().item() / math.sqrt(200)
     for name, value in (("chosen", chosen), ("fresh", fresh)):
-        assert abs(value - mean) < close, f"the best head scores {mean:.2f} in the mean; the {name} score is {value:.2f}"
+        assert abs(value - mean) < close, (
+            f"the best head scores {mean:.2f} in the mean; the {name} score is {value:.2f}"
+        )
     assert again == 1, f"head 7 is the best in every part of every split; got {again}"
 
 

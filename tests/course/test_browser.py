@@ -32,7 +32,11 @@ SLIPS = {
     "0": ("logit_difference", "logits[right] - logits[wrong]", "logits[wrong] - logits[right]"),
     "1.1": ("batched_trace", '"batch i i -> batch"', '"batch i j -> batch"'),
     "1.2": ("project", " / (direction @ direction)", ""),
-    "1.3": ("log_softmax", "scaled - scaled.exp().sum(-1, keepdim=True).log()", "scaled.exp() / scaled.exp().sum(-1, keepdim=True)"),
+    "1.3": (
+        "log_softmax",
+        "scaled - scaled.exp().sum(-1, keepdim=True).log()",
+        "scaled.exp() / scaled.exp().sum(-1, keepdim=True)",
+    ),
     "2.3": ("LayerNorm", "centred.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True)"),
     "3.2": ("current_token_score", "[..., 2:]", ""),
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
