@@ -21,8 +21,8 @@ from concrete_steps import corpus, evidence, models, plot
 # %% [markdown]
 # ## 1. From logits to nats
 #
-# $\log p_i = z_i / T - \log \sum_j e^{z_j / T}$, for logits $z$ and temperature $T$. But $e^{1000}$ is infinite: subtract
-# the largest first, which changes nothing else. Write it without PyTorch's own softmax and logsumexp.
+# $\log p_i = z_i / T - \log \sum_j e^{z_j / T}$, for logits $z$ and temperature $T$. But $e^{1000}$ is infinite:
+# subtract the largest first, which changes nothing else. Write it without PyTorch's own softmax and logsumexp.
 # %% exercise="log_softmax" points=1 difficulty=1 minutes=6
 def log_softmax(
     logits: Float[Tensor, "... vocab"], temperature: float = 1.0
@@ -43,8 +43,8 @@ def log_softmax(
 #
 # <details><summary>Hint</summary>
 #
-# The logits at a position are about the next token. What is left out may hold infinities, and 0 times infinity is nan:
-# choose with torch.where, not by multiplication.
+# The logits at a position are about the next token. What is left out may hold infinities, and 0 times infinity is
+# nan: choose with torch.where, not by multiplication.
 #
 # </details>
 # %% exercise="cross_entropy" points=2 difficulty=2 minutes=12
@@ -81,8 +81,8 @@ def perplexity(losses: Float[Tensor, "text"], counts: Int[Tensor, "text"]) -> fl
 # %% [markdown]
 # ## 2. Two distributions
 #
-# $H(p) = -\sum p \log p$ is how unsure $p$ is; $\operatorname{KL}(p \| q) = \sum p \log (p / q)$ what believing $q$ costs
-# beyond that. A term with $p = 0$ is 0.
+# $H(p) = -\sum p \log p$ is how unsure $p$ is; $\operatorname{KL}(p \| q) = \sum p \log (p / q)$ what believing
+# $q$ costs beyond that. A term with $p = 0$ is 0.
 # %% exercise="entropy" points=1 difficulty=1 minutes=5
 def entropy(log_p: Float[Tensor, "... vocab"]) -> Float[Tensor, "..."]:
     """Entropy in nats of each distribution, given by its log-probabilities (some -inf)."""
@@ -139,7 +139,7 @@ for number in range(12):
     h, kl = entropy(log_p[known]), kl_divergence(log_p[known], log_q[known])
     parts.append((h.mean().item(), kl.mean().item()))
 names = ("entropy of the law", "KL(law || story_lm)")
-for name, values in zip(names, zip(*parts), strict=True):
+for name, values in zip(names, zip(*parts, strict=True), strict=True):
     print(f"{name:>20}: {evidence.interval(values):.3f} nats a token (12 stories)")
 plot.line(
     {"entropy of the law": h, "KL to story_lm": kl},
@@ -196,7 +196,8 @@ def bigram_model(
 
 # %% check="bigram_model"
 # %% [markdown]
-# **Predict**: fit it on few stories. Is its loss *on those stories* above or below its loss on others? Can either be below the entropy of the law?
+# **Predict**: fit it on few stories. Is its loss *on those stories* above or below its loss on others? Can either
+# be below the entropy of the law?
 #
 # <details><summary>Answer</summary>
 #
@@ -240,7 +241,7 @@ figure = plot.line(
     title="A fit flatters itself",
 )
 figure.add_hline(y=true_entropy, line_dash="dash", annotation_text="entropy of the law")
-figure
+figure.show()
 
 
 # %% [markdown]
@@ -321,7 +322,8 @@ def coverage(
 
 # %% check="coverage"
 # %% [markdown]
-# Now the promise is measured, on skewed data of known mean (exponential; log-normal), and on normal data as a control.
+# Now the promise is measured, on skewed data of known mean (exponential; log-normal), and on normal data as a
+# control.
 #
 # **Predict**: with 5 skewed values, how often does a "95 %" percentile interval hold the mean: 95, 90, or 75 %?
 #
@@ -371,17 +373,17 @@ figure = plot.line(
     title="Too narrow for few samples (log-normal data)",
 )
 figure.add_hline(y=0.95, line_dash="dash")
-figure
+figure.show()
 
 
 # %% [markdown]
-# So: with few values t, and the values themselves shown. Later notebooks take intervals from `concrete_steps.evidence`,
-# whose core you have written (scipy does its arithmetic).
+# So: with few values t, and the values themselves shown. Later notebooks take intervals from
+# `concrete_steps.evidence`, whose core you have written (scipy does its arithmetic).
 #
 # ## 5. The unit that is independent
 #
-# Tokens of one text share a topic. Count them as independent, and the interval is too narrow. Here texts of 50 tokens,
-# each token half its text's own level, half noise (in variance; a made-up law).
+# Tokens of one text share a topic. Count them as independent, and the interval is too narrow. Here texts of 50
+# tokens, each token half its text's own level, half noise (in variance; a made-up law).
 #
 # **Predict**: of "95 %" intervals from the 500 tokens of 10 texts, how many hold the truth: 90, 60 or 30 %?
 #
@@ -427,10 +429,10 @@ print(f"among the texts (the null): {min(null_shares):.4f} to {max(null_shares):
 # These stories share one plan, so the loss hardly depends on which story it is. Whether tokens mislead has to be
 # measured for each quantity; one value a text is always safe.
 #
-# **You ablate a head and compare losses: 5 seeds of one training, 40 prompts, 30 tokens each. The claim is about *models
-# trained so*. How many independent values have you?**
-# (a) 6,000: every token has a loss of its own; (b) 40: prompts were drawn one by one; (c) 5: one a training, its prompts
-# averaged
+# **You ablate a head and compare losses: 5 seeds of one training, 40 prompts, 30 tokens each. The claim is about
+# *models trained so*. How many independent values have you?**
+# (a) 6,000: every token has a loss of its own; (b) 40: prompts were drawn one by one; (c) 5: one a training, its
+# prompts averaged
 # %% exercise="answer_unit" points=1 difficulty=2 minutes=3
 answer_unit = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -505,8 +507,9 @@ for name, a, b in (
 
 # %% [markdown]
 # **A permutation test gives p = 0.03. Which sentence is right?**
-# (a) if labels meant nothing, so large a difference would come in 3 % of shuffles; (b) the probability that there is no
-# difference is 3 %, so there is one with 97 %; (c) 3 % of the values differ between the groups, the other 97 % do not
+# (a) if labels meant nothing, so large a difference would come in 3 % of shuffles; (b) the probability that there
+# is no difference is 3 %, so there is one with 97 %; (c) 3 % of the values differ between the groups, the other 97
+# % do not
 # %% exercise="answer_p" points=1 difficulty=1 minutes=2
 answer_p = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -518,8 +521,8 @@ answer_p = "a"
 # %% [markdown]
 # ## 7. A null that matches
 #
-# SmolLM2 has 270 heads. Whoever looks at all and shows the best has done a *selection*, and the null must do the same:
-# same statistic, best of 270, on data whose labels are shuffled.
+# SmolLM2 has 270 heads. Whoever looks at all and shows the best has done a *selection*, and the null must do the
+# same: same statistic, best of 270, on data whose labels are shuffled.
 # %% exercise="matched_null" points=2 difficulty=3 minutes=12
 def matched_null(
     statistic: Callable[[Float[Tensor, "n heads"], Float[Tensor, "n"]], float],
@@ -541,8 +544,8 @@ def matched_null(
 
 # %% check="matched_null"
 # %% [markdown]
-# 40 prompts of random tokens, 20 of which repeat themselves. For each head: how much the last token attends to the start.
-# Labels: repeats or not (real), or a coin thrown for each prompt (nothing).
+# 40 prompts of random tokens, 20 of which repeat themselves. For each head: how much the last token attends to the
+# start. Labels: repeats or not (real), or a coin thrown for each prompt (nothing).
 #
 # **Predict**: over coins, how large is the largest |correlation| among 270 heads: 0.1, 0.4 or 0.8?
 #
@@ -601,8 +604,8 @@ plot.hist(
 
 # %% [markdown]
 # To say *which* heads, test each and correct. **Holm** (1979): sort the $m$ values, multiply the smallest by $m$, the
-# next by $m - 1$, ... None may come out smaller than one before it, nor above 1. Then below 0.05 means: at most 5 % to be
-# wrong *anywhere*.
+# next by $m - 1$, ... None may come out smaller than one before it, nor above 1. Then below 0.05 means: at most 5
+# % to be wrong *anywhere*.
 # %% exercise="holm" points=2 difficulty=3 minutes=10
 def holm(p_values: Float[Tensor, "m"]) -> Float[Tensor, "m"]:
     """Holm's adjusted p-values, in the order in which the p-values came."""
@@ -623,7 +626,8 @@ for name, labels in (("repeats", repeats), ("coin", coin)):
     print(f"after Holm {(holm(p_values) < 0.05).sum()} (by chance 13.5, and none)")
 # %% [markdown]
 # **With coins 270 tests gave the count above. Of *another* coin, what do you expect?**
-# (a) the same heads again, as they are the sensitive ones; (b) other heads, and quite another count: heads go together;
+# (a) the same heads again, as they are the sensitive ones; (b) other heads, and quite another count: heads go
+# together;
 # (c) about 13 or 14 heads each time, since chance alone fixes how many there are
 # %% exercise="answer_coin" points=1 difficulty=2 minutes=3
 answer_coin = None  # "a", "b" or "c"
@@ -677,8 +681,8 @@ def best_of_many(
 #
 # <details><summary>Answer</summary>
 #
-# The previous-token head keeps its score. The other loses most of it; what is left is the luck of these 40 prompts, in
-# which all splits share.
+# The previous-token head keeps its score. The other loses most of it; what is left is the luck of these 40
+# prompts, in which all splits share.
 #
 # </details>
 # %% experiment=True
@@ -699,8 +703,8 @@ for name, scores in (("token before", last[:, :, -2]), ("random place", at_place
     )
     figure.show()
 # %% [markdown]
-# `evidence.best_of_many` reports all of that in one call for two given data sets. A strong effect survives selection; a
-# weak one needs fresh data to be told from luck.
+# `evidence.best_of_many` reports all of that in one call for two given data sets. A strong effect survives
+# selection; a weak one needs fresh data to be told from luck.
 #
 # ## Bonus (not graded)
 #
@@ -719,6 +723,7 @@ for name, scores in (("token before", last[:, :, -2]), ("random place", at_place
 # | "p is the probability of the null" | it is how often the null does as much |
 # | "The best head scores 0.4" | so does the best of nothing: match the null, score again |
 #
-# Read on: Cover and Thomas, *Elements of Information Theory*; Efron and Tibshirani, *An Introduction to the Bootstrap*
+# Read on: Cover and Thomas, *Elements of Information Theory*; Efron and Tibshirani, *An Introduction to the
+# Bootstrap*
 # (1993); Efron, *Better bootstrap confidence intervals* (1987); Holm, *A simple sequentially rejective multiple test
 # procedure* (1979); Miller, *Adding Error Bars to Evals* (2024).
