@@ -132,8 +132,8 @@ def cosine_matrix(
 
 # %% check="cosine_matrix"
 # %% [markdown]
-# How near to a right angle are *random* directions? Each cosine is about normal with standard deviation $1/\sqrt{d}$. Of
-# many pairs the largest counts, and it grows slowly: for $n$ directions about $\sqrt{4 \ln n / d}$.
+# How near to a right angle are *random* directions? Each cosine is about normal, with standard deviation $1/\sqrt{d}$.
+# Of many pairs the largest counts, and it grows slowly: for $n$ directions about $\sqrt{4 \ln n / d}$.
 #
 # <details><summary>Hint</summary>
 #
@@ -158,12 +158,12 @@ def interference_of_random_directions(
 
 # %% check="interference_of_random_directions"
 # %% [markdown]
-# **Predict**: SmolLM2's residual stream has 576 dimensions. Of 4,000 random directions in it, how alike are the two that
+# **Predict**: SmolLM2's stream has 576 dimensions. Of 4,000 random directions in it, how alike are the two that
 # are most alike: cosine 0.05, 0.25 or 0.75?
 #
 # <details><summary>Answer</summary>
 #
-# About 0.25. Seven times as many directions as dimensions, and no two of them within 75° of each other: this is the room
+# About 0.25. Seven times as many directions as dimensions, no two of them within 75° of each other: this is the room
 # in which **superposition** keeps more features than dimensions.
 #
 # </details>
@@ -319,8 +319,8 @@ plot.imshow(
 # ## 4. How many directions a matrix uses
 #
 # The **singular value decomposition** $W = U S V^T$ says what a matrix does: it reads along columns of $U$, scales by
-# the singular values $S$ (sorted), and writes along rows of $V^T$ (as $x W$). Keeping the $k$ largest gives the best
-# approximation of rank $k$ (Eckart and Young, 1936).
+# the singular values $S$ (sorted), and writes along rows of $V^T$ (as $x W$). Keeping the $k$ largest is the
+# best approximation of rank $k$.
 # %% exercise="low_rank" points=1 difficulty=2 minutes=6
 def low_rank(w: Float[Tensor, "m n"], k: int) -> Float[Tensor, "m n"]:
     """The matrix of rank k (or less) that is nearest to w, by sum of squares."""
