@@ -426,7 +426,7 @@ print(f"among the texts (the null): {min(null_shares):.4f} to {max(null_shares):
 
 
 # %% [markdown]
-# These stories share one plan, so the loss hardly depends on which story it is. Whether tokens mislead has to be
+# Below every shuffle: written to one plan, these stories differ *less* than chance. Whether tokens mislead has to be
 # measured for each quantity; one value a text is always safe.
 #
 # **You ablate a head and compare losses: 5 seeds of one training, 40 prompts, 30 tokens each. The claim is about
