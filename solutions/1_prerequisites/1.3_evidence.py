@@ -681,8 +681,8 @@ def best_of_many(
 #
 # <details><summary>Answer</summary>
 #
-# The previous-token head keeps its score. The other loses most of it; what is left is the luck of these 40
-# prompts, in which all splits share.
+# The previous-token head keeps its score. The other loses much of it; what is left is the luck of these 40
+# prompts, in which all splits share: only new prompts would end it.
 #
 # </details>
 # %% experiment=True
