@@ -32,6 +32,11 @@ SLIPS = {
     "0": ("logit_difference", "logits[right] - logits[wrong]", "logits[wrong] - logits[right]"),
     "1.1": ("causal_mask", ".tril()", ".triu()"),
     "1.2": ("project", " / (direction @ direction)", ""),
+    "1.3": (
+        "log_softmax",
+        "scaled - scaled.exp().sum(-1, keepdim=True).log()",
+        "scaled.exp() / scaled.exp().sum(-1, keepdim=True)",
+    ),
     "1.4": ("unbroadcast", "grad = grad.sum(axis, keepdim=True)", "grad = grad"),
     "1.5": ("relu", "x.clamp(min=0)", "x.abs()"),
     "2.3": ("LayerNorm", "centred.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True)"),
