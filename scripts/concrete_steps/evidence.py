@@ -80,7 +80,8 @@ def interval(values: Values, method: str = "t", level: float = 0.95, seed: int =
     Args:
         values: [n] numbers, n at least 2, one for each independent unit.
         method: "t" (Student's, exact for normal values), or "bca" (Efron's bias-corrected and accelerated bootstrap,
-            10,000 draws), better for skewed values from n = 20 or so. For how often each covers, see notebook 1.3.
+            10,000 draws), whose two sides may differ. Neither covers as often as it says for few skewed values: the
+            table in notebook 1.3 says how often.
         level: the share of such intervals that should hold the true mean.
         seed: of the bootstrap's draws.
 
