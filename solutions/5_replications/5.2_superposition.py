@@ -236,7 +236,7 @@ def some_steps(instances: int) -> None:
 speed = evidence.ratio_of_times(
     lambda: [some_steps(1) for _ in range(40)], lambda: some_steps(40), 3
 )
-print(f"loop {speed.slow:.2f} s, batched {speed.quick:.2f} s: {speed} times as long")
+print(f"a loop over 40 takes {speed} times as long as one batch")
 # %% [markdown]
 # ## 3. Linear against ReLU
 #
@@ -344,11 +344,10 @@ tetrahedron = torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]])[N
 regular = {"triangle": polygon(3), "pentagon": polygon(5), "tetrahedron": tetrahedron}
 for name, shape in regular.items():
     directions = torch.nn.functional.normalize(torch.randn(1000, *shape.shape[1:]), dim=1)
-    random = feature_dimensionality(directions)
+    of_random = feature_dimensionality(directions)
     print(f"{name:>11}: D = {feature_dimensionality(shape)[0, 0]:.3f}", end="; ")
-    print(
-        f"as many random directions: {random.mean():.3f}, spread (standard deviation) {random.std():.3f}"
-    )
+    mean, spread = of_random.mean(), of_random.std()
+    print(f"random directions {mean:.3f}, spread (standard deviation) {spread:.3f}")
 # %% [markdown]
 # Random directions get somewhat less, and unevenly; what marks a regular shape is that **each** feature gets the same.
 #
@@ -470,22 +469,20 @@ for i, level in enumerate(LEVELS):
     seen = Counter(shapes[i * SEEDS : (i + 1) * SEEDS])
     print(f"density {level:<5} lowest loss: {shapes[best[i]]:<20} all seeds: {dict(seen)}")
 is_pentagon = torch.tensor([shape == "1 pentagon" for shape in shapes])
-trained_D = {}
-for name, some in (("0.05 or less", density[:, 0] <= 0.05), ("any", density[:, 0] > 0)):
-    trained_D[name] = D = feature_dimensionality(five.W.detach()[is_pentagon & some])
-    print(
-        f"D in the {len(D)} pentagons of density {name}: {D.min():.3f} to {D.max():.3f},",
-        end=" ",
-    )
-    print(f"mean {D.mean():.3f}, spread {D.std():.3f}")
+trained_D = feature_dimensionality(five.W.detach()[is_pentagon])
 untrained = [W for W in ToyModel(Config(500)).W.detach() if shape_name(W) == "1 pentagon"]
 untrained_D = feature_dimensionality(torch.stack(untrained))
-print(f"null: of 500 untrained W, {len(untrained)} pass as (5, 2); their D:", end=" ")
+
+
+def near(D: Float[Tensor, "model feature"]) -> str:
+    share = ((D - 0.4).abs() < 0.02).float().mean()
+    return f"D from {D.min():.2f} to {D.max():.2f}, {share:.0%} within 0.02 of 2/5"
+
+
+print(f"all {len(trained_D)} trained pentagons: {near(trained_D)}")
 print(
-    f"{untrained_D.min():.3f} to {untrained_D.max():.3f}, mean {untrained_D.mean():.3f},",
-    end=" ",
+    f"null, the {len(untrained)} of 500 untrained W that pass as (5, 2): {near(untrained_D)}"
 )
-print(f"spread {untrained_D.std():.3f}")
 steps = [str(round(1499 * (i / 11) ** 2)) for i in range(12)]
 shown = [0, 2, 5]
 plane(
@@ -1070,7 +1067,7 @@ together, alone, never = opposite
 top = {name: int(mask[-1, :5].sum()) for name, mask in kept.items()}  # at the sparsest level
 count = {name: int(mask[-1].sum()) for name, mask in kept.items()}
 dense, sparse = (f"{some.mean():.1f}" for some in (worst[:SEEDS_MANY], worst[-SEEDS_MANY:]))
-D_here, D_null = (f"{D.min():.2f} to {D.max():.2f}" for D in (trained_D["any"], untrained_D))
+D_here, D_null = (f"{D.min():.2f} to {D.max():.2f}" for D in (trained_D, untrained_D))
 table = [
     ("finding", "paper", "this run", "null"),
     (
