@@ -172,6 +172,12 @@ def generate_batch(density, batch_size):
     return torch.rand(1, batch_size, density.shape[1]) * (_rand(density, batch_size) < density[:, None])
 
 
+@mistake("draws a few samples and repeats them: draw every sample")
+def generate_batch(density, batch_size):
+    half = generate_batch_right(density, (batch_size + 1) // 2)
+    return half.repeat(1, 2, 1)[:, :batch_size]
+
+
 @mistake("switches all features of a sample together: draw a number for each feature")
 def generate_batch(density, batch_size):
     return _rand(density, batch_size) * (torch.rand(len(density), batch_size, 1) < density[:, None])
@@ -367,6 +373,11 @@ def find_geometry(W):
 @mistake("gives (dimensions, features): features come first")
 def find_geometry(W):
     return sorted(((d, n) for n, d in _geometry(W)), reverse=True)
+
+
+@mistake("sorts by dimensions: the largest group has the most features")
+def find_geometry(W):
+    return sorted(_geometry(W), key=lambda pair: (pair[1], pair[0]), reverse=True)
 
 
 @mistake("puts the smallest group first")

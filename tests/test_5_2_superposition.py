@@ -213,6 +213,7 @@ def check_values(x, low, message="values that are on are not uniform"):
     on = x[x != 0].double()
     assert len(on) > 1, "everything is 0: no feature is ever on"
     assert on.min() >= low and on.max() <= 1, f"{message}: they go from {on.min():.3g} to {on.max():.3g}"
+    assert on.unique().numel() > 0.9 * len(on), f"{message}: the same values come again and again"
     spread, count = 1 - low, math.sqrt(len(on))
     close_to(on.mean(), (1 + low) / 2, spread * 0.289 / count, f"{message} in [{low}, 1]: their mean")
     close_to(on.std(), spread / math.sqrt(12), 0.13 * spread * 1.5 / count, f"{message} in [{low}, 1]: their deviation")
@@ -386,6 +387,7 @@ def shapes(rng):
     yield beside(torch.tensor([[1.0, -1.0]]), torch.tensor([[1.0, -1.0]])), [(2, 1), (2, 1)]
     yield beside(torch.tensor([[1.0, -1.0]]), polygon(5), torch.ones(1, 1)), [(5, 2), (2, 1), (1, 1)]
     yield beside(polygon(3), tetrahedron()), [(4, 3), (3, 2)]
+    yield beside(tetrahedron(), polygon(5)), [(5, 2), (4, 3)]
     yield chain, [(4, 2)]
     yield torch.cat([weak, strong], -1), [(1, 1)]
     yield 0.6 * torch.tensor([[1.0, -1.0]]), [(2, 1)]
