@@ -1068,7 +1068,7 @@ def percent(values: Tensor) -> str:
     return f"{torch.as_tensor(values).float().mean():.0%}"
 
 
-plateau = [i for i in kept_many if abs(D_star[i] - 0.5) < 0.03]
+plateau = [int(i) for i in kept_many if abs(D_star[i] - 0.5) < 0.03]
 on_fraction, by_luck = (percent(torch.tensor(s)[plateau]) for s in (shares, null_shares))
 random_worst = f"{by_chance[-SEEDS_MANY:].max(-1).values.mean():.1f}, random directions"
 together, alone, never = opposite
