@@ -767,13 +767,10 @@ plane(pairs_W[None, :, 0], KINDS, ["lowest"], title)
 # %% [markdown]
 # For independent features one in three would be chance: of three partners, one is its own.
 #
-# Over **all** seeds correlated pairs are rarely opposite; but anticorrelated ones are so hardly more often than
-# independent ones: descent gets stuck in either arrangement. The preference shows in the losses. Among the lowest, which
-# we chose after looking at the loss, all anticorrelated pairs are opposite. So: opposite is *cheaper* for them, not what
-# training always *finds*.
-#
-# Where three pairs must share two dimensions, no right angles are left; correlated features then turn towards each
-# other.
+# Over **all** seeds anticorrelated pairs are opposite no more often than independent ones: descent gets stuck in either
+# arrangement. The preference shows in the losses, and so among the lowest six. Opposite is *cheaper* for them, not what
+# training *finds*. Correlated pairs avoid it in nearly every seed. Three correlated pairs, for which no right angles are
+# left, turn towards each other where the loss is lowest.
 #
 # ## 9. What should the smallest model do?
 #
