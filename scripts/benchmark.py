@@ -3,16 +3,20 @@
 python scripts/benchmark.py               everything (several minutes: every solutions notebook is executed)
 python scripts/benchmark.py --quick       without executing the notebooks
 python scripts/benchmark.py --only 3.2    of the notebooks only this one
+python scripts/benchmark.py --ci FOLDER   what CI costs, and would with 40 notebooks, from the reports of a run of
+                                          CONCRETE_STEPS_REPORTS=FOLDER python scripts/test.py --browser
 python scripts/benchmark.py --json FILE   also write the measurements to FILE
 """
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
 import threading
 import time
+import xml.etree.ElementTree
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +41,7 @@ IMPORT_SECONDS = 0.3
 LOAD_SECONDS = 3.0
 CHECK_SECONDS_MEDIAN, CHECK_SECONDS_WORST = 1.0, 5.0
 NOTEBOOK_SECONDS, NOTEBOOK_GB = 120.0, 4.0
+CI_MINUTES, PLANNED = 40.0, 40  # minutes of CI, when there are so many notebooks
 EXERCISES_KB, SOLUTIONS_KB, DATA_MB = 200.0, 2000.0, 60.0
 
 FIRST_CHECK = """\
@@ -90,10 +95,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="do not execute the solutions notebooks")
     parser.add_argument("--only", metavar="NOTEBOOK", help="of the notebooks only this one")
+    parser.add_argument("--ci", type=Path, metavar="FOLDER", help="project CI's time from these reports")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to FILE")
     options = parser.parse_args()
     try:
         course = load_course()
+        if options.ci:
+            Console().print(table(list(ci(options.ci))))
+            return 0
         chosen = [course.notebook(options.only)] if options.only else course.notebooks
         rows = [*sizes(chosen), *starts(), *checks(chosen)]
         if not options.quick:
@@ -177,6 +186,39 @@ def executed(notebook: Notebook) -> list[Row]:
         Row(f"{what}, solutions executed", seconds, "s", NOTEBOOK_SECONDS, note),
         Row(f"{what}, peak memory", memory.peak / 1e9, "GB", NOTEBOOK_GB),
     ]
+
+
+def ci(reports: Path) -> Iterator[Row]:
+    """Seconds of a whole run by kind of test; then with PLANNED notebooks, each as dear as the mean of these.
+
+    A test belongs to a notebook whose id or name stands in its own name; browser tests stay as many as they are.
+    """
+    notebooks = load_course().notebooks
+    once, for_each, browser = 0.0, 0.0, 0.0
+    files = sorted(reports.glob("*.xml"))
+    if not files:
+        raise CourseError(f"{reports} holds no reports: run CONCRETE_STEPS_REPORTS={reports} python scripts/test.py.")
+    for case in (case for file in files for case in xml.etree.ElementTree.parse(file).iter("testcase")):
+        seconds, name = float(case.get("time")), f"{case.get('classname')}.{case.get('name')}"
+        if "test_browser" in name:
+            browser += seconds
+        elif any(is_of(notebook, name) for notebook in notebooks):
+            for_each += seconds
+        else:
+            once += seconds
+    yield Row("tests of the machinery", once / 60, "min")
+    yield Row("tests of the browser, of the notebooks chosen", browser / 60, "min")
+    yield Row(f"tests of {len(notebooks)} notebooks", for_each / 60, "min")
+    whole = (once + browser + for_each / len(notebooks) * PLANNED) / 60
+    yield Row(f"all, with {PLANNED} notebooks", whole, "min", CI_MINUTES, "one process after the other")
+
+
+def is_of(notebook: Notebook, test: str) -> bool:
+    """True if a test's name says that it is one of this notebook's."""
+    module = notebook.checks.stem
+    return (
+        module in test or notebook.name in test or bool(re.search(rf"\[(.*-)?{re.escape(notebook.id)}(-.*)?\]$", test))
+    )
 
 
 class PeakMemory:

@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from pip_install import SetupError, install, python_of
 ROOT = Path(__file__).resolve().parent.parent
 INPUTS = ("pyproject.toml", "scripts/constraints.txt")
 STAMP = "concrete-steps.json"
+NEEDED = ("concrete_steps", "torch", "jupyterlab")  # what must be importable before the environment counts as made
 DISK_NEEDED = 3_000_000_000  # bytes: 2.1 GB stay in .venv, the rest is unpacked and removed again
 
 
@@ -96,8 +98,8 @@ def read_stamp(environment: Path) -> dict:
     return stamp if isinstance(stamp, dict) else {}
 
 
-def write_stamp(environment: Path, extras: list[str], root: Path) -> None:
-    stamp = {"inputs": inputs_hash(root), "extras": extras, "python": version_of(python_of(environment))}
+def write_stamp(environment: Path, extras: list[str], inputs: str) -> None:
+    stamp = {"inputs": inputs, "extras": extras, "python": version_of(python_of(environment))}
     (environment / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
 
 
@@ -118,8 +120,11 @@ def make(environment: Path, extras: list[str], newest: bool, root: Path) -> None
         if began:
             create(environment)
         (environment / STAMP).unlink(missing_ok=True)
+        inputs = inputs_hash(root)  # as pip will read them: what changes while it works asks for another run
         install(environment, extras, newest, root)
-        write_stamp(environment, extras, root)
+        make_readable(environment, root)
+        require_import(environment)
+        write_stamp(environment, extras, inputs)
     except BaseException:
         if began:
             shutil.rmtree(environment, ignore_errors=True)
@@ -164,6 +169,35 @@ def create(environment: Path) -> None:
         raise SetupError(f"No Python environment could be made in {environment}: {in_words(problem)}.") from None
 
 
+def make_readable(environment: Path, root: Path) -> None:
+    """Let any Python read where the course lies, whatever letters that path has.
+
+    pip notes the folder of an editable package in a .pth file, in UTF-8; Python 3.11 on Windows reads it in the code
+    page of the system, and finds no course or does not start at all. A relative path has no such letters.
+    """
+    scripts = root / "scripts"
+    if str(scripts).isascii():
+        return
+    for file in environment.rglob("*.pth"):
+        if file.read_bytes().decode("utf-8", "replace").strip() == str(scripts):
+            file.write_text(os.path.relpath(scripts, file.parent) + "\n", encoding="ascii")
+
+
+def require_import(environment: Path) -> None:
+    """SetupError where the new environment cannot import the course: packages that are there need not work."""
+    question = [str(python_of(environment)), "-Ic", f"import {', '.join(NEEDED)}"]
+    done = subprocess.run(question, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["Python ended without a word"])[-1].rstrip(".")
+        raise SetupError(f"The Python packages are installed and do not work: {why}{remedy_of(why)}.")
+
+
+def remedy_of(why: str) -> str:
+    if re.search(r"WinError (?:126|127|1114)\b|DLL load failed", why):
+        return "; install Microsoft's Visual C++ Redistributable from https://aka.ms/vs/17/release/vc_redist.x64.exe"
+    return ""
+
+
 def in_words(problem: OSError) -> str:
     if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; make room and run the same command again"
@@ -185,7 +219,8 @@ def has_pip(environment: Path) -> bool:
 @contextlib.contextmanager
 def only_one_at_a_time(root: Path) -> Iterator[None]:
     """Two set-ups of one folder would destroy each other's work. The lock goes with the process, however that ends."""
-    name = hashlib.sha256(f"{Path.home()}\0{root}".encode()).hexdigest()[:16]
+    home = os.path.expanduser("~")  # "~" itself where there is none
+    name = hashlib.sha256(f"{home}\0{root}".encode()).hexdigest()[:16]
     with open(Path(tempfile.gettempdir()) / f"concrete-steps-{name}.lock", "w") as file:
         try:
             if os.name == "nt":

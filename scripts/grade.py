@@ -10,28 +10,38 @@ STEP is a folder of notebooks/, as 1_prerequisites, or its number. Nothing is wr
 """
 
 import argparse
+import csv
+import glob
+import io
 import os
+import re
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
-from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.api import Assignment, Gradebook, MissingEntry, Student
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.apps.baseapp import NbGrader
-from nbgrader.plugins import CsvExportPlugin
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.exc import SAWarning
 
 from concrete_steps.course import Step
 from concrete_steps.errors import CourseError
 from concrete_steps.grading.nbgrader_settings import HOME, GradeApart, grading_home
-from concrete_steps.grading.submissions import Submission, step_named, tidy
+from concrete_steps.grading.submissions import Submission, literal, step_named, tidy
 from concrete_steps.paths import course_root
+from concrete_steps.workspace.own_jupyter import use_own_jupyter
 
+MARKS = (  # as nbgrader's own export has them
+    *("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"),
+    *("raw_score", "late_submission_penalty", "score", "max_score"),
+)
 SCRIPTS = Path(__file__).resolve().parent
 # nbgrader's gradebook is loud about its own use of SQLAlchemy.
 warnings.filterwarnings("ignore", category=SAWarning)
@@ -39,6 +49,9 @@ warnings.filterwarnings("ignore", category=SAWarning)
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of any letters, in a terminal of few
+            stream.reconfigure(errors="backslashreplace")
     if options.home:
         os.environ[HOME] = str(options.home.resolve())
     try:
@@ -84,6 +97,7 @@ class Grader:
     """nbgrader as scripts/nbgrader_config.py sets it up, and then an nbgrader_config.py in the home folder, if any."""
 
     def __init__(self):
+        use_own_jupyter(grading_home() / ".jupyter")  # a configuration of another nbgrader course has no say here
         os.chdir(SCRIPTS)
         self.app = NbGrader()
         self.app.initialize([])
@@ -113,10 +127,11 @@ class Grader:
             task = progress.add_task("marking", total=len(waiting))
             started = [pool.submit(ahead, submission) for submission in waiting]
             for submission, job in zip(waiting, started, strict=True):
-                progress.update(task, description=submission.student)
+                progress.update(task, description=escape(literal(submission.student)))
                 try:
                     job.result()
-                    self._must(self.api.autograde(step.folder, submission.student), "nbgrader failed")
+                    answer = self.api.autograde(step.folder, submission.student)
+                    self._must(answer, "nbgrader failed", submission.student)
                 except Exception as error:
                     failures[submission.student] = str(error)
                 progress.advance(task)
@@ -124,20 +139,35 @@ class Grader:
         return 1 if failures else 0
 
     def feedback(self, step: Step, student: str | None) -> int:
-        done = sorted(path.parent.name for path in (self.home / "autograded").glob(f"{student or '*'}/{step.folder}"))
+        done = [path.parent.name for path in self._folders("autograded", step, student)]
         if not done:
             raise CourseError(
                 f"Nothing of {step.folder} is marked yet: run python scripts/grade.py autograde {step.folder}"
             )
+        failures = {}
         for name in done:
-            self._must(self.api.generate_feedback(step.folder, name), f"no feedback for {name}")
-        print(f"{len(done)} pages: {self.home / 'feedback'}/STUDENT/{step.folder}/*.html")
-        return 0
+            try:
+                self._must(self.api.generate_feedback(step.folder, name), "nbgrader failed", name)
+            except Exception as error:
+                failures[name] = str(error)
+        print(f"{len(done) - len(failures)} pages: {self.home / 'feedback'}/STUDENT/{step.folder}/*.html")
+        for name, reason in failures.items():
+            print(literal(f"NO PAGE for {name}: {reason}"))
+        return 1 if failures else 0
+
+    def _folders(self, kind: str, step: Step, student: str | None) -> list[Path]:
+        """The folders KIND/STUDENT/STEP of all students, or of one, whose name is meant by its letters."""
+        names = glob.escape(student) if student else "*"
+        return sorted((self.home / kind).glob(f"{names}/{step.folder}"))
 
     def export(self, to: Path) -> int:
         to.parent.mkdir(parents=True, exist_ok=True)
-        with self.gradebook() as gradebook:
-            CsvExportPlugin(parent=self.app, to=str(to)).export(gradebook)
+        with self.gradebook() as gradebook, open(to, "w", encoding="utf-8", newline="") as file:
+            # nbgrader's own export does not quote: a comma in one name would move the marks of a row.
+            table = csv.DictWriter(file, MARKS)
+            table.writeheader()
+            for assignment in gradebook.assignments:
+                table.writerows(marks_of(gradebook, assignment, student) for student in gradebook.students)
         print(f"{to} holds all marks.")
         return 0
 
@@ -153,7 +183,7 @@ class Grader:
 
     def _submissions(self, step: Step, student: str | None) -> tuple[list[Submission], dict[str, str]]:
         """The well-formed submissions of a step, and what is wrong with the others, by student."""
-        folders = sorted((self.home / "submitted").glob(f"{student or '*'}/{step.folder}"))
+        folders = self._folders("submitted", step, student)
         if not folders:
             place = self.home / "submitted" / (student or "STUDENT") / step.folder
             raise CourseError(f"There is nothing to mark: put the notebooks that were handed in at {place}/*.ipynb")
@@ -161,8 +191,8 @@ class Grader:
         for folder in folders:
             try:
                 submissions.append(tidy(folder))
-            except (CourseError, OSError) as error:
-                failures[folder.parent.name] = str(error)
+            except Exception as error:  # whatever one of them handed in, the others are marked
+                failures[folder.parent.name] = str(error) or type(error).__name__
         return submissions, failures
 
     def _autograded(self, submission: Submission) -> Path:
@@ -173,15 +203,21 @@ class Grader:
         with self.gradebook() as gradebook:
             for submission in submissions:
                 if submission.student not in failures:
-                    table.add_row(submission.student, *self._row(gradebook, submission))
+                    try:
+                        row = self._row(gradebook, submission)
+                    except Exception as error:
+                        failures[submission.student] = f"the marks cannot be read ({type(error).__name__}: {error})"
+                    else:
+                        table.add_row(*map(shown, [submission.student, *row]))
         for student, reason in failures.items():
-            table.add_row(student, *("-" for _ in step.notebooks), f"NOT MARKED: {reason}", style="red")
+            row = [student, *("-" for _ in step.notebooks), f"NOT MARKED: {reason}"]
+            table.add_row(*map(shown, row), style="red")
         Console(width=None if sys.stdout.isatty() else 160).print(table)
 
     def _row(self, gradebook: Gradebook, submission: Submission) -> list[str]:
         saved = gradebook.find_submission(submission.step.folder, submission.student)
         marks = {notebook.name: f"{notebook.score:g} of {notebook.max_score:g}" for notebook in saved.notebooks}
-        remarks = []
+        remarks = [f"left out: {', '.join(submission.left_out)}"] if submission.left_out else []
         for notebook in submission.step.notebooks:
             path = self._autograded(submission) / notebook.path.name
             if path.is_file():
@@ -191,11 +227,37 @@ class Grader:
                 remarks.append(f"{notebook.name} is missing")
         return [*(marks[notebook.name] for notebook in submission.step.notebooks), "; ".join(remarks)]
 
-    def _must(self, answer: dict, failed: str) -> None:
+    def _must(self, answer: dict, failed: str, about: str = "") -> None:
         if not answer["success"]:
-            log = self.home / "nbgrader.log"
-            log.write_text(f"{answer.get('log', '')}\n{answer.get('error', '')}", encoding="utf-8")
+            log = self.home / f"nbgrader{about and '-' + re.sub(r'[^A-Za-z0-9._-]', '_', about)}.log"
+            words = f"{answer.get('log', '')}\n{answer.get('error', '')}"
+            log.write_text(words, encoding="utf-8", errors="backslashreplace")
             raise CourseError(f"{failed}; nbgrader's own words are in {log}")
+
+
+def marks_of(gradebook: Gradebook, assignment: Assignment, student: Student) -> dict:
+    """A row of the table of all marks; who handed in nothing has 0."""
+    row = {
+        "assignment": assignment.name,
+        "duedate": assignment.duedate,
+        "student_id": student.id,
+        "last_name": student.last_name,
+        "first_name": student.first_name,
+        "email": student.email,
+        "max_score": assignment.max_score,
+    }
+    try:
+        submission = gradebook.find_submission(assignment.name, student.id)
+    except MissingEntry:
+        return row | {"raw_score": 0.0, "late_submission_penalty": 0.0, "score": 0.0}
+    penalty = submission.late_submission_penalty
+    marks = {"raw_score": submission.score, "late_submission_penalty": penalty}
+    return row | marks | {"timestamp": submission.timestamp, "score": max(0.0, submission.score - penalty)}
+
+
+def shown(text: str) -> Text:
+    """A learner's words in the table: no markup, no escape sequence of the terminal's."""
+    return Text(literal(text))
 
 
 def formgrader(port: int, no_browser: bool) -> None:
@@ -204,6 +266,7 @@ def formgrader(port: int, no_browser: bool) -> None:
 
     home = grading_home()
     home.mkdir(parents=True, exist_ok=True)
+    use_own_jupyter(home / ".jupyter")
     os.environ[HOME] = str(home)
     os.chdir(SCRIPTS)  # where nbgrader finds its configuration
     root = course_root() if home.is_relative_to(course_root()) else home  # its links to the solutions lead out of home

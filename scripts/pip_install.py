@@ -3,6 +3,7 @@
 Standard library only, because it runs before anything is installed.
 """
 
+import ast
 import contextlib
 import os
 import platform
@@ -44,6 +45,14 @@ PIP_FAILURES = (
     ),
 )
 
+# How an index refuses, and what can be done. pip itself then only says that it found nothing.
+REFUSALS = {
+    "401": "it wants a name and a password: give pip the right ones (`pip config list` shows what it uses)",
+    "403": "it does not let you in: see whether pip is told of the right index (`pip config list`) and may reach it",
+    "407": "the proxy wants a name and a password: give pip the right ones (`pip config list` shows what it uses)",
+    "429": "too many requests came from here: wait some minutes",
+}
+
 LARGE = 20.0  # MB: smaller downloads are not worth a line of their own in a CI log
 
 
@@ -69,12 +78,17 @@ def install(environment: Path, extras: list[str], newest: bool, root: Path) -> N
     # What pip unpacks stays on the disk whose room was measured: a small /tmp is a common cause of failure.
     scratch = environment / "tmp"
     scratch.mkdir(exist_ok=True)
-    settings = {name: str(scratch) for name in ("TMPDIR", "TEMP", "TMP")}
-    settings |= {"PIP_USER": "0", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    every_word = scratch / "pip.log"
+    command += ["--log", str(every_word)]
+    settings = without_own_settings(os.environ) | pip_settings(environment)
+    settings |= {name: str(scratch) for name in ("TMPDIR", "TEMP", "TMP")}
+    settings |= {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     handle, log = tempfile.mkstemp(prefix="concrete-steps-", suffix=".log")
     try:
         with open(handle, "w", encoding="utf-8") as file:
-            failed = follow(command, root, os.environ | settings, file)
+            failed = follow(command, root, settings, file)
+            if failed and every_word.exists():
+                file.writelines(refusals(every_word.read_text(encoding="utf-8", errors="replace")))
     except BaseException:
         os.unlink(log)
         raise
@@ -86,6 +100,12 @@ def install(environment: Path, extras: list[str], newest: bool, root: Path) -> N
     os.unlink(log)
 
 
+def refusals(every_word: str) -> list[str]:
+    """The lines of pip's long log that tell of an index that refuses; PyTorch's does for all that it does not have."""
+    lines = re.findall(r"Could not fetch URL \S+: 4\d\d .*\n", every_word)
+    return [line for line in lines if CPU_INDEX not in line]
+
+
 def pip_failure(log: str) -> str:
     """pip's log in half a sentence: what was wrong and what to do."""
     found_nothing = "No matching distribution found" in log
@@ -94,11 +114,56 @@ def pip_failure(log: str) -> str:
     for pattern, meaning in PIP_FAILURES:
         if re.search(pattern, telling):
             return meaning
+    if found_nothing and (
+        refused := re.search(r"Could not fetch URL (?:\w+://)?(?:[^\s/]+@)?([^\s/]+)\S*: (4\d\d) ", log)
+    ):
+        host, code = refused.groups()
+        if code in REFUSALS:
+            return f"{host} answered {code}, {REFUSALS[code]} and run the same command again"
     if missing := re.search(r"No matching distribution found for (\S+)", log):
         here = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
         return f"there is no {missing[1]} for {here}; use a 64-bit Python 3.11, 3.12 or 3.13"
     errors = re.findall(r"^ERROR: (.+)$", log, flags=re.MULTILINE)
     return (errors[-1].rstrip(".") if errors else "pip failed") + "; put that right and run the same command again"
+
+
+# --- The user's settings -----------------------------------------------------------------------------------------
+
+# How an index is reached is the user's to say. Where and what pip installs is not: PIP_TARGET, PIP_PREFIX, PIP_USER,
+# PIP_NO_DEPS, PIP_REQUIREMENT and their like would lead the packages elsewhere, or other ones here.
+KEPT = (
+    *("index-url", "extra-index-url", "no-index", "find-links", "trusted-host", "proxy", "cert", "client-cert"),
+    *("timeout", "default-timeout", "retries", "cache-dir", "no-cache-dir", "keyring-provider", "use-deprecated"),
+)
+
+
+def pip_settings(environment: Path) -> dict[str, str]:
+    """The settings of the user's that stay, from pip's files and from variables, all as variables.
+
+    A file could hold the others as well, so that pip is to read none.
+    """
+    command = [str(python_of(environment)), "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=_speaking_utf8())
+    found: dict[str, str] = {}
+    # The order in which one setting beats another; a file's [global] also stands for what other commands do.
+    for section in ("global", "install", ":env:"):
+        for name, quoted in re.findall(rf"^{section}\.([\w-]+)=(.+)$", listed.stdout, flags=re.MULTILINE):
+            if name in KEPT:
+                value = str(ast.literal_eval(quoted))
+                found[f"PIP_{name.upper().replace('-', '_')}"] = " ".join(value.split())
+    return found | {"PIP_CONFIG_FILE": os.devnull}
+
+
+def without_own_settings(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables but for pip's, and for those that would let the new environment see other packages as its own."""
+    ours = {name: value for name, value in variables.items() if not name.upper().startswith("PIP_")}
+    for name in ("PYTHONPATH", "PYTHONHOME"):
+        ours.pop(name, None)
+    return ours
+
+
+def _speaking_utf8() -> dict[str, str]:
+    return os.environ | {"PYTHONIOENCODING": "utf-8"}
 
 
 # --- PyTorch without CUDA ----------------------------------------------------------------------------------------
@@ -120,8 +185,7 @@ def has_nvidia_gpu() -> bool:
 
 
 def has_own_index(environment: Path) -> bool:
-    listed = subprocess.run([python_of(environment), "-m", "pip", "config", "list"], capture_output=True, text=True)
-    return re.search(r"\.(index-url|no-index)=", listed.stdout) is not None
+    return not {"PIP_INDEX_URL", "PIP_NO_INDEX"}.isdisjoint(pip_settings(environment))
 
 
 def answers(url: str) -> bool:
@@ -197,10 +261,10 @@ class Display:
 def _in_words(line: str) -> tuple[str, float] | None:
     """What a line of pip's output says, and its size in MB (infinite for what is always worth a line)."""
     if found := re.match(
-        r"\s*(?:Downloading|Using cached|Processing) \S*?([^\s/\\]+?)-\d\S*(?: \((.+?) (\w+)\))?", line
+        r"\s*(?:Downloading|Using cached|Processing) \S*?([^\s/\\]+?)-\d\S*(?: \(([\d.]+) ([kMG]B)\))?", line
     ):
         name, size, unit = found.groups()
-        megabytes = float(size) * {"kB": 1e-3, "MB": 1.0, "GB": 1e3}.get(unit, 0.0) if size else 0.0
+        megabytes = float(size) * {"kB": 1e-3, "MB": 1.0, "GB": 1e3}[unit] if size else 0.0
         return (f"downloading {name} ({size} {unit})" if size else f"fetching {name}"), megabytes
     if line.startswith("Installing collected packages:"):
         return f"installing {line.count(',') + 1} packages, about a minute", float("inf")

@@ -67,7 +67,8 @@ def run_pytest(title, python, arguments):
     """Run pytest; its exit code and how many tests passed, failed (errors are failures) and were skipped."""
     announce(title)
     with tempfile.TemporaryDirectory() as folder:
-        report = os.path.join(folder, "report.xml")
+        folder = os.environ.get("CONCRETE_STEPS_REPORTS") or folder  # to be kept, for scripts/benchmark.py --ci
+        report = os.path.join(folder, title.lower().replace(" ", "_") + ".xml")
         code = run([python, "-m", "pytest", "--junitxml", report] + arguments)
         if not os.path.exists(report):  # pytest itself broke off
             return {"code": code, "passed": 0, "failed": 1, "skipped": 0}

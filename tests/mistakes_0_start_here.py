@@ -31,7 +31,7 @@ def answer_before_running():
 
 @mistake("weeks on things that you can do already are how people give up; the criteria tell you what to skip")
 def answer_already_know():
-    return "a"
+    return "c"
 
 
 @mistake("experts too have gaps (who remembers einsum?); the checks find them in a minute")

@@ -1,9 +1,12 @@
 """Wrong answers to 1.1 Tensors, and what each of them is."""
 
+import math
+
 import torch
+import torch.nn.functional as F
 from einops import einsum, rearrange, repeat
 
-from concrete_steps.checking.mistakes import mistake
+from concrete_steps.checking.mistakes import mistake, right
 
 # --- 1. A shape is a sentence
 
@@ -28,26 +31,6 @@ def answer_broadcast():
     return "c"
 
 
-@mistake("gives [m n], y along the rows: the new axis belongs behind x")
-def outer(x, y):
-    return y[:, None] * x
-
-
-@mistake("multiplies x and y entry by entry: x needs a new axis to be a column")
-def outer(x, y):
-    return x * y
-
-
-@mistake("sums the products to one number, as @ does with two vectors: keep each product")
-def outer(x, y):
-    return x @ y
-
-
-@mistake("adds where it should multiply")
-def outer(x, y):
-    return x[:, None] + y
-
-
 @mistake("compares the positions with the vocabulary: the tokens need a new last axis to line up against")
 def one_hot(tokens, d_vocab):
     return (tokens == torch.arange(d_vocab)).float()
@@ -66,6 +49,11 @@ def one_hot(tokens, d_vocab):
 @mistake("has the right places, but holds True and False or whole numbers: einsum with floats needs .float()")
 def one_hot(tokens, d_vocab):
     return tokens[..., None] == torch.arange(d_vocab)
+
+
+@right("rows of the identity")
+def one_hot(tokens, d_vocab):
+    return torch.eye(d_vocab, device=tokens.device)[tokens]
 
 
 @mistake("uses a token as a place in the batch: out[tokens] picks along the first axis, the token belongs in the last")
@@ -95,6 +83,22 @@ def pairwise_distances(x, y):
     return (x - y).norm(dim=-1)
 
 
+@mistake("squares before it subtracts: for near points far from 0 nothing is left of the difference")
+def pairwise_distances(x, y):
+    squares = x.square().sum(-1)[:, None] + y.square().sum(-1) - 2 * x @ y.T
+    return squares.clamp(min=0).sqrt()
+
+
+@right("torch.cdist")
+def pairwise_distances(x, y):
+    return torch.cdist(x, y)
+
+
+@right("loops over points")
+def pairwise_distances(x, y):
+    return torch.stack([torch.stack([(a - b).square().sum().sqrt() for b in y]) for a in x])
+
+
 @mistake("adds up absolute differences: that is the way round the corner, not the straight line")
 def pairwise_distances(x, y):
     return (x[:, None] - y).abs().sum(-1)
@@ -103,29 +107,14 @@ def pairwise_distances(x, y):
 # --- 2. einsum
 
 
-@mistake("sums every entry, not the diagonal: give both axes the same name")
-def batched_trace(x):
-    return x.sum((-1, -2))
-
-
-@mistake("adds the whole batch into one number: keep the batch on the right of the arrow")
-def batched_trace(x):
-    return einsum(x, "batch i i -> ")
-
-
-@mistake("gives the diagonals, not yet summed: drop the name on the right of the arrow")
-def batched_trace(x):
-    return einsum(x, "batch i i -> batch i")
-
-
-@mistake("takes the diagonal through batch and rows (the default of .diagonal): the last two axes are the matrix")
-def batched_trace(x):
-    return x.diagonal().sum(-1)
-
-
 @mistake("does not divide by the root of d_head")
 def attention_scores(q, k):
     return einsum(q, k, "b q h d, b k h d -> b h q k")
+
+
+@right("matrix products of transposed axes")
+def attention_scores(q, k):
+    return q.transpose(1, 2) @ k.permute(0, 2, 3, 1) * q.shape[-1] ** -0.5
 
 
 @mistake("divides by d_head: its root is meant")
@@ -181,6 +170,24 @@ def bigram_counts(tokens, d_vocab):
     return counts
 
 
+@mistake("takes the last token of a row to be followed by its first: roll wraps round")
+def bigram_counts(tokens, d_vocab):
+    flat = (tokens * d_vocab + tokens.roll(-1, dims=1)).flatten()
+    return torch.bincount(flat, minlength=d_vocab**2).reshape(d_vocab, d_vocab).float()
+
+
+@right("bincount of pairs as numbers")
+def bigram_counts(tokens, d_vocab):
+    pairs = (tokens[:, :-1] * d_vocab + tokens[:, 1:]).flatten()
+    return torch.bincount(pairs, minlength=d_vocab**2).reshape(d_vocab, d_vocab).float()
+
+
+@right("index_put_ that accumulates")
+def bigram_counts(tokens, d_vocab):
+    counts = torch.zeros(d_vocab, d_vocab)
+    return counts.index_put_((tokens[:, :-1], tokens[:, 1:]), torch.ones(()), accumulate=True)
+
+
 @mistake("counts each token with itself: shift one of the two by a position")
 def bigram_counts(tokens, d_vocab):
     first, _ = _pairs(tokens, d_vocab)
@@ -207,93 +214,125 @@ def bigram_counts(tokens, d_vocab):
 
 
 @mistake("reads the last axis as (d_head head), so each head gets every n-th number: head 0 is the first piece")
-def split_heads(x, n_heads):
-    return rearrange(x, "b p (d h) -> b p h d", h=n_heads)
+def split_heads(x, n_heads, group=1):
+    return repeat(x, "b p (d h) -> b p (h g) d", h=n_heads, g=group)
 
 
 @mistake("cuts with the heads before the positions, which keeps the shape but mixes heads: cut the last axis first")
-def split_heads(x, n_heads):
-    return x.reshape(x.shape[0], n_heads, x.shape[1], -1).transpose(1, 2)
+def split_heads(x, n_heads, group=1):
+    return x.reshape(x.shape[0], n_heads, x.shape[1], -1).transpose(1, 2).repeat_interleave(group, dim=2)
 
 
 @mistake("takes n_heads for the size of a head")
-def split_heads(x, n_heads):
-    return rearrange(x, "b p (h d) -> b p h d", d=n_heads)
+def split_heads(x, n_heads, group=1):
+    return repeat(x, "b p (h d) -> b p (h g) d", d=n_heads, g=group)
 
 
 @mistake("gives [batch head pos d_head]: here the position stays in front of the head")
-def split_heads(x, n_heads):
-    return rearrange(x, "b p (h d) -> b h p d", h=n_heads)
+def split_heads(x, n_heads, group=1):
+    return repeat(x, "b p (h d) -> b (h g) p d", h=n_heads, g=group)
 
 
 @mistake("reshapes to [batch head pos d_head], which only cuts the reading order: cut the last axis alone")
-def split_heads(x, n_heads):
-    return x.reshape(x.shape[0], n_heads, x.shape[1], -1)
+def split_heads(x, n_heads, group=1):
+    return x.reshape(x.shape[0], n_heads, x.shape[1], -1).repeat_interleave(group, dim=1)
 
 
-@mistake("joins as (d_head head), which interleaves the heads: the head moves slowest, so it comes first")
-def merge_heads(z):
-    return rearrange(z, "b p h d -> b p (d h)")
+@mistake("repeats the whole row of heads (0, 1, 0, 1): copies of one head belong together (0, 0, 1, 1)")
+def split_heads(x, n_heads, group=1):
+    return repeat(x, "b p (h d) -> b p (g h) d", h=n_heads, g=group)
 
 
-@mistake("adds the heads up: they belong side by side")
-def merge_heads(z):
-    return z.sum(2)
+@mistake("keeps head and copy as two axes: put them in one bracket")
+def split_heads(x, n_heads, group=1):
+    return repeat(x, "b p (h d) -> b p h g d", h=n_heads, g=group)
 
 
-@mistake("joins positions and heads: the last two axes are the ones to join")
-def merge_heads(z):
-    return z.flatten(1, 2)
+@mistake("gives each head once, whatever `group` is")
+def split_heads(x, n_heads, group=1):
+    return rearrange(x, "b p (h d) -> b p h d", h=n_heads)
 
 
-@mistake("takes the input for [batch head pos d_head], and joins each position's numbers into the wrong row")
-def merge_heads(z):
-    return rearrange(z, "b h p d -> b p (h d)")
+@right("reshape, then repeat_interleave")
+def split_heads(x, n_heads, group=1):
+    return x.reshape(*x.shape[:2], n_heads, -1).repeat_interleave(group, dim=2)
 
 
-@mistake("repeats the whole row of key heads (0, 1, 0, 1): copies of one head belong together (0, 0, 1, 1)")
-def repeat_kv(k, group):
-    return k.repeat(1, 1, group, 1)
+@right("chunks, stacked")
+def split_heads(x, n_heads, group=1):
+    return torch.stack([piece for piece in x.chunk(n_heads, -1) for _ in range(group)], dim=2)
 
 
-@mistake("repeats the positions: the head axis is number 2")
-def repeat_kv(k, group):
-    return k.repeat_interleave(group, dim=1)
+def _filled_up(image, size):
+    _, height, width = image.shape
+    return F.pad(image, (0, -width % size, 0, -height % size))
 
 
-@mistake("repeats the entries of each vector: the head axis is number 2")
-def repeat_kv(k, group):
-    return k.repeat_interleave(group, dim=3)
-
-
-@mistake("keeps key head and group as two axes: put them in one bracket")
-def repeat_kv(k, group):
-    return repeat(k, "b p h d -> b p h g d", g=group)
+def _patches(image, size, plan="b (r y) (c x) -> b (r c) (y x)"):
+    return rearrange(image, plan, y=size, x=size)
 
 
 @mistake("only cuts the reading order into pieces, so a patch is a strip of whole rows: cut height and width first")
 def image_to_patches(image, size):
-    return image.reshape(image.shape[0], -1, size * size)
+    return _filled_up(image, size).reshape(image.shape[0], -1, size * size)
 
 
 @mistake("numbers the patches down the columns: in (row column) the row moves slowest")
 def image_to_patches(image, size):
-    return rearrange(image, "b (r y) (c x) -> b (c r) (y x)", y=size, x=size)
+    return _patches(_filled_up(image, size), size, "b (r y) (c x) -> b (c r) (y x)")
 
 
 @mistake("turns each patch over its diagonal: the pixels go in the order (y x)")
 def image_to_patches(image, size):
-    return rearrange(image, "b (r y) (c x) -> b (r c) (x y)", y=size, x=size)
+    return _patches(_filled_up(image, size), size, "b (r y) (c x) -> b (r c) (x y)")
 
 
 @mistake("gives [batch pixel patch]: the patches come first")
 def image_to_patches(image, size):
-    return rearrange(image, "b (r y) (c x) -> b (y x) (r c)", y=size, x=size)
+    return _patches(_filled_up(image, size), size, "b (r y) (c x) -> b (y x) (r c)")
 
 
 @mistake("takes every size-th pixel, all over the image: in (row y) the row of patches moves slowest")
 def image_to_patches(image, size):
-    return rearrange(image, "b (y r) (x c) -> b (r c) (y x)", y=size, x=size)
+    return _patches(_filled_up(image, size), size, "b (y r) (x c) -> b (r c) (y x)")
+
+
+@mistake("cuts off the rows and columns that fill no whole patch: fill them up with zeros")
+def image_to_patches(image, size):
+    _, height, width = image.shape
+    return _patches(image[:, : height // size * size, : width // size * size], size)
+
+
+@mistake("fills up at the top and on the left: F.pad's list begins with left, right, then top, bottom")
+def image_to_patches(image, size):
+    _, height, width = image.shape
+    return _patches(F.pad(image, (-width % size, 0, -height % size, 0)), size)
+
+
+@mistake("adds a whole patch of zeros where nothing is missing: size - height % size is size, not 0, for a multiple")
+def image_to_patches(image, size):
+    _, height, width = image.shape
+    return _patches(F.pad(image, (0, size - width % size, 0, size - height % size)), size)
+
+
+@mistake("fills up with the last pixel, not with zeros")
+def image_to_patches(image, size):
+    _, height, width = image.shape
+    whole = F.pad(image[:, None], (0, -width % size, 0, -height % size), mode="replicate")
+    return _patches(whole[:, 0], size)
+
+
+@right("a canvas of zeros, unfolded twice")
+def image_to_patches(image, size):
+    batch, height, width = image.shape
+    canvas = image.new_zeros(batch, -(-height // size) * size, -(-width // size) * size)
+    canvas[:, :height, :width] = image
+    return canvas.unfold(1, size, size).unfold(2, size, size).reshape(batch, -1, size * size)
+
+
+@right("torch's unfold, patches brought to the front")
+def image_to_patches(image, size):
+    return F.unfold(_filled_up(image, size)[:, None], size, stride=size).mT
 
 
 def _values(pattern, v, n_kv_heads):
@@ -328,7 +367,7 @@ def mix_values(pattern, v, n_kv_heads):
     return einsum(pattern, values, "b h q k, b k h d -> b q h d").flatten(2)
 
 
-@mistake("pairs a pattern with fewer value heads than it has heads: give each query head its copy (repeat_kv)")
+@mistake("pairs a pattern with fewer value heads than it has heads: split_heads gives copies")
 def mix_values(pattern, v, n_kv_heads):
     values = rearrange(v, "b k (h d) -> b k h d", h=n_kv_heads)
     return einsum(pattern, values, "b h q k, b k h d -> b q h d").flatten(2)
@@ -344,6 +383,27 @@ def _later(scores):
 @mistake("fills with 0, and softmax gives a score of 0 weight: fill with minus infinity")
 def causal_mask(scores):
     return scores.masked_fill(_later(scores), 0)
+
+
+@mistake("hides every score that happens to be 0 as well: x.tril() == 0 is not where the later keys are")
+def causal_mask(scores):
+    return scores.masked_fill(scores.tril() == 0, -torch.inf)
+
+
+@mistake("fills with the lowest float, which softmax cannot tell from a score that low: -torch.inf is lower than all")
+def causal_mask(scores):
+    return scores.masked_fill(_later(scores), torch.finfo(scores.dtype).min)
+
+
+@right("adds a triangle of minus infinities")
+def causal_mask(scores):
+    return scores + torch.full_like(scores, -torch.inf).triu(1)
+
+
+@right("compares positions")
+def causal_mask(scores):
+    place = torch.arange(scores.shape[-1], device=scores.device)
+    return torch.where(place[:, None] >= place, scores, -torch.inf)
 
 
 @mistake("hides a query's own position too: the diagonal stays (triu(1), not triu())")
@@ -371,40 +431,10 @@ def causal_mask(scores):
     return scores.masked_fill(_later(scores), -torch.inf).softmax(-1)
 
 
-@mistake("uses the other triangle, and so sums from entry i to the end")
-def cumsum_by_matmul(x):
-    return x @ torch.ones(x.shape[-1], x.shape[-1], dtype=x.dtype, device=x.device).tril()
-
-
-@mistake("leaves out entry i itself: the diagonal belongs to the triangle")
-def cumsum_by_matmul(x):
-    return x @ torch.ones(x.shape[-1], x.shape[-1], dtype=x.dtype, device=x.device).triu(1)
-
-
-@mistake("makes the triangle as float32 whatever x is: a product needs equal dtypes, so pass dtype=x.dtype")
-def cumsum_by_matmul(x):
-    return x @ torch.ones(x.shape[-1], x.shape[-1]).triu()
-
-
-@mistake("divides by how many were added: that is the running mean")
-def cumsum_by_matmul(x):
-    return x.cumsum(-1) / torch.arange(1, x.shape[-1] + 1)
-
-
-@mistake("gives the total everywhere: the matrix of ones is still to be cut to a triangle")
-def cumsum_by_matmul(x):
-    return x.sum(-1, keepdim=True).expand(x.shape)
-
-
 @mistake("takes the triangle's size from the first axis, which may be the batch: the last two are query and key")
 def causal_mask(scores):
     allowed = torch.ones(len(scores), len(scores), dtype=torch.bool, device=scores.device).tril()
     return scores.masked_fill(~allowed, -torch.inf)
-
-
-@mistake("is right for one vector only: with batch axes in front x stands on the left, x @ m")
-def cumsum_by_matmul(x):
-    return torch.ones(x.shape[-1], x.shape[-1], dtype=x.dtype, device=x.device).tril() @ x
 
 
 def _scores(q, k, n_heads, n_kv_heads):
@@ -442,6 +472,12 @@ def attention_pattern(q, k, n_heads, n_kv_heads):
     return _scores(q, k, n_heads, n_kv_heads).softmax(-1)
 
 
+@mistake("lets no query read its own position: only later keys are hidden (triu(1), not triu())")
+def attention_pattern(q, k, n_heads, n_kv_heads):
+    scores = _scores(q, k, n_heads, n_kv_heads)
+    return scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(), -torch.inf).softmax(-1).nan_to_num(0)
+
+
 @mistake("gives the masked scores: the softmax is missing")
 def attention_pattern(q, k, n_heads, n_kv_heads):
     scores = _scores(q, k, n_heads, n_kv_heads)
@@ -460,7 +496,7 @@ def attention_pattern(q, k, n_heads, n_kv_heads):
     return weights.masked_fill(_later(weights), -torch.inf)
 
 
-@mistake("pairs queries with fewer key heads than they have heads: give each query head its copy (repeat_kv)")
+@mistake("pairs queries with fewer key heads than they have heads: split_heads gives copies")
 def attention_pattern(q, k, n_heads, n_kv_heads):
     q = rearrange(q, "b p (h d) -> b p h d", h=n_heads)
     k = rearrange(k, "b p (h d) -> b p h d", h=n_kv_heads)
@@ -468,7 +504,93 @@ def attention_pattern(q, k, n_heads, n_kv_heads):
     return scores.masked_fill(_later(scores), -torch.inf).softmax(-1)
 
 
-# --- 5. Pick by index
+# --- 5. A layer
+
+
+def _layer(resid, W_Q, W_K, W_V, W_O, real, *, later=True, padding=True, scale=True, zero=True, copies="(h g)"):
+    """attention_layer, with a part left out."""
+    group = len(W_Q) // len(W_K)
+    W_K, W_V = (repeat(W, f"h m d -> {copies} m d", g=group) for W in (W_K, W_V))
+    q, k, v = (einsum(resid, W, "b p m, h m d -> b h p d") for W in (W_Q, W_K, W_V))
+    scores = q @ k.mT / (q.shape[-1] ** 0.5 if scale else 1)
+    if later:
+        scores = scores.masked_fill(_later(scores), -torch.inf)
+    if padding:
+        scores = scores.masked_fill(~real[:, None, None], -torch.inf)
+    pattern = scores.softmax(-1)
+    if zero:
+        pattern = pattern.masked_fill(~real[:, None, :, None], 0)
+    return einsum(pattern @ v, W_O, "b h p d, h d m -> b p m")
+
+
+@mistake("lets real words read the padding: its keys belong at minus infinity, as later ones do")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real, padding=False)
+
+
+@mistake("writes nan at the padding: the softmax of a row of minus infinities; give those rows weight 0")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real, zero=False)
+
+
+@mistake("multiplies the padding's nan by 0, and 0 * nan is nan: masked_fill replaces whatever stands there")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real, zero=False) * real[..., None]
+
+
+@mistake("hides the padding as a query (row), not as a key (column), and so real words still read it")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real, padding=False, zero=False) * real[..., None]
+
+
+@mistake("lets queries read later keys: the causal mask is missing")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real, later=False)
+
+
+@mistake("does not divide the scores by the root of d_head")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real, scale=False)
+
+
+@mistake("hands the key and value heads out in turn (0, 1, 0, 1): neighbours share one (0, 0, 1, 1)")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real, copies="(g h)")
+
+
+@mistake("adds the stream itself: only what the heads write is asked for")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return resid + _layer(resid, W_Q, W_K, W_V, W_O, real)
+
+
+@mistake("averages over the heads: what they write is added up")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real) / len(W_Q)
+
+
+@right("PyTorch's own attention, with a mask in which padding reads itself")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    group, pos = len(W_Q) // len(W_K), resid.shape[1]
+    W_K, W_V = W_K.repeat_interleave(group, dim=0), W_V.repeat_interleave(group, dim=0)
+    q, k, v = (torch.einsum("bpm,hmd->bhpd", resid, W) for W in (W_Q, W_K, W_V))
+    seen = torch.ones(pos, pos, dtype=torch.bool).tril() & real[:, None, None] | torch.eye(pos, dtype=torch.bool)
+    z = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+    return torch.einsum("bhpd,hdm->bpm", z, W_O) * real[..., None]
+
+
+@right("each text by itself, its padding taken out and put back")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    rows = []
+    for text, mask in zip(resid, real, strict=True):
+        places, row = mask.nonzero()[:, 0], torch.zeros_like(text)
+        if len(places):
+            out = _layer(text[None, places], W_Q, W_K, W_V, W_O, torch.ones(1, len(places), dtype=torch.bool))
+            row = row.index_add(0, places, out[0])
+        rows.append(row)
+    return torch.stack(rows)
+
+
+# --- 6. Pick by index
 
 
 def _picked(values, tokens):
@@ -502,6 +624,17 @@ def gather_log_probs(logits, tokens):
     return _picked(logits.softmax(-1).log(), tokens)
 
 
+@right("minus torch's cross_entropy")
+def gather_log_probs(logits, tokens):
+    return -F.cross_entropy(logits.mT, tokens, reduction="none")
+
+
+@right("index tensors that broadcast")
+def gather_log_probs(logits, tokens):
+    batch, pos = tokens.shape
+    return logits.log_softmax(-1)[torch.arange(batch)[:, None], torch.arange(pos), tokens]
+
+
 @mistake("keeps the last axis, of size 1, that gather leaves: take it away with [..., 0]")
 def gather_log_probs(logits, tokens):
     return logits.log_softmax(-1).gather(-1, tokens[..., None])
@@ -520,41 +653,6 @@ def gather_log_probs(logits, tokens):
 @mistake("uses a token as a place in the batch: [tokens] picks along the first axis, gather(-1, ...) along the last")
 def gather_log_probs(logits, tokens):
     return logits.log_softmax(-1)[tokens]
-
-
-@mistake("only looks at the highest logit, whatever k is")
-def topk_accuracy(logits, labels, k):
-    return (logits.argmax(-1) == labels).float().mean()
-
-
-@mistake("averages over the k guesses as well: a row is right if any of them is")
-def topk_accuracy(logits, labels, k):
-    return (logits.topk(k).indices == labels[:, None]).float().mean()
-
-
-@mistake("looks among the k lowest logits")
-def topk_accuracy(logits, labels, k):
-    return (logits.topk(k, largest=False).indices == labels[:, None]).any(-1).float().mean()
-
-
-@mistake("only looks at the k-th highest logit: those above count too")
-def topk_accuracy(logits, labels, k):
-    return (logits.topk(k).indices[:, -1] == labels).float().mean()
-
-
-@mistake("counts the hits: the share is asked for, so divide by the number of rows")
-def topk_accuracy(logits, labels, k):
-    return (logits.topk(k).indices == labels[:, None]).any(-1).sum()
-
-
-@mistake("compares the logits with the labels: topk has .values and .indices, and a label is an index")
-def topk_accuracy(logits, labels, k):
-    return (logits.topk(k).values == labels[:, None]).any(-1).float().mean()
-
-
-@mistake("lines the labels up with the k guesses: labels[:, None] lines them up with the rows")
-def topk_accuracy(logits, labels, k):
-    return (logits.topk(k).indices == labels).any(-1).float().mean()
 
 
 @mistake("y shows x's own numbers: zero_ writes through the slice into x")
@@ -596,12 +694,108 @@ def sliding_windows(tokens, size):
     return tokens.unfold(1, size, 1).flip(-1)
 
 
+@mistake("assumes that a row lies in memory in one piece: as_strided needs the input's own strides")
+def sliding_windows(tokens, size):
+    batch, pos = tokens.shape
+    return tokens.as_strided((batch, pos - size + 1, size), (pos, 1, 1))
+
+
+@right("unfold")
+def sliding_windows(tokens, size):
+    return tokens.unfold(1, size, 1)
+
+
+@right("slices, stacked")
+def sliding_windows(tokens, size):
+    return torch.stack([tokens[:, i : i + size] for i in range(tokens.shape[1] - size + 1)], dim=1)
+
+
 @mistake("starts a window at every token, so the last ones run past the end: pos - size + 1 of them fit")
 def sliding_windows(tokens, size):
     return _windows(tokens, range(tokens.shape[1]), size)
 
 
-# --- 6. Reduce
+def _beams(totals, tokens):
+    """The best of each batch entry's totals, and the texts that they go on from."""
+    n_beams, d_vocab = totals.shape[1:]
+    best = totals.flatten(1).topk(n_beams)
+    parent = (best.indices // d_vocab)[..., None]
+    return best.values, tokens.gather(1, parent.expand(-1, -1, tokens.shape[-1])), (best.indices % d_vocab)[..., None]
+
+
+@mistake("leaves the histories in their old order: each new text goes on from its own parent beam, so gather them")
+def beam_step(scores, logits, tokens):
+    new_scores, _, token = _beams(scores[..., None] + logits.log_softmax(-1), tokens)
+    return new_scores, torch.cat([tokens, token], dim=-1)
+
+
+@mistake("adds raw logits to the scores: log_softmax makes them log-probabilities")
+def beam_step(scores, logits, tokens):
+    new_scores, histories, token = _beams(scores[..., None] + logits, tokens)
+    return new_scores, torch.cat([histories, token], dim=-1)
+
+
+@mistake("adds probabilities to the scores: log-probabilities add up, so log_softmax")
+def beam_step(scores, logits, tokens):
+    new_scores, histories, token = _beams(scores[..., None] + logits.softmax(-1), tokens)
+    return new_scores, torch.cat([histories, token], dim=-1)
+
+
+@mistake("lets each beam go on by its own likeliest token: all continuations of a batch entry compete")
+def beam_step(scores, logits, tokens):
+    best = logits.log_softmax(-1).max(-1)
+    return scores + best.values, torch.cat([tokens, best.indices[..., None]], dim=-1)
+
+
+@mistake("forgets the scores so far: a new score is the old one plus the token's log-probability")
+def beam_step(scores, logits, tokens):
+    new_scores, histories, token = _beams(logits.log_softmax(-1), tokens)
+    return new_scores, torch.cat([histories, token], dim=-1)
+
+
+@mistake("normalises over all beams at once: each beam's next-token probabilities sum to 1")
+def beam_step(scores, logits, tokens):
+    log_probs = logits.flatten(1).log_softmax(-1).reshape(logits.shape)
+    new_scores, histories, token = _beams(scores[..., None] + log_probs, tokens)
+    return new_scores, torch.cat([histories, token], dim=-1)
+
+
+@mistake("lets the whole batch compete: each batch entry keeps its own best")
+def beam_step(scores, logits, tokens):
+    totals = scores[..., None] + logits.log_softmax(-1)
+    best, d_vocab = totals.flatten().topk(scores.numel()), logits.shape[-1]
+    texts = torch.cat([tokens.flatten(0, 1)[best.indices // d_vocab], best.indices[:, None] % d_vocab], dim=-1)
+    return best.values.reshape(scores.shape), texts.reshape(*scores.shape, -1)
+
+
+@mistake("takes every history from the first batch entry: tokens[0][parent]; gather picks in each entry's own")
+def beam_step(scores, logits, tokens):
+    totals = scores[..., None] + logits.log_softmax(-1)
+    best, d_vocab = totals.flatten(1).topk(scores.shape[1]), logits.shape[-1]
+    histories, token = tokens[0][best.indices // d_vocab], best.indices[..., None] % d_vocab
+    return best.values, torch.cat([histories, token], dim=-1)
+
+
+@right("fancy indices and a sort")
+def beam_step(scores, logits, tokens):
+    batch, n_beams, d_vocab = logits.shape
+    totals = (scores.unsqueeze(-1) + logits - logits.logsumexp(-1, keepdim=True)).reshape(batch, -1)
+    values, flat = totals.sort(dim=-1, descending=True)
+    parent, token = flat[:, :n_beams].div(d_vocab, rounding_mode="floor"), flat[:, :n_beams] % d_vocab
+    texts = tokens[torch.arange(batch)[:, None], parent]
+    return values[:, :n_beams], torch.cat([texts, token.unsqueeze(-1)], dim=-1)
+
+
+@right("a loop over the batch")
+def beam_step(scores, logits, tokens):
+    kept = [
+        _beams((s[:, None] + x.log_softmax(-1))[None], t[None]) for s, x, t in zip(scores, logits, tokens, strict=True)
+    ]
+    texts = [torch.cat([histories, token], dim=-1) for _, histories, token in kept]
+    return torch.cat([values for values, _, _ in kept]), torch.cat(texts)
+
+
+# --- 7. Reduce
 
 
 @mistake("p.sum(-1) is [3], and broadcasting aligns it with p's columns; keepdim=True makes it a column, [3, 1]")
@@ -627,6 +821,22 @@ def masked_mean(x, mask):
 @mistake("multiplies by the mask, and 0 * nan is nan: masked_fill replaces whatever stands there")
 def masked_mean(x, mask):
     return (x * mask).sum(-1) / mask.sum(-1)
+
+
+@mistake("takes every 0 for padding: a real entry may be 0; count the mask")
+def masked_mean(x, mask):
+    kept = x.masked_fill(~mask, 0)
+    return kept.sum(-1) / (kept != 0).sum(-1)
+
+
+@right("nan for the padding, and nanmean")
+def masked_mean(x, mask):
+    return x.masked_fill(~mask, math.nan).nanmean(-1)
+
+
+@right("row by row, by a mask as index")
+def masked_mean(x, mask):
+    return torch.stack([row[real].mean() for row, real in zip(x, mask, strict=True)])
 
 
 @mistake("averages the whole batch: each row has a mean of its own")
@@ -686,6 +896,12 @@ def next_token_loss(logits, tokens, mask):
 @mistake("averages the whole batch into one number: each row has a loss of its own")
 def next_token_loss(logits, tokens, mask):
     return _surprise(logits[:, :-1], tokens[:, 1:])[mask[:, 1:]].mean()
+
+
+@right("torch's cross_entropy with an index that it ignores")
+def next_token_loss(logits, tokens, mask):
+    targets = tokens[:, 1:].masked_fill(~mask[:, 1:], -100)
+    return F.cross_entropy(logits[:, :-1].mT, targets, reduction="none").sum(-1) / mask[:, 1:].sum(-1)
 
 
 @mistake("sums the losses: divide by the number of real tokens that were predicted")

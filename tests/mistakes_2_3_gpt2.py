@@ -1,12 +1,13 @@
 """Wrong answers to 2.3 GPT-2, and what each of them is. The underscored classes are right; the wrong ones vary them."""
 
 import math
+from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from concrete_steps.checking.mistakes import mistake
+from concrete_steps.checking.mistakes import mistake, right
 
 
 def _normal(*shape):
@@ -156,6 +157,41 @@ def answer_forgets():
     return "b"
 
 
+@mistake("is a part of the computation detached?")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        centred = x - x.mean(-1, keepdim=True)
+        spread = (centred.square().mean(-1, keepdim=True) + self.eps).sqrt().detach()
+        return centred / spread * self.w + self.b
+
+
+@mistake("is something on the way not float64?")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        return F.layer_norm(x.float(), self.w.shape, self.w.float(), self.b.float(), self.eps).to(x.dtype)
+
+
+@mistake("a hook stays behind: remove it")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        self.register_forward_hook(lambda module, args, out: None)
+        return super().forward(x)
+
+
+@right("rsqrt of torch's variance without correction")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        centred = x - x.mean(dim=-1, keepdim=True)
+        return centred * torch.rsqrt(x.var(dim=-1, keepdim=True, correction=0) + self.eps) * self.w + self.b
+
+
+class _MyNorm(_LayerNorm):
+    pass
+
+
+right("a class under another name", exercise="LayerNorm")(_MyNorm)
+
+
 # --- 2. Embed
 
 
@@ -223,6 +259,18 @@ class PosEmbed(_PosEmbed):
 class PosEmbed(_PosEmbed):
     def forward(self, tokens):
         return self.W_pos[: len(tokens)].expand(len(tokens), -1, -1)
+
+
+@right("torch's embedding")
+class Embed(_Embed):
+    def forward(self, tokens):
+        return F.embedding(tokens, self.W_E)
+
+
+@right("indexed by positions")
+class PosEmbed(_PosEmbed):
+    def forward(self, tokens):
+        return self.W_pos[torch.arange(tokens.shape[1]).expand_as(tokens)]
 
 
 # --- 3. Attention
@@ -391,6 +439,50 @@ class Attention(_Attention):
         return self.pattern(x) @ self.project(x, "K")
 
 
+@mistake("a large negative number in place of -torch.inf")
+class Attention(_Attention):
+    def pattern(self, x):
+        scores = self.scores(x)
+        return scores.masked_fill(self.later(scores), -1e9).softmax(-1)
+
+
+@mistake("is 0 taken for masked?")
+class Attention(_Attention):
+    def pattern(self, x):
+        scores = self.scores(x).tril()
+        return scores.masked_fill(scores == 0, -torch.inf).softmax(-1)
+
+
+@mistake("is a part of the computation detached?")
+class Attention(_Attention):
+    def pattern(self, x):
+        scores = self.project(x, "Q") @ self.project(x.detach(), "K").mT / math.sqrt(self.cfg.d_head)
+        return scores.masked_fill(self.later(scores), -torch.inf).softmax(-1)
+
+
+@right("PyTorch's own attention in forward")
+class Attention(_Attention):
+    def z(self, x):
+        q, k, v = (self.project(x, name) for name in "QKV")
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+@right("heads side by side, then one matrix")
+class Attention(_Attention):
+    def forward(self, x):
+        return self.z(x).transpose(1, 2).flatten(2) @ self.W_O.flatten(0, 1) + self.b_O
+
+
+@right("a mask kept as a buffer that is not saved")
+class Attention(_Attention):
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.register_buffer("mask", torch.ones(cfg.n_ctx, cfg.n_ctx, dtype=torch.bool).triu(1), persistent=False)
+
+    def later(self, scores):
+        return self.mask[: scores.shape[-2], : scores.shape[-1]]
+
+
 # --- 4. MLP
 
 
@@ -453,6 +545,24 @@ class MLP(_MLP):
 class MLP(_MLP):
     def forward(self, x):
         return F.dropout(super().forward(x), 0.5)
+
+
+@mistake("is a part of the computation detached?")
+class MLP(_MLP):
+    def act(self, x):
+        return x * (F.gelu(x, approximate="tanh") / x).detach()
+
+
+@right("GELU written out, with the root as a number")
+class MLP(_MLP):
+    def act(self, x):
+        return 0.5 * x * (1 + torch.tanh(0.7978845608 * (x + 0.044715 * torch.pow(x, 3))))
+
+
+@right("torch's linear, with transposed weights")
+class MLP(_MLP):
+    def forward(self, x):
+        return F.linear(self.act(F.linear(x, self.W_in.T, self.b_in)), self.W_out.T, self.b_out)
 
 
 # --- 5. Block
@@ -652,6 +762,23 @@ class GPT2(_GPT2):
         self.blocks = [_TransformerBlock(cfg) for _ in range(cfg.n_layers)]
 
 
+@right("blocks in nn.Sequential")
+class GPT2(_GPT2):
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.blocks = nn.Sequential(*self.blocks)
+
+    def stream(self, tokens):
+        return self.blocks(self.embed(tokens) + self.pos_embed(tokens))
+
+
+class _DemoTransformer(_GPT2):
+    pass
+
+
+right("a class under another name", exercise="GPT2")(_DemoTransformer)
+
+
 # --- 7. Real weights
 
 
@@ -796,9 +923,21 @@ def load_gpt2_weights(theirs, cfg):
     return {name: 0 * w if name.split(".")[-1].startswith("b") else w for name, w in _converted(theirs, cfg).items()}
 
 
+@mistake("takes entries out of the state dict that it was given: it should stay as it is")
+def load_gpt2_weights(theirs, cfg):
+    ours = _converted(theirs, cfg)
+    theirs.pop("lm_head.weight")
+    return ours
+
+
+@right("copies, in an OrderedDict")
+def load_gpt2_weights(theirs, cfg):
+    return OrderedDict((name, weight.clone()) for name, weight in _converted(theirs, cfg).items())
+
+
 @mistake("random weights are drawn once, when the model is made; two calls use the same")
 def answer_twice():
-    return "a"
+    return "b"
 
 
 @mistake("rounding is the same for the same sums, and a millionth at most: these differences are huge")

@@ -16,6 +16,8 @@
 #
 # ## How to work
 #
+# ![Predict, write, check, explain; a failing check leads back to write, an explanation to predict](figures/cycle.svg)
+#
 # 1. **Predict.** Before each experiment there is a question. Answer it, even wrongly, before you run the cell.
 # 2. **Write.** Replace `raise NotImplementedError` in the exercise's cell by your code.
 # 3. **Check.** Run the cell below it. A wrong answer is told what is wrong with it.
@@ -30,6 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from concrete_steps import plot
+from concrete_steps.evidence import seconds
 # %% [markdown]
 # ## Warm up
 #
@@ -38,11 +41,13 @@ from concrete_steps import plot
 # %%
 names = ["Mary", "John", "them", "the", "store"]
 logits = torch.tensor([3.1, 1.4, 2.2, 0.5, -1.0])
-plot.bar(logits, x=names, x_label="next token", y_label="logit", title="Scores for the next token")
+plot.bar(
+    logits, x=names, x_label="next token", y_label="logit", title="Scores for the next token"
+)
 # %% [markdown]
 # How strongly does this model prefer *Mary* to *John*? The field's favourite answer is the **logit difference**: the
 # right token's logit minus the wrong one's. Unlike a probability, it does not care about the rest of the vocabulary.
-# (**Softmax** makes probabilities of logits: raise e to the power of each, then divide by the sum of them all.)
+# **Softmax** makes probabilities of logits: $p_i = e^{l_i} / \sum_j e^{l_j}$.
 #
 # `Float[Tensor, "vocab"]` reads: a tensor of floats with one axis, which we call *vocab*;
 # `""` is a single number, still a tensor. Write the function. If you like, get it wrong first (swap the two), and see
@@ -88,7 +93,7 @@ for label, scores in [("as they were", logits), ("all + 10", shifted)]:
 # Two questions about working here. Replace `None` by the letter, in quotes.
 #
 # **You reach an experiment. What comes first?**
-# (a) run it and look, (b) say what you expect it to show, (c) read ahead to find out what it shows
+# (a) run it and look at what it shows; (b) say what you expect it to show; (c) read ahead to find out what it shows
 # %% exercise="answer_before_running" points=1 difficulty=1 minutes=1
 answer_before_running = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -97,12 +102,12 @@ answer_before_running = "b"
 # %% check="answer_before_running"
 # %% [markdown]
 # **You have trained networks in PyTorch for years. What do you do with step 1?**
-# (a) work through all of it, in order, (b) leave it out unread, (c) read its criteria, try the checks of whatever you
-# doubt, and go on
+# (a) read its criteria and try the checks you doubt; (b) leave it out, unread, and go on; (c) work through all of it,
+# in order
 # %% exercise="answer_already_know" points=1 difficulty=1 minutes=1
 answer_already_know = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
-answer_already_know = "c"
+answer_already_know = "a"
 ### END SOLUTION
 # %% check="answer_already_know"
 # %% [markdown]
@@ -121,15 +126,16 @@ answer_already_know = "c"
 # </details>
 # %% experiment=True
 import os
-import time
 
 matrix = torch.randn(1000, 1000)
 matrix @ matrix  # the first call sets up the threads
-start = time.perf_counter()
-matrix @ matrix
+took = seconds(lambda: matrix @ matrix)
 print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, {os.cpu_count()} cores")
-print(f"1000 x 1000 matrix product: {1000 * (time.perf_counter() - start):.0f} ms")
-print("GPU:", torch.cuda.get_device_name() if torch.cuda.is_available() else "none, and none is needed")
+print(f"1000 x 1000 matrix product: {1000 * took:.0f} ms")
+print(
+    "GPU:",
+    torch.cuda.get_device_name() if torch.cuda.is_available() else "none, and none is needed",
+)
 # %% [markdown]
 # **Compute.** Every notebook is made for two cores and no GPU, in minutes. When you go on to work of your own: models
 # up to the size of GPT-2 Medium fit a free Colab; once a run takes over an hour, rent a machine; training on more than

@@ -3,21 +3,21 @@
 #
 # Everything a language model computes is a **tensor**: numbers in a box with named axes. Below is one, an *attention
 # pattern* of shape `[head query key]`: for each head, how much each word (query) reads from each word up to it (key). A
-# *head* is one of several such readers that work side by side.
-# Soon you will compute such patterns from scratch, and read shapes like sentences. All later notebooks speak this
-# language.
+# *head* is one of several such readers that work side by side. Soon you will write the whole of this plan, from
+# residual stream to residual stream, and read its shapes like sentences:
+#
+# ![Attention as a plan: q and k make scores, the pattern mixes v, W_O writes back](figures/attention_plan.svg)
 # %% generated="overview"
 # %% [markdown]
 # Run this first.
 # %% setup=True
-import time
-
 import torch
 from einops import einsum, rearrange, reduce, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from concrete_steps import plot
+from concrete_steps.evidence import ratio_of_times
 
 # %%
 torch.manual_seed(0)  # the same random numbers in every run
@@ -40,7 +40,8 @@ plot.imshow(
 )
 # %% [markdown]
 # Aim: **no Python loops over entries**. The checks accept loops as well; section 3 measures what they cost. Keep to
-# torch operations and leave the inputs as they are: training needs both.
+# torch operations and leave the inputs as they are: training needs both. A tensor of floats comes back in the dtype in
+# which it came, float32 or float64, computed in that dtype; inputs may be views of other tensors.
 #
 # ## 1. A shape is a sentence
 #
@@ -72,7 +73,12 @@ answer_annotation = "a"
 #
 # </details>
 # %% experiment=True
-for tensor in (torch.zeros(2, 5, 768), torch.zeros(5, 768), torch.zeros(768), torch.zeros(5, 768).long()):
+for tensor in (
+    torch.zeros(2, 5, 768),
+    torch.zeros(5, 768),
+    torch.zeros(768),
+    torch.zeros(5, 768).long(),
+):
     fits = isinstance(tensor, Float[Tensor, "... pos 768"])
     print(f"{tensor.dtype} {list(tensor.shape)}: {'fits' if fits else 'does not fit'}")
 # %% [markdown]
@@ -96,25 +102,17 @@ answer_broadcast = "b"
 ### END SOLUTION
 # %% check="answer_broadcast"
 # %% [markdown]
-# Now write this without loops:
+# With it, each entry of one vector meets each of another, and no loop is left:
 # %%
-def outer_loops(x, y):
-    out = torch.zeros(len(x), len(y))
-    for i in range(len(x)):
-        for j in range(len(y)):
-            out[i, j] = x[i] * y[j]
-    return out
-
-
-print(outer_loops(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 10.0])))
-# %% exercise="outer" points=1 difficulty=1 minutes=4
-def outer(x: Float[Tensor, "n"], y: Float[Tensor, "m"]) -> Float[Tensor, "n m"]:
-    """The product of each entry of x (rows) with each entry of y (columns)."""
-    ### BEGIN SOLUTION
-    return x[:, None] * y
-    ### END SOLUTION
-# %% check="outer"
+x, y = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 10.0])
+outer = torch.zeros(3, 2)
+for i in range(3):
+    for j in range(2):
+        outer[i, j] = x[i] * y[j]
+print(outer.tolist(), torch.equal(outer, x[:, None] * y))
 # %% [markdown]
+# ### One-hot rows and distances
+#
 # A token is a number; a model meets it as a **one-hot** row, all 0 but for a 1 at the token's place. Make new tensors
 # where the input lives (`device`: CPU or GPU), or your code breaks on a GPU.
 #
@@ -134,7 +132,8 @@ def one_hot(
     ### END SOLUTION
 # %% check="one_hot"
 # %% [markdown]
-# Put the pieces together: the Euclidean distance from each of n points to each of m others.
+# Put the pieces together: the Euclidean distance from each of n points to each of m others. Subtract before you square:
+# $|x|^2 + |y|^2 - 2\,x \cdot y$ is the same on paper, and loses everything for near points far from 0.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -143,7 +142,7 @@ def one_hot(
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Square, sum over the last axis, take the root; `.norm(dim=-1)` does all three.
+# Of the differences you want the length of each vector, along the last axis.
 #
 # </details>
 # %% exercise="pairwise_distances" points=2 difficulty=2 minutes=8
@@ -156,24 +155,29 @@ def pairwise_distances(
     ### END SOLUTION
 # %% check="pairwise_distances"
 # %% [markdown]
-# **Predict**: put seven days evenly round a circle. How many different distances between two days are there?
+# **Predict**: put seven days evenly round a circle. How many different distances between two days are there? And
+# evenly along a line?
 #
 # <details><summary>Answer</summary>
 #
-# Three: one, two or three days apart, whichever way round.
+# Three on the circle: one, two or three days apart, whichever way round. Six on the line.
 #
 # </details>
 # %% experiment=True
 days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 angle = 2 * torch.pi * torch.arange(7) / 7
 circle = torch.stack([angle.cos(), angle.sin()], dim=-1)  # [day xy]
+line = torch.stack([torch.arange(7) / 3, torch.zeros(7)], dim=-1)
 scattered = torch.randn(7, 2)
-distances = torch.stack([pairwise_distances(points, points) for points in (circle, scattered)])
-print("on the circle, from Monday:", [round(d, 2) for d in distances[0, 0].tolist()])
+distances = torch.stack(
+    [pairwise_distances(points, points) for points in (circle, line, scattered)]
+)
+for place, from_monday in zip(("circle", "line"), distances[:, 0], strict=False):
+    print(f"on the {place}, from Monday:", [round(d, 2) for d in from_monday.tolist()])
 plot.imshow(
     distances,
     tokens=days,
-    facets=["on a circle", "scattered at random"],
+    facets=["on a circle", "on a line", "scattered at random"],
     x_label="day",
     y_label="day",
     value_label="distance",
@@ -181,8 +185,9 @@ plot.imshow(
     title="Distances between seven points",
 )
 # %% [markdown]
-# Stripes along the diagonals are the mark of a circle; random points show none. Engels et al. (*Not All Language Model
-# Features Are One-Dimensionally Linear*, 2024) found weekdays lying like this inside language
+# Even spacing gives stripes along the diagonals, on a circle and on a line; random points show none. On a circle the
+# stripes *wrap round*: Sunday is next to Monday, so two corners look as the diagonal's neighbours do. Engels et al.
+# (*Not All Language Model Features Are One-Dimensionally Linear*, 2024) found weekdays on circles inside language
 # models. We placed ours there ourselves.
 #
 # ## 3. einsum: name the axes, drop what is summed
@@ -190,11 +195,11 @@ plot.imshow(
 # `einsum(a, b, "i k, k j -> i j")` is the loops below in one line. Each name is a loop. A name that stands left of the
 # arrow only is **summed over**; the right side orders the result's axes.
 #
-# **Predict**: how many times slower are the loops?
+# **Predict**: how many times slower are the loops: about 10, 100 or 1000 times?
 #
 # <details><summary>Answer</summary>
 #
-# Thousands of times, even for matrices this small.
+# About 1000 times, even for matrices this small.
 #
 # </details>
 # %% experiment=True
@@ -210,41 +215,31 @@ def matmul_loops(a, b):
     return out
 
 
-def seconds(function, repeats):
-    start = time.perf_counter()
-    for _ in range(repeats):
-        result = function(a, b)
-    return (time.perf_counter() - start) / repeats, result
-
-
 def matmul_einsum(a, b):
     return einsum(a, b, "i k, k j -> i j")
 
 
-slow, by_loops = seconds(matmul_loops, 1)
-seconds(matmul_einsum, 10)  # warm up
-fast, by_einsum = seconds(matmul_einsum, 100)
-print(f"loops {1e3 * slow:.0f} ms, einsum {1e3 * fast:.3f} ms: {slow / fast:,.0f} times faster")
-print(f"largest difference: {(by_loops - by_einsum).abs().max():.1e}")
+print(
+    "loops against einsum:",
+    ratio_of_times(lambda: matmul_loops(a, b), lambda: matmul_einsum(a, b)),
+)
+print(f"largest difference: {(matmul_loops(a, b) - matmul_einsum(a, b)).abs().max():.1e}")
 # %% [markdown]
 # A name may stand twice in one input: then both indices move together, along the diagonal. On the
 # right of the arrow each name stands once: two axes of the same size need two names.
-#
-# <details><summary>Hint</summary>
-#
-# `"i i ->"` would be the trace of a single matrix.
-#
-# </details>
-# %% exercise="batched_trace" points=1 difficulty=1 minutes=3
-def batched_trace(x: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch"]:
-    """For each matrix of the batch, the sum of its diagonal."""
-    ### BEGIN SOLUTION
-    return einsum(x, "batch i i -> batch")
-    ### END SOLUTION
-# %% check="batched_trace"
+# %%
+matrices = torch.tensor([[[1, 2], [3, 5]], [[4, 1], [0, 3]]])  # [batch i i]
+for plan in (
+    "batch i i -> batch i",
+    "batch i i -> batch",
+    "batch i i ->",
+    "batch i j -> batch",
+):
+    print(f"{plan:>20}: {einsum(matrices, plan).tolist()}")
 # %% [markdown]
-# How well does a query fit a key? Their dot product, divided by `d_head ** 0.5` so that its size does not grow with
-# `d_head`. Each head does this by itself.
+# How well does a query fit a key? Each head scores by itself, divided so that the size does not grow with d_head:
+#
+# $$s_{ij} = \frac{q_i \cdot k_j}{\sqrt{d_\text{head}}}$$
 #
 # <details><summary>Hint</summary>
 #
@@ -296,13 +291,21 @@ def bigram_counts(
 #
 # </details>
 # %% experiment=True
-text = "the cat sat on the mat. the dog sat on the log. the cat saw the dog, and then the dog saw the cat."
+text = "the cat sat on the mat. the dog sat on the log. "
+text += "the cat saw the dog, and then the dog saw the cat."
 letters = sorted(set(text))
 ids = torch.tensor([[letters.index(letter) for letter in text]])  # [batch=1 pos]
 counts = bigram_counts(ids, len(letters))
 for letter in "h ":
     followers = counts[letters.index(letter)]
-    print(repr(letter), {letters[i]: int(followers[i]) for i in followers.argsort(descending=True) if followers[i]})
+    print(
+        repr(letter),
+        {
+            letters[i]: int(followers[i])
+            for i in followers.argsort(descending=True)
+            if followers[i]
+        },
+    )
 plot.imshow(
     counts,
     tokens=letters,
@@ -323,7 +326,10 @@ plot.imshow(
 # %%
 for names in ("(x copy)", "(copy x)"):
     print(names, repeat(torch.tensor([1, 2]), f"x -> {names}", copy=2).tolist())
-cut = [rearrange(torch.arange(12), f"({names}) -> row column", row=3) for names in ("row column", "column row")]
+cut = [
+    rearrange(torch.arange(12), f"({names}) -> row column", row=3)
+    for names in ("row column", "column row")
+]
 plot.imshow(
     torch.stack(cut),
     facets=["(row column)", "(column row)"],
@@ -332,7 +338,9 @@ plot.imshow(
     title="0 to 11, cut into 3 rows of 4",
 )
 # %% [markdown]
-# A model stores all heads' vectors side by side, in one axis: head 0 first, then head 1, and so on.
+# A model stores all heads' vectors side by side, in one axis: head 0 first, then head 1, and so on. To save memory, in
+# Llama-like models a *group* of neighbouring query heads shares one key head (*grouped-query attention*). With
+# `group=3`, query heads 0, 1, 2 use key head 0, and 3, 4, 5 use key head 1.
 #
 # **Predict**: `x.reshape(batch, n_heads, pos, d_head)` runs without complaint. Does it separate heads?
 #
@@ -343,63 +351,48 @@ plot.imshow(
 # </details>
 # <details><summary>Hint</summary>
 #
-# A bracket may stand on the left, too. `rearrange` needs one of its two sizes: `head=`.
+# Brackets may stand on both sides. Which name on the right moves slowest: the head or its copies? Only `batch` and
+# `pos` can be inferred.
 #
 # </details>
-# %% exercise="split_heads" points=1 difficulty=2 minutes=4
+# %% exercise="split_heads" points=1 difficulty=2 minutes=8
 def split_heads(
-    x: Float[Tensor, "batch pos head*d_head"], n_heads: int
-) -> Float[Tensor, "batch pos head d_head"]:
-    """Cut the last axis into n_heads equal pieces; head 0 is the first piece."""
+    x: Float[Tensor, "batch pos head*d_head"], n_heads: int, group: int = 1
+) -> Float[Tensor, "batch pos head*group d_head"]:
+    """Cut the last axis into n_heads equal pieces, head 0 the first, and give each `group`
+    times, the copies next to each other.
+    """
     ### BEGIN SOLUTION
-    return rearrange(x, "batch pos (head d_head) -> batch pos head d_head", head=n_heads)
+    plan = "batch pos (head d_head) -> batch pos (head group) d_head"
+    return repeat(x, plan, head=n_heads, group=group)
     ### END SOLUTION
 # %% check="split_heads"
-# %% exercise="merge_heads" points=1 difficulty=1 minutes=2
-def merge_heads(
-    z: Float[Tensor, "batch pos head d_head"]
-) -> Float[Tensor, "batch pos head*d_head"]:
-    """Join the heads' vectors side by side, head 0 first: undoes split_heads."""
-    ### BEGIN SOLUTION
-    return rearrange(z, "batch pos head d_head -> batch pos (head d_head)")
-    ### END SOLUTION
-# %% check="merge_heads"
 # %% [markdown]
-# To save memory, in Llama-like models a *group* of neighbouring query heads shares one key head. With `group=3`, query
-# heads 0, 1, 2 use key head 0, and 3, 4, 5 use key head 1.
+# An image model reads patches as a language model reads tokens. Where `height` or `width` is no multiple of `size`,
+# zeros fill the last patches up: at the bottom and at the right.
 #
-# <details><summary>Hint</summary>
+# <details><summary>Hint 1</summary>
 #
-# In `repeat`, `(kv_head group)` and `(group kv_head)` order the copies differently. Which moves slowest?
+# How many rows are missing? For height 7 and size 3 it is 2, for height 6 it is 0: `%` of a negative number is handy.
 #
 # </details>
-# %% exercise="repeat_kv" points=1 difficulty=2 minutes=5
-def repeat_kv(
-    k: Float[Tensor, "batch pos kv_head d_head"], group: int
-) -> Float[Tensor, "batch pos head d_head"]:
-    """Each key head `group` times, the copies next to each other."""
-    ### BEGIN SOLUTION
-    return repeat(k, "batch pos kv_head d_head -> batch pos (kv_head group) d_head", group=group)
-    ### END SOLUTION
-# %% check="repeat_kv"
-# %% [markdown]
-# An image model reads patches as a language model reads tokens. `height` and `width` are multiples of `size`.
+# <details><summary>Hint 2</summary>
 #
-# <details><summary>Hint</summary>
-#
-# Four names on the left: `(row y) (column x)`. Two brackets on the right.
+# `torch.nn.functional.pad(image, (left, right, top, bottom))`. Then cut both axes in two.
 #
 # </details>
-# %% exercise="image_to_patches" points=1 difficulty=3 minutes=7
+# %% exercise="image_to_patches" points=2 difficulty=3 minutes=10
 def image_to_patches(
     image: Float[Tensor, "batch height width"], size: int
 ) -> Float[Tensor, "batch patch size*size"]:
-    """Cut images into size x size squares.
+    """Cut images into size x size squares, filled up with zeros at the bottom and the right.
 
     Patches, and the pixels in each patch, are in reading order: left to right, then down.
     """
     ### BEGIN SOLUTION
-    return rearrange(image, "batch (row y) (column x) -> batch (row column) (y x)", y=size, x=size)
+    _, height, width = image.shape
+    whole = torch.nn.functional.pad(image, (0, -width % size, 0, -height % size))
+    return rearrange(whole, "batch (row y) (column x) -> batch (row column) (y x)", y=size, x=size)
     ### END SOLUTION
 # %% check="image_to_patches"
 # %% [markdown]
@@ -412,27 +405,38 @@ def image_to_patches(
 # </details>
 # %% experiment=True
 y, x = torch.meshgrid(torch.arange(12) - 5.5, torch.arange(12) - 5.5, indexing="ij")
-face = ((x**2 + y**2 < 33) & (x**2 + y**2 > 20)) | ((y == 2.5) & (x.abs() < 3)) | ((y == -1.5) & (x.abs() == 1.5))
+face = (
+    ((x**2 + y**2 < 33) & (x**2 + y**2 > 20))
+    | ((y == 2.5) & (x.abs() < 3))
+    | ((y == -1.5) & (x.abs() == 1.5))
+)
 patches = image_to_patches(face.float()[None], 4)[0]  # [patch pixel]
 tiles = rearrange(patches, "patch (y x) -> patch y x", y=4)
-apart = torch.nn.functional.pad(tiles, (0, 1, 0, 1), value=torch.nan)  # a grey line behind each patch
+apart = torch.nn.functional.pad(
+    tiles, (0, 1, 0, 1), value=torch.nan
+)  # a grey line behind each patch
 back = rearrange(apart, "(row column) y x -> (row y) (column x)", row=3)[:-1, :-1]
 ink = {"scale": "positive", "value_label": "ink"}
 plot.show(
-    plot.imshow(back, title="The image, cut", x_label="x, with cuts", y_label="y, with cuts", **ink),
+    plot.imshow(
+        back, title="The image, cut", x_label="x, with cuts", y_label="y, with cuts", **ink
+    ),
     plot.imshow(patches, title="What a model reads", x_label="pixel", y_label="patch", **ink),
 )
 # %% [markdown]
-# Now compose. Each query reads a mix of **values**, weighted by its row of the pattern; then the heads are joined.
+# ### Values
+#
+# Now compose. Each query reads a mix of **values**, weighted by its row of the pattern; then the heads are joined side
+# by side, head 0 first, as `split_heads` found them.
 #
 # <details><summary>Hint 1</summary>
 #
-# Split the values into their heads, give every query head its copy, mix, merge.
+# Give every query head its values, mix, join. How many query heads share a value head?
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `pattern.shape[1] // n_kv_heads` copies each. The mix is an einsum that sums over `key`.
+# The mix sums over `key`. Joining is a bracket on the right of the arrow.
 #
 # </details>
 # %% exercise="mix_values" points=2 difficulty=3 minutes=10
@@ -445,9 +449,9 @@ def mix_values(
     share a value head.
     """
     ### BEGIN SOLUTION
-    values = repeat_kv(split_heads(v, n_kv_heads), pattern.shape[1] // n_kv_heads)
+    values = split_heads(v, n_kv_heads, pattern.shape[1] // n_kv_heads)
     mixed = einsum(pattern, values, "batch head query key, batch key head d_head -> batch query head d_head")
-    return merge_heads(mixed)
+    return rearrange(mixed, "batch query head d_head -> batch query (head d_head)")
     ### END SOLUTION
 # %% check="mix_values"
 # %% [markdown]
@@ -460,7 +464,9 @@ def mix_values(
 #
 # </details>
 # %% experiment=True
-whose = torch.eye(6)[None]  # [batch=1 key d_head]: the value of word i is one-hot at i; one value head serves all three
+whose = torch.eye(6)[
+    None
+]  # [batch=1 key d_head]: word i has value one-hot at i, for all heads
 output = mix_values(pattern[None], whose, n_kv_heads=1)
 plot.imshow(
     output[0],
@@ -483,7 +489,9 @@ plot.imshow(
 scores = torch.tensor([2.0, 1.0, 3.0])
 for later in (0.0, -torch.inf):
     scores[2] = later
-    print(f"{scores.tolist()} -> {[round(weight, 2) for weight in scores.softmax(-1).tolist()]}")
+    print(
+        f"{scores.tolist()} -> {[round(weight, 2) for weight in scores.softmax(-1).tolist()]}"
+    )
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
@@ -507,23 +515,6 @@ def causal_mask(scores: Float[Tensor, "... query key"]) -> Float[Tensor, "... qu
     ### END SOLUTION
 # %% check="causal_mask"
 # %% [markdown]
-# A triangle also adds up: entry *i* of a cumulative sum is the sum of entries 0 to *i*. Write it as a matrix product,
-# for any float dtype.
-#
-# <details><summary>Hint</summary>
-#
-# `out[i]` is the sum over *j* of `x[j] * m[j, i]`. For which *j* is `m[j, i]` 1? Give m the dtype and device of x.
-#
-# </details>
-# %% exercise="cumsum_by_matmul" points=1 difficulty=2 minutes=6
-def cumsum_by_matmul(x: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
-    """The running sum along the last axis."""
-    ### BEGIN SOLUTION
-    n = x.shape[-1]
-    return x @ torch.ones(n, n, dtype=x.dtype, device=x.device).triu()
-    ### END SOLUTION
-# %% check="cumsum_by_matmul"
-# %% [markdown]
 # **Predict**: all scores are 0. What does causal attention make of values 1, 2, 3, ...?
 #
 # <details><summary>Answer</summary>
@@ -536,7 +527,8 @@ values = torch.arange(1.0, 7.0)
 triangle = torch.ones(6, 6).tril()
 average = causal_mask(torch.zeros(6, 6)).softmax(-1)
 print("attention with equal scores:", (average @ values).tolist())
-print("running sum / how many:     ", (cumsum_by_matmul(values) / torch.arange(1, 7)).tolist())
+print("running sum:                ", (triangle @ values).tolist())
+print("running sum / how many:     ", (triangle @ values / torch.arange(1, 7)).tolist())
 plot.imshow(
     torch.stack([triangle, average]),
     facets=["adds up", "averages"],
@@ -552,7 +544,7 @@ plot.imshow(
 #
 # <details><summary>Hint</summary>
 #
-# Split both, repeat the keys, score, mask, softmax. Each query's weights sum to 1: over which axis?
+# Every step is a function of yours but the last. Each query's weights sum to 1: over which axis?
 #
 # </details>
 # %% exercise="attention_pattern" points=3 difficulty=3 minutes=12
@@ -564,9 +556,8 @@ def attention_pattern(
 ) -> Float[Tensor, "batch head query key"]:
     """The causal attention pattern; neighbouring query heads share a key head."""
     ### BEGIN SOLUTION
-    queries = split_heads(q, n_heads)
-    keys = repeat_kv(split_heads(k, n_kv_heads), n_heads // n_kv_heads)
-    return causal_mask(attention_scores(queries, keys)).softmax(-1)
+    keys = split_heads(k, n_kv_heads, n_heads // n_kv_heads)
+    return causal_mask(attention_scores(split_heads(q, n_heads), keys)).softmax(-1)
     ### END SOLUTION
 # %% check="attention_pattern"
 # %% [markdown]
@@ -582,26 +573,122 @@ def attention_pattern(
 story = ["the", "cat", "saw", "the", "dog", "and", "the", "dog", "saw", "the", "cat"]
 known = sorted(set(story))
 n = len(story)
-same_word = one_hot(torch.tensor([[known.index(word) for word in story]]), n)  # [batch=1 pos d_head=n]
+same_word = one_hot(
+    torch.tensor([[known.index(word) for word in story]]), n
+)  # [batch=1 pos d_head=n]
 position = torch.eye(n)[None]
-q = 8 * torch.cat([same_word, position.roll(1, dims=1)], dim=-1)  # query i asks for position i - 1
+q = 8 * torch.cat(
+    [same_word, position.roll(1, dims=1)], dim=-1
+)  # query i asks for position i - 1
 k = 8 * torch.cat([same_word, position], dim=-1)
 hand_made = attention_pattern(q, k, n_heads=2, n_kv_heads=2)
 for head, weights in enumerate(hand_made[0, :, 7]):
-    read = {f"{story[i]} {i}": round(weight, 2) for i, weight in enumerate(weights.tolist()) if weight > 0.01}
+    read = {
+        f"{story[i]} {i}": round(weight, 2)
+        for i, weight in enumerate(weights.tolist())
+        if weight > 0.01
+    }
     print(f"head {head}, second dog:", read)
 plot.attention(story, hand_made[0], heads=["same word", "word before"])
 # %% [markdown]
-# Nobody trained these heads; notebook 2.2 hand-wires more. Does your whole attention agree with PyTorch's own?
+# Nobody trained these heads. Does your whole attention agree with PyTorch's own?
 # %% experiment=True
-q, k, v = torch.randn(2, 10, 32), torch.randn(2, 10, 16), torch.randn(2, 10, 16)  # 4 heads, 2 key heads, d_head 8
+q, k, v = torch.randn(2, 10, 32), torch.randn(2, 10, 16), torch.randn(2, 10, 16)
 ours = mix_values(attention_pattern(q, k, n_heads=4, n_kv_heads=2), v, n_kv_heads=2)
-by_head = [rearrange(split_heads(t, n), "batch pos head d -> batch head pos d") for t, n in ((q, 4), (k, 2), (v, 2))]
-theirs = torch.nn.functional.scaled_dot_product_attention(*by_head, is_causal=True, enable_gqa=True)
+by_head = [
+    rearrange(split_heads(t, n), "b p h d -> b h p d") for t, n in ((q, 4), (k, 2), (v, 2))
+]
+theirs = torch.nn.functional.scaled_dot_product_attention(
+    *by_head, is_causal=True, enable_gqa=True
+)
 difference = (ours - rearrange(theirs, "batch head pos d -> batch pos (head d)")).abs().max()
 print(f"largest difference from torch's scaled_dot_product_attention: {difference:.1e}")
 # %% [markdown]
-# ## 6. Pick by index
+# ## 6. A layer of attention
+#
+# Now the whole plan at the top, from residual stream to residual stream. Its weights are stored a head at a time, as
+# all later notebooks have them; $h$ runs over the heads, and each head's output is *added* to the stream:
+#
+# $$\text{out} = \sum_h \text{softmax}\!\left(\frac{Q_h K_h^\top}{\sqrt{d_\text{head}}} + \text{mask}\right)
+# V_h\, W_O^h$$
+#
+# And a batch holds texts of different lengths. When a model writes on, they are padded on the **left**, so that all end
+# together: nobody may read the padding. A padding position then finds nothing that it may read. What is a softmax of
+# minus infinities only?
+# %%
+print(torch.full((3,), -torch.inf).softmax(-1).tolist())
+# %% [markdown]
+# Such a row must not spoil the others, nor any gradient: padding writes 0.
+#
+# <details><summary>Hint 1</summary>
+#
+# Write the plan first: one line of names for each product. Which axes of the scores does `real` have, and where does it
+# need new ones?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# A key is hidden if it is later *or* padding. Only after the softmax, give the rows of padding queries weight 0.
+#
+# </details>
+# %% exercise="attention_layer" points=4 difficulty=4 minutes=25
+def attention_layer(
+    resid: Float[Tensor, "batch pos d_model"],
+    W_Q: Float[Tensor, "head d_model d_head"],
+    W_K: Float[Tensor, "kv_head d_model d_head"],
+    W_V: Float[Tensor, "kv_head d_model d_head"],
+    W_O: Float[Tensor, "head d_head d_model"],
+    real: Bool[Tensor, "batch pos"],
+) -> Float[Tensor, "batch pos d_model"]:
+    """What all heads write together, and 0 where `real` is False.
+
+    A query reads real positions only, up to its own; neighbouring query heads share a key
+    and value head. `real` may be False anywhere.
+    """
+    ### BEGIN SOLUTION
+    project = "batch pos d_model, head d_model d_head -> batch pos head d_head"
+    group = len(W_Q) // len(W_K)
+    q = einsum(resid, W_Q, project)
+    k, v = (einsum(resid, W.repeat_interleave(group, dim=0), project) for W in (W_K, W_V))
+    scores = causal_mask(attention_scores(q, k)).masked_fill(~real[:, None, None], -torch.inf)
+    pattern = scores.softmax(-1).masked_fill(~real[:, None, :, None], 0)
+    z = einsum(pattern, v, "batch head query key, batch key head d_head -> batch query head d_head")
+    return einsum(z, W_O, "batch query head d_head, head d_head d_model -> batch query d_model")
+    ### END SOLUTION
+# %% check="attention_layer"
+# %% [markdown]
+# **Predict**: a text of 4 words, alone and in a batch with a longer one. By how much does what attention writes at its
+# last word change if it is padded on the left, and if nobody minds the padding?
+#
+# <details><summary>Answer</summary>
+#
+# Not at all, but for rounding: the 4 words see one another as before. Read as words, the padding changes it much.
+#
+# </details>
+# %% experiment=True
+weights = [torch.randn(n, 16, 8) / 4 for n in (4, 2, 2)] + [
+    torch.randn(4, 8, 16) / 6
+]  # W_Q, W_K, W_V, W_O
+short, long = torch.randn(1, 4, 16), torch.randn(1, 7, 16)
+padded = torch.cat(
+    [torch.cat([torch.randn(1, 3, 16), short], dim=1), long]
+)  # [text=2 pos=7 d_model]
+real = torch.tensor([[False] * 3 + [True] * 4, [True] * 7])
+alone = attention_layer(short, *weights, torch.ones(1, 4, dtype=torch.bool))[0, -1]
+minded = attention_layer(padded, *weights, real)[0, -1]
+unminded = attention_layer(padded, *weights, torch.ones_like(real))[0, -1]
+print(
+    "padding hidden: differs from alone by",
+    f"{(minded - alone).norm() / alone.norm():.1e} of its length",
+)
+print(
+    "padding read:   differs from alone by",
+    f"{(unminded - alone).norm() / alone.norm():.1e} of its length",
+)
+# %% [markdown]
+# Real models also tell positions apart (2.3), and must then count them from each text's first word.
+#
+# ## 7. Pick by index
 #
 # Two index tensors pick **pairs**: `x[rows, columns]` has entry *i* at `x[rows[i], columns[i]]`. Index tensors
 # broadcast. To pick one entry per row of the last axis, `x.gather(-1, index)`: `index` has as many axes as x,
@@ -616,7 +703,7 @@ print("gather:", grid.gather(-1, torch.tensor([[2], [0]])))
 #
 # <details><summary>Hint</summary>
 #
-# `tokens[..., None]` has as many axes as the logits; afterwards take that axis away again.
+# The index needs as many axes as the logits, the result one fewer.
 #
 # </details>
 # %% exercise="gather_log_probs" points=1 difficulty=2 minutes=7
@@ -628,23 +715,6 @@ def gather_log_probs(
     return logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
     ### END SOLUTION
 # %% check="gather_log_probs"
-# %% [markdown]
-# A prediction counts if the label is among the model's k best guesses.
-#
-# <details><summary>Hint</summary>
-#
-# `logits.topk(k).indices` has shape `[batch k]`. Is the label `.any` of them?
-#
-# </details>
-# %% exercise="topk_accuracy" points=1 difficulty=2 minutes=6
-def topk_accuracy(
-    logits: Float[Tensor, "batch d_vocab"], labels: Int[Tensor, "batch"], k: int
-) -> Float[Tensor, ""]:
-    """The share of rows whose label is among the k highest logits."""
-    ### BEGIN SOLUTION
-    return (logits.topk(k).indices == labels[:, None]).any(-1).float().mean()
-    ### END SOLUTION
-# %% check="topk_accuracy"
 # %% [markdown]
 # A **view** shows the same numbers under another shape: write into it and the original changes.
 # Slices, `rearrange` and `.T` give views where they can; picking by tensor or list copies.
@@ -658,6 +728,8 @@ answer_view = "b"
 ### END SOLUTION
 # %% check="answer_view"
 # %% [markdown]
+# ### Windows
+#
 # All runs of `size` tokens, each begins one token later: `[5, 6, 7, 8]` has the windows of two `[5, 6]`, `[6, 7]`,
 # `[7, 8]`.
 #
@@ -692,14 +764,22 @@ def sliding_windows(
 # </details>
 # %% experiment=True
 def repeated_share(tokens, size):
-    _, which, times = sliding_windows(tokens, size)[0].unique(dim=0, return_inverse=True, return_counts=True)
+    _, which, times = sliding_windows(tokens, size)[0].unique(
+        dim=0, return_inverse=True, return_counts=True
+    )
     return (times[which] > 1).float().mean().item()
 
 
 sizes = range(1, 13)
 shuffled = ids[:, torch.randperm(ids.shape[1])]
-shares = {name: [repeated_share(t, s) for s in sizes] for name, t in (("text", ids), ("shuffled", shuffled))}
-print({name: round(share[3], 2) for name, share in shares.items()}, "of windows of 4 letters occur again")
+shares = {
+    name: [repeated_share(t, s) for s in sizes]
+    for name, t in (("text", ids), ("shuffled", shuffled))
+}
+print(
+    {name: round(share[3], 2) for name, share in shares.items()},
+    "of windows of 4 letters occur again",
+)
 plot.line(
     shares,
     x=list(sizes),
@@ -710,12 +790,99 @@ plot.line(
 # %% [markdown]
 # This is one small, repetitive text: the gap is real, its size means little.
 #
-# ## 7. Reduce, and mind the padding
+# ### Beams
+#
+# To write on, a model draws one token after another, or keeps several texts and lets them compete: **beam search**.
+# Every text (*beam*) may go on by every token. Of all these continuations the best stay, and some beams have several
+# heirs, others none: so their histories must be *gathered*, too.
+#
+# <details><summary>Hint 1</summary>
+#
+# All continuations of a batch entry compete: one flat axis of `beam * d_vocab`, and `topk` on it. From a place in the
+# flat axis, how do you get beam and token back? (`//` and `%`)
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `tokens.gather(1, index)`: the index has tokens' axes, and says for each entry from which *beam* it comes.
+# `expand` fits it to all positions.
+#
+# </details>
+# %% exercise="beam_step" points=4 difficulty=4 minutes=25
+def beam_step(
+    scores: Float[Tensor, "batch beam"],
+    logits: Float[Tensor, "batch beam d_vocab"],
+    tokens: Int[Tensor, "batch beam pos"],
+) -> tuple[Float[Tensor, "batch beam"], Int[Tensor, "batch beam pos+1"]]:
+    """One step of beam search: the new scores, and the texts with their new token.
+
+    A text's score grows by the log-probability of its new token. Of each batch entry's
+    continuations the best stay, as many as there were beams, best first.
+    """
+    ### BEGIN SOLUTION
+    totals = scores[..., None] + logits.log_softmax(-1)
+    best = rearrange(totals, "batch beam vocab -> batch (beam vocab)").topk(scores.shape[1])
+    parent, token = best.indices // logits.shape[-1], best.indices % logits.shape[-1]
+    histories = tokens.gather(1, repeat(parent, "batch beam -> batch beam pos", pos=tokens.shape[-1]))
+    return best.values, torch.cat([histories, token[..., None]], dim=-1)
+    ### END SOLUTION
+# %% check="beam_step"
+# %% [markdown]
+# **Predict**: 14 letters after *dog*, by our table of letter pairs. One beam takes the likeliest letter each time. Do
+# more beams find a text that is likelier as a whole? And is a text that is *drawn* from the table likelier, or less
+# likely?
+#
+# <details><summary>Answer</summary>
+#
+# A little likelier: with 4 beams a full stop, unlikely by itself, stays long enough to pay. (In general a wider beam
+# can also end worse.) Drawn texts are far less likely: the likeliest text is not a typical one.
+#
+# </details>
+# %% experiment=True
+pair_logits = (
+    counts + 0.01
+).log()  # [letter next]; a pair never seen is unlikely, not impossible
+
+
+def search(n_beams: int) -> tuple[float, str]:
+    """The likeliest continuation that so many beams find, and its log-probability."""
+    tokens = torch.tensor([[letters.index(letter) for letter in "dog"]]).repeat(n_beams, 1)[
+        None
+    ]
+    scores = torch.full((1, n_beams), -torch.inf)
+    scores[:, 0] = 0  # at first all beams are the same text: only one may compete
+    for _ in range(14):
+        scores, tokens = beam_step(scores, pair_logits[tokens[..., -1]], tokens)
+    return scores[0, 0].item(), "".join(letters[i] for i in tokens[0, 0])
+
+
+for n_beams in (1, 2, 4, 32):
+    score, found = search(n_beams)
+    print(f"{n_beams:>2} beams: log-probability {score:6.1f}  {found}")
+drawn = torch.full((200, 1), letters.index("g"))
+for _ in range(14):
+    drawn = torch.cat([drawn, pair_logits[drawn[:, -1]].softmax(-1).multinomial(1)], dim=1)
+score = gather_log_probs(pair_logits[drawn[:, :-1]], drawn[:, 1:]).sum(-1)
+print(
+    f"200 drawn: log-probability {score.mean():6.1f} on average, the best {score.max():.1f}"
+)
+# %% [markdown]
+# ## 8. Reduce, and mind the padding
 #
 # `x.sum(dim=1)` removes axis 1; with `keepdim=True` it stays, with size 1, ready for broadcasting.
 # %%
-print("dim=1:        ", grid.sum(dim=1).shape, "or", reduce(grid, "row column -> row", "sum").shape)
-print("keepdim:      ", grid.sum(dim=1, keepdim=True).shape, "or", reduce(grid, "row column -> row 1", "sum").shape)
+print(
+    "dim=1:        ",
+    grid.sum(dim=1).shape,
+    "or",
+    reduce(grid, "row column -> row", "sum").shape,
+)
+print(
+    "keepdim:      ",
+    grid.sum(dim=1, keepdim=True).shape,
+    "or",
+    reduce(grid, "row column -> row 1", "sum").shape,
+)
 print("share of row:\n", grid / grid.sum(dim=1, keepdim=True))
 # %% [markdown]
 # **`p` is `[3, 3]`, and each row should sum to 1. What does `p / p.sum(-1)` do?**
@@ -745,8 +912,10 @@ def masked_mean(
     ### END SOLUTION
 # %% check="masked_mean"
 # %% [markdown]
-# Finally, what every language model is trained on: `logits[:, p]` predict the token at **p + 1**. A prediction counts
-# if the token that it should predict is real.
+# Finally, what every language model is trained on: `logits[:, p]` predict the token at **p + 1**. Over the n real
+# tokens $t_2, t_3, \ldots$ of a row, padded at its end,
+#
+# $$L = -\frac{1}{n} \sum_p \log p(t_{p+1} \mid t_1 \ldots t_p)$$
 #
 # <details><summary>Hint 1</summary>
 #
@@ -793,21 +962,68 @@ for i, sentence in enumerate(sentences):
     batch[i, : len(sentence)] = torch.tensor([letters.index(letter) for letter in sentence])
     scrambled[i, : len(sentence)] = batch[i, torch.randperm(len(sentence))]
     mask[i, : len(sentence)] = True
-bigram_logits = (counts + 0.01).log()  # a pair never seen is unlikely, not impossible
 for name, tokens in (("as written", batch), ("scrambled", scrambled)):
-    logits = bigram_logits[tokens]  # [sentence pos d_vocab]: the row of each token
-    top3 = topk_accuracy(logits[:, :-1][mask[:, 1:]], tokens[:, 1:][mask[:, 1:]], k=3)
+    logits = pair_logits[tokens]  # [sentence pos d_vocab]: the row of each token
+    is_among_3 = (logits[:, :-1].topk(3).indices == tokens[:, 1:, None]).any(-1)
+    top3 = is_among_3[mask[:, 1:]].float().mean()
     losses = [round(loss, 2) for loss in next_token_loss(logits, tokens, mask).tolist()]
     print(f"{name:>10}: loss of each sentence {losses}, top-3 accuracy {top3:.0%}")
-print(f"even guess: loss {torch.tensor(float(len(letters))).log():.2f}, top-3 accuracy {3 / len(letters):.0%}")
+print(
+    f"even guess: loss {torch.tensor(float(len(letters))).log():.2f},"
+    f" top-3 accuracy {3 / len(letters):.0%}"
+)
 # %% [markdown]
 # The model was tested on the text that it counted, so this says nothing about new text.
 #
+# ## The first third of numpy-100, in PyTorch
+#
+# Rougier's *100 NumPy exercises* are a common measure of fluency. Where this notebook has met numbers 1 to 33:
+#
+# | numpy-100 | met in |
+# |---|---|
+# | 3, 6, 7, 9 (make, fill, count, reshape) | `one_hot`, `sliding_windows`, the worked examples |
+# | 11, 18 (identity, below the diagonal) | `mix_values`, `causal_mask` |
+# | 12 to 14 (random numbers, extremes, mean) | `masked_mean`, the experiments |
+# | 15, 16 (borders) | `image_to_patches` |
+# | 17, 28 (nan and infinity) | `masked_mean`, `attention_layer` |
+# | 20 (one number to several indices) | `beam_step` |
+# | 22 (normalise) | `answer_keepdim` |
+# | 24 (matrix product) | `attention_scores` and after |
+# | 25 (change in place) | `answer_view` |
+# | 4, 8, 10, 19, 21, 26, 27, 29, 30, 32 | the next cell |
+# | 1, 2, 5, 23, 31, 33 (NumPy itself, records, dates) | no counterpart in tensors |
+#
+# Say each line's result before you run it.
+# %% experiment=True
+z = torch.tensor([1, 2, 0, 0, 4, 0])
+print("4, bytes:         ", z.numel() * z.element_size())
+print("8, reversed:      ", z.flip(0).tolist())
+print("10, where not 0:  ", z.nonzero()[:, 0].tolist())
+print("19, checkerboard: ", ((torch.arange(4)[:, None] + torch.arange(4)) % 2).tolist())
+print("21, by tiles:     ", torch.tensor([[0, 1], [1, 0]]).tile(2, 2).tolist())
+print("26, -1 is a start:", sum(range(5), -1), "or an axis:", torch.arange(5).sum(-1).item())
+print(
+    "27, legal or not: ",
+    (z**z).tolist(),
+    (2 << z >> 2).tolist(),
+    (z < -z).tolist(),
+    (1j * z).dtype,
+)
+print(
+    "29, away from 0:  ", (x := torch.tensor([-1.5, 0.2])).abs().ceil().copysign(x).tolist()
+)
+print("30, in both:      ", z[torch.isin(z, torch.tensor([4, 2, 9]))].tolist())
+print(
+    "32, roots of -1:  ",
+    torch.tensor(-1.0).sqrt().item(),
+    torch.tensor(-1 + 0j).sqrt().item(),
+)
+# %% [markdown]
 # ## Bonus (not graded)
 #
 # 1. Write `patches_to_image`, and test it by a round trip.
 # 2. For each token, find the latest earlier position with the same token: `==`, a triangle, `argmax`.
-# 3. Do the first third of *numpy-100* in PyTorch.
+# 3. Give `beam_step` an end token: a beam that has ended must not grow.
 # %% [markdown]
 # ## Recap
 #
@@ -819,6 +1035,7 @@ print(f"even guess: loss {torch.tensor(float(len(letters))).log():.2f}, top-3 ac
 # | "Masked means 0" | before softmax minus infinity, after a mean left out of the count |
 # | "`dim=1` sums axis 1, so it stays" | the axis you name is the one that goes |
 # | "`y = x[0]` is a copy" | a view; `.clone()` copies |
+# | "0 weight makes nan harmless" | `0 * nan` is nan: fill before, not after |
 #
 # Read on: PyTorch, *Broadcasting semantics* (docs.pytorch.org); *einops tutorial* (einops.rocks); *jaxtyping*
 # (docs.kidger.site/jaxtyping); Rush, *Tensor Puzzles*. Next: **1.2 Linear algebra for interpretability**.

@@ -4,19 +4,12 @@
 # You will write GPT-2 from nothing, part by part, and load real weights into it. Every weight that interpretability
 # studies has its place here: after this notebook "layer 5, head 1" is a line of your own code.
 #
-# ```text
-# tokens    -> Embed ----+
-# positions -> PosEmbed -+-> x --+-------------> + --+-----------> + --> ... --> LayerNorm -> Unembed -> logits
-#                                |               ^   |             ^
-#                                +-> LN -> Attn -+   +-> LN -> MLP -+
-#                                \________ one block, n_layers times ________/
-# ```
+# ![The residual stream: each block reads a normalised copy and adds to it](figures/residual_stream.svg)
 #
 # The line from left to right is the **residual stream**: parts read from it, and only ever *add* to it.
 # %% generated="overview"
 # %% setup=True
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,13 +21,14 @@ from torch import Tensor, nn
 
 from concrete_steps import corpus, models, plot
 from concrete_steps.errors import CourseError
+from concrete_steps.evidence import interval, ratio_of_times
 from concrete_steps.models import shipped
 
 # %% [markdown]
 # **The rules.** A part is a class: `nn.Module`, made from a `Config` alone, with exactly the parameters or submodules
 # that its text names (name and shape); the checks set them. No buffers in the state dict (`persistent=False`), no
-# dropout (it only serves training). Everything else is yours. Do not copy an implementation: the checks tell you what
-# is wrong.
+# dropout (it only serves training), and all of it computed in the dtype of its weights. Everything else is yours. Do
+# not copy an implementation: the checks tell you what is wrong.
 # %%
 @dataclass
 class Config:
@@ -61,22 +55,32 @@ def bias(*shape: int) -> nn.Parameter:
 
 
 torch.manual_seed(0)
-GPT2_SMALL = Config(d_model=768, n_heads=12, d_head=64, d_mlp=3072, n_layers=12, n_ctx=1024, d_vocab=50257)
+GPT2_SMALL = Config(
+    d_model=768, n_heads=12, d_head=64, d_mlp=3072, n_layers=12, n_ctx=1024, d_vocab=50257
+)
 # %% [markdown]
 # ## 1. LayerNorm
 #
 # Whatever size the residual stream has, a part that reads it wants tame numbers. **LayerNorm** takes each position's
-# vector by itself, and works along its last axis:
+# vector $x$ by itself, along its last axis:
 #
-# 1. subtract the mean;
-# 2. divide by `sqrt(variance + eps)`, where the variance is the *mean* of squares (divide by n, not n - 1); `eps` is
-#    `cfg.eps`;
-# 3. multiply by `w` and add `b`, both `[d_model]`, learned; they start at 1 and at 0.
+# $$y = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} \odot w + b, \qquad
+# \mu = \frac{1}{n} \sum_i x_i, \qquad \sigma^2 = \frac{1}{n} \sum_i (x_i - \mu)^2$$
+#
+# $n$ is d_model: the variance is the *mean* of squares (divided by n, not n - 1). $\varepsilon$ is `cfg.eps`; `w` and
+# `b`, both `[d_model]`, are learned, and start at 1 and at 0.
 # %%
 v = torch.tensor([1.0, 2.0, 3.0, 6.0])
 centred = v - v.mean()
 variance = (centred**2).mean()
-print("centred:", centred.tolist(), " variance:", variance.item(), " torch's default .var():", round(v.var().item(), 2))
+print(
+    "centred:",
+    centred.tolist(),
+    " variance:",
+    variance.item(),
+    " torch's default .var():",
+    round(v.var().item(), 2),
+)
 print("normalised:", [round(n, 2) for n in (centred / variance.sqrt()).tolist()])
 # %% [markdown]
 # <details><summary>Hint</summary>
@@ -128,11 +132,20 @@ answer_forgets = "c"
 # %% experiment=True
 norm = LayerNorm(Config(d_model=8))
 x = torch.randn(8)
-variants = {"x": x, "3x": 3 * x, "x + 5": x + 5, "-x": -x, "x, one entry + 5": x + 5 * torch.eye(8)[0]}
+variants = {
+    "x": x,
+    "3x": 3 * x,
+    "x + 5": x + 5,
+    "-x": -x,
+    "x, one entry + 5": x + 5 * torch.eye(8)[0],
+}
 after = torch.cat([norm(vector[None, None])[0] for vector in variants.values()]).detach()
 for name, out in zip(variants, after, strict=True):
     before = variants[name].norm()
-    print(f"{name:>17}: length before {before:5.2f}, after {out.norm():.2f}, mean after {out.mean():.2f}")
+    print(
+        f"{name:>17}: length before {before:5.2f}, after {out.norm():.2f},"
+        f" mean after {out.mean():.2f}"
+    )
 plot.imshow(
     torch.stack([torch.stack(list(variants.values())), after]),
     facets=["before", "after LayerNorm"],
@@ -143,7 +156,7 @@ plot.imshow(
 )
 # %% [markdown]
 # Every length after is about the root of d_model. One loud entry shrinks all others: LayerNorm is not linear. That is
-# why attributing a logit to parts needs care (notebook 3.3).
+# why attributing a logit to parts needs care.
 #
 # ## 2. Embed: a row for a token, a row for a place
 #
@@ -206,7 +219,9 @@ class PosEmbed(nn.Module):
 #
 # </details>
 # %% experiment=True
-story_lm = models.load("story_lm")  # a TransformerBridge of the library TransformerLens (notebook 3.1)
+story_lm = models.load(
+    "story_lm"
+)  # a TransformerBridge of the library TransformerLens (notebook 3.1)
 tokenizer = corpus.tokenizer()
 vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
 story_cfg = Config(
@@ -232,11 +247,19 @@ places = torch.zeros(1, 40, dtype=torch.long)
 pictures = []
 for name in ("random", "learned"):
     if name == "learned":
-        embed.W_E.data, pos_embed.W_pos.data = story_lm.W_E.detach().clone(), story_lm.W_pos.detach().clone()
+        embed.W_E.data, pos_embed.W_pos.data = (
+            story_lm.W_E.detach().clone(),
+            story_lm.W_pos.detach().clone(),
+        )
     like = cosines(embed(everything)[0])[vocabulary.index(" happy")]
-    print(f"{name:>8}:", {vocabulary[i]: round(like[i].item(), 2) for i in like.topk(6).indices})
+    print(
+        f"{name:>8}:", {vocabulary[i]: round(like[i].item(), 2) for i in like.topk(6).indices}
+    )
     pictures.append(cosines(pos_embed(places)[0]))
-    means = {apart: round(pictures[-1].diagonal(apart).mean().item(), 2) for apart in (1, 2, 3, 4, 20)}
+    means = {
+        apart: round(pictures[-1].diagonal(apart).mean().item(), 2)
+        for apart in (1, 2, 3, 4, 20)
+    }
     print(f"{name:>8}: mean cosine of positions by distance", means)
 plot.imshow(
     torch.stack(pictures),
@@ -254,16 +277,24 @@ plot.imshow(
 # Each head makes from every position a **query** (what it seeks), a **key** (what it offers) and a **value** (what it
 # hands over): `x @ W_Q[head] + b_Q[head]`, and so on.
 #
-# - Scores: query · key, over `sqrt(d_head)`; minus infinity where the key is later. Softmax over the keys: the
-#   **pattern**.
-# - `z`: the pattern's weighted mean of values. Heads write `z @ W_O[head]`. The heads' outputs are summed, and `b_O` is
-#   added **once**.
+# - Scores: query · key, over $\sqrt{d_\text{head}}$; minus infinity where the key is later. Softmax over the keys: the
+#   **pattern** $A$.
+# - `z`: the pattern's weighted mean of values. Heads write `z @ W_O[head]`, all are summed, and `b_O` is added
+#   **once**:
+#
+# $$A_h = \text{softmax}\!\left(\frac{Q_h K_h^\top}{\sqrt{d_\text{head}}} + \text{mask}\right), \qquad
+# \text{out} = \sum_h A_h V_h W_O^h + b_O$$
 #
 # One head, one word, two keys:
 # %%
 q, k, d_head = torch.tensor([2.0, 0.0]), torch.tensor([[1.0, 5.0], [3.0, 0.0]]), 2
 scores = k @ q / math.sqrt(d_head)
-print("scores", [round(s, 2) for s in scores.tolist()], "-> weights", [round(w, 2) for w in scores.softmax(0).tolist()])
+print(
+    "scores",
+    [round(s, 2) for s in scores.tolist()],
+    "-> weights",
+    [round(w, 2) for w in scores.softmax(0).tolist()],
+)
 # %% [markdown]
 # **Predict**: the first row of a pattern, whatever the weights are?
 #
@@ -333,7 +364,9 @@ class Attention(nn.Module):
 #
 # </details>
 # %% experiment=True
-tokens = torch.tensor([corpus.token_ids(corpus.story(3, corpus.HELD_OUT).tokens[:24])])  # [batch=1 pos]
+tokens = torch.tensor(
+    [corpus.token_ids(corpus.story(3, corpus.HELD_OUT).tokens[:24])]
+)  # [batch=1 pos]
 words = [vocabulary[token] for token in tokens[0]]
 norm, attention = LayerNorm(story_cfg), Attention(story_cfg)
 block_0 = story_lm.blocks[0]
@@ -342,13 +375,29 @@ for name, parameter in attention.named_parameters():
     parameter.data = getattr(block_0.attn, name).detach()
 pattern = attention.pattern(norm(embed(tokens) + pos_embed(tokens))).detach()
 _, cache = story_lm.run_with_cache(tokens, names_filter="blocks.0.attn.hook_pattern")
-print(f"largest difference from the library's pattern: {(pattern - cache['pattern', 0]).abs().max():.0e}")
+print(
+    "largest difference from the library's pattern:",
+    f"{(pattern - cache['pattern', 0]).abs().max():.0e}",
+)
 even = torch.ones(len(words), len(words)).tril()
 even = even / even.sum(-1, keepdim=True)  # the null: every query reads all keys alike
-for name, weights in [*((f"head {i}", p) for i, p in enumerate(pattern[0])), ("even spread", even)]:
-    moved = (weights - even).abs().sum(-1).mean() / 2  # the share of its weight that a query puts elsewhere
-    before, own, first = weights.diagonal(-1).mean(), weights.diagonal().mean(), weights[:, 0].mean()
-    print(f"{name:>11}: distance from even {moved:.2f}; mean weight on the word before {before:.2f}", end=", ")
+for name, weights in [
+    *((f"head {i}", p) for i, p in enumerate(pattern[0])),
+    ("even spread", even),
+]:
+    moved = (weights - even).abs().sum(
+        -1
+    ).mean() / 2  # the share of its weight that a query puts elsewhere
+    before, own, first = (
+        weights.diagonal(-1).mean(),
+        weights.diagonal().mean(),
+        weights[:, 0].mean(),
+    )
+    print(
+        f"{name:>11}: distance from even {moved:.2f};",
+        f"mean weight on the word before {before:.2f}",
+        end=", ",
+    )
     print(f"itself {own:.2f}, the first {first:.2f}")
 plot.attention(words, pattern[0], title="Layer 0 of story_lm, by your Attention")
 # %% [markdown]
@@ -359,15 +408,20 @@ plot.attention(words, pattern[0], title="Layer 0 of story_lm, by your Attention"
 # `x @ W_in + b_in` gives `d_mlp` neurons; each goes through GELU; `@ W_out + b_out` adds up what they write. Every
 # position by itself: only attention moves information.
 #
-# GELU is a smooth ReLU, `x * P(normal <= x)`. GPT-2 uses an approximation of 2016, and so must you:
+# GELU is a smooth ReLU, $x \cdot P(N \le x)$ for a standard normal N. GPT-2 uses Hendrycks and Gimpel's approximation
+# (2016), and so must you:
 #
-# `0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))`
+# $$\tfrac{1}{2}\, x \left(1 + \tanh\!\left(\sqrt{2 / \pi}\,(x + 0.044715\, x^3)\right)\right)$$
 # %%
 grid = torch.linspace(-4, 4, 161)
 exact, approximate = nn.functional.gelu(grid), nn.functional.gelu(grid, approximate="tanh")
 print(f"largest difference of the two GELUs: {(exact - approximate).abs().max():.1e}")
 plot.line(
-    {"ReLU": grid.relu(), "GELU as in GPT-2": approximate, "exact - that, x 1000": 1000 * (exact - approximate)},
+    {
+        "ReLU": grid.relu(),
+        "GELU as in GPT-2": approximate,
+        "exact - that, x 1000": 1000 * (exact - approximate),
+    },
     x=grid,
     x_label="input of the neuron",
     y_label="output",
@@ -381,7 +435,7 @@ plot.line(
 # Yes: it is above 1e-4, and thousands of neurons and many layers pass it on.
 #
 # </details>
-# %% exercise="MLP" points=2 difficulty=2 minutes=10
+# %% exercise="MLP" points=2 difficulty=3 minutes=10
 class MLP(nn.Module):
     """Parameters: W_in [d_model d_mlp], b_in [d_mlp], W_out [d_mlp d_model], b_out
     [d_model].
@@ -403,12 +457,13 @@ class MLP(nn.Module):
         ### END SOLUTION
 # %% check="MLP"
 # %% [markdown]
-# **Predict**: for a word, on average, which share of `story_lm`'s neurons is clearly on (above 0.5)? And with a random
-# `W_in`?
+# **Predict**: for a word, on average, are more or fewer of `story_lm`'s neurons clearly on (above 0.5) than with a
+# random `W_in` of the same size and the same biases?
 #
 # <details><summary>Answer</summary>
 #
-# A minority: most neurons answer to few words. The random matrix shows how many chance turns on.
+# Fewer, about half as many; but those are further on. Trained inputs spread wider: below zero for most neurons, far
+# above it for a few. The biases are the same in both.
 #
 # </details>
 # %% experiment=True
@@ -420,7 +475,7 @@ norm_2.w.data, norm_2.b.data = block_0.ln2.w.detach(), block_0.ln2.b.detach()
 resid_pre = embed(tokens) + pos_embed(tokens)
 read = norm_2(resid_pre + attention(norm(resid_pre)))
 control = torch.randn_like(mlp.W_in) * mlp.W_in.std()
-inputs = {"story_lm": read @ mlp.W_in + mlp.b_in, "random W_in": read @ control}
+inputs = {"story_lm": read @ mlp.W_in + mlp.b_in, "random W_in": read @ control + mlp.b_in}
 for name, before in inputs.items():
     neurons = nn.functional.gelu(before, approximate="tanh")
     print(f"{name:>11}: {(neurons > 0.5).float().mean():.0%} of neurons on")
@@ -436,7 +491,7 @@ plot.hist(
 # `TransformerBlock` holds `ln1`, `attn`, `ln2`, `mlp`. Attention reads a normalised copy of the stream and gives a *new
 # stream*: the old one plus its output. Then the MLP does the same, reading what attention has added. The stream itself
 # is never normalised ("pre-norm"; the transformer of 2017 normalised the sum, "post-norm").
-# %% exercise="TransformerBlock" points=2 difficulty=2 minutes=8
+# %% exercise="TransformerBlock" points=2 difficulty=3 minutes=8
 class TransformerBlock(nn.Module):
     """One layer. Submodules: ln1, attn, ln2, mlp; no other parameters."""
 
@@ -480,7 +535,9 @@ for scale in (1, 30):
             x = block(x) if name == "pre-norm" else block.ln1(block(x))
             kept.append(nn.functional.cosine_similarity(x, start, dim=-1).mean().item())
         curves[f"{name}, weights x {scale}"] = kept
-        print(f"{name}, weights x {scale}: cosine with the start after 24 blocks {kept[-1]:.2f}")
+        print(
+            f"{name}, weights x {scale}: cosine with the start after 24 blocks {kept[-1]:.2f}"
+        )
 plot.line(
     curves,
     x=list(range(1, 25)),
@@ -561,7 +618,9 @@ with torch.no_grad():
     log_probs = fresh(guess)[:, :-1].log_softmax(-1)
 loss = -log_probs.gather(-1, guess[:, 1:, None]).mean()
 print(f"loss of a fresh model {loss:.3f}, log(100) = {math.log(100):.3f}")
-sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in fresh.named_children()}
+sizes = {
+    name: sum(p.numel() for p in part.parameters()) for name, part in fresh.named_children()
+}
 print("parameters:", sizes, "total", f"{sum(sizes.values()):,}")
 # %% [markdown]
 # An even guess is a first test that costs nothing. It cannot tell a right model from a wrong one that also guesses.
@@ -655,14 +714,17 @@ reference = transformers.GPT2LMHeadModel(transformers.GPT2Config())
 tokens = torch.randint(0, GPT2_SMALL.d_vocab, (1, 64))
 with torch.no_grad():
     twice = [reference(tokens).logits for _ in range(2)]
-print(f"the same model, the same tokens, twice: logits differ by up to {(twice[0] - twice[1]).abs().max():.2f}")
+print(
+    "the same model, the same tokens, twice: logits differ by up to",
+    f"{(twice[0] - twice[1]).abs().max():.2f}",
+)
 # %% [markdown]
 # **Why?**
-# (a) its weights are random; (b) it is in training mode, and dropout drops other numbers each time; (c) rounding
+# (a) dropout is still on; (b) its weights are random; (c) sums are rounded
 # %% exercise="answer_twice" points=1 difficulty=1 minutes=2
 answer_twice = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
-answer_twice = "b"
+answer_twice = "a"
 ### END SOLUTION
 # %% check="answer_twice"
 # %% [markdown]
@@ -677,21 +739,16 @@ answer_twice = "b"
 # </details>
 # %% experiment=True
 @torch.no_grad()
-def compare(mine: GPT2, theirs: nn.Module, tokens: Int[Tensor, "batch pos"], repeats: int = 3) -> None:
-    """Prints the largest difference of the logits, and the best time of each in turn."""
-    seconds = {"mine": [], "theirs": []}
-    for _ in range(repeats):
-        for name, model in (("mine", mine), ("theirs", theirs)):
-            began = time.perf_counter()
-            out = model(tokens)
-            seconds[name].append(time.perf_counter() - began)
-            if name == "mine":
-                ours = out
-    theirs_logits = getattr(out, "logits", out)
-    best = {name: min(times) for name, times in seconds.items()}
-    print(f"largest difference of logits: {(ours - theirs_logits).abs().max():.1e}; spread {theirs_logits.std():.2f}")
-    mine_ms, theirs_ms = 1e3 * best["mine"], 1e3 * best["theirs"]
-    print(f"mine {mine_ms:.0f} ms, theirs {theirs_ms:.0f} ms: mine takes {mine_ms / theirs_ms:.2f} times as long")
+def compare(
+    mine: GPT2, theirs: nn.Module, tokens: Int[Tensor, "batch pos"], repeats: int = 3
+) -> None:
+    """Prints the largest difference of the logits, and how long each takes."""
+    ours, reference = mine(tokens), theirs(tokens)
+    reference = getattr(reference, "logits", reference)
+    apart = (ours - reference).abs().max()
+    print(f"largest difference of logits: {apart:.1e}; their spread: {reference.std():.2f}")
+    times = ratio_of_times(lambda: mine(tokens), lambda: theirs(tokens), repeats)
+    print("mine against theirs:", times)
 
 
 def my_gpt2(theirs: dict[str, Tensor], cfg: Config) -> GPT2:
@@ -721,7 +778,12 @@ if hub is not None:
     with torch.no_grad():
         top = mine(prompt)[0, -1].softmax(-1).topk(5)
     likeliest = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    print({hub_tokenizer.decode([token]): round(probability, 3) for token, probability in likeliest})
+    print(
+        {
+            hub_tokenizer.decode([token]): round(probability, 3)
+            for token, probability in likeliest
+        }
+    )
 # %% [markdown]
 # Equal logits on a few prompts are strong evidence for equal code: almost any slip would show (one that
 # cannot: bonus 2). They say nothing about how the model does it.
@@ -759,12 +821,12 @@ for temperature in (0, 1.0, 3.0):
 # You own every line, so you can take parts away and watch.
 #
 # **Predict**: how well does it predict *new* stories: whole; without positions (`W_pos` zero); without attention (`W_O`
-# zero); without MLPs (`W_out` zero)? The corpus has a known entropy, the least loss that anything can reach; a **table
-# of pairs** knows only how often each word follows each.
+# zero); without MLPs (`W_out` zero)? The stories' **law** is known: what the law itself loses on the same stories is
+# the least that can be hoped for. A **table of pairs** knows only how often each word follows each.
 #
 # <details><summary>Answer</summary>
 #
-# Whole: near the entropy. Without positions: clearly worse. Without attention it sees one word and its place, and yet
+# Whole: near the law. Without positions: clearly worse. Without attention it sees one word and its place, and yet
 # does far worse than the table of pairs: its MLPs rely on what attention wrote. Without MLPs it is even *above*
 # log(d_vocab), an even guess: it is sure, and wrong.
 #
@@ -773,26 +835,57 @@ for temperature in (0, 1.0, 3.0):
 @torch.no_grad()
 def story_loss(model: Callable[[Tensor], Tensor], stories: Int[Tensor, "batch pos"]) -> float:
     """Nats per token of whatever gives logits, padding (token 0) left out."""
-    log_probs = model(stories)[:, :-1].log_softmax(-1).gather(-1, stories[:, 1:, None])[..., 0]
+    log_probs = (
+        model(stories)[:, :-1].log_softmax(-1).gather(-1, stories[:, 1:, None])[..., 0]
+    )
     real = stories[:, 1:] != 0
     return -(log_probs * real).sum().item() / real.sum().item()
 
 
 old_stories = corpus.batch(2000, story_cfg.n_ctx)
-pairs = torch.full((story_cfg.d_vocab, story_cfg.d_vocab), 0.01)  # a pair never seen is unlikely, not impossible
-pairs.index_put_((old_stories[:, :-1], old_stories[:, 1:]), torch.tensor(1.0), accumulate=True)
+pairs = torch.full(
+    (story_cfg.d_vocab, story_cfg.d_vocab), 0.01
+)  # a pair never seen is unlikely, not impossible
+pairs.index_put_(
+    (old_stories[:, :-1], old_stories[:, 1:]), torch.tensor(1.0), accumulate=True
+)
 new_stories = corpus.batch(40, story_cfg.n_ctx, corpus.HELD_OUT, first=1000)
-losses = {"entropy of the law": corpus.entropy(500)[0], "whole": story_loss(narrator, new_stories)}
+by_law = [
+    -sum(corpus.token_log_probs(story.tokens)[: story_cfg.n_ctx - 1])
+    for story in corpus.stories(
+        40, corpus.HELD_OUT, first=1000
+    )  # the same stories, cut alike
+]
+lengths = (new_stories[:, 1:] != 0).sum(-1)
+losses = {"the law itself": sum(by_law) / lengths.sum().item()}
+losses["whole"] = story_loss(narrator, new_stories)
+excess = [
+    story_loss(narrator, one[None]) - cost / n.item()
+    for one, cost, n in zip(new_stories, by_law, lengths, strict=True)
+]
+print(f"a story costs the model {interval(excess):.3f} nats a token more than the law")
 losses["table of pairs"] = story_loss(lambda tokens: pairs.log()[tokens], new_stories)
-for name, ending in {"without positions": "W_pos", "without attention": "W_O", "without MLPs": "W_out"}.items():
-    weights = {key: 0 * w if key.endswith(ending) else w for key, w in narrator.state_dict().items()}
+for name, ending in {
+    "without positions": "W_pos",
+    "without attention": "W_O",
+    "without MLPs": "W_out",
+}.items():
+    weights = {
+        key: 0 * w if key.endswith(ending) else w for key, w in narrator.state_dict().items()
+    }
     damaged = GPT2(story_cfg)
     damaged.load_state_dict(weights)
     losses[name] = story_loss(damaged, new_stories)
 losses["fresh weights"] = story_loss(GPT2(story_cfg), new_stories)
 for name, loss in [*losses.items(), ("log(d_vocab)", math.log(story_cfg.d_vocab))]:
-    print(f"{name:>18}: {loss:.2f}")
-plot.bar(list(losses.values()), x=list(losses), x_label="model", y_label="nats per token", title="Loss on new stories")
+    print(f"{name:>18}: {loss:.3f}")
+plot.bar(
+    list(losses.values()),
+    x=list(losses),
+    x_label="model",
+    y_label="nats per token",
+    title="Loss on new stories",
+)
 # %% [markdown]
 # Zeroing is a blunt tool: later layers meet a stream that they never saw, so a part's "cost" is not its share of the
 # skill (notebook 3.2 compares kinds of ablation).
@@ -814,8 +907,13 @@ plot.bar(list(losses.values()), x=list(losses), x_label="model", y_label="nats p
 def stream_lengths(model: GPT2, tokens: Int[Tensor, "batch pos"]) -> list[float]:
     """The mean length of the residual stream before the first block, and after each."""
     stream = []
-    hooks = [model.blocks[0].register_forward_pre_hook(lambda module, args: stream.append(args[0]))]
-    hooks += [block.register_forward_hook(lambda module, args, out: stream.append(out)) for block in model.blocks]
+    hooks = [
+        model.blocks[0].register_forward_pre_hook(lambda module, args: stream.append(args[0]))
+    ]
+    hooks += [
+        block.register_forward_hook(lambda module, args, out: stream.append(out))
+        for block in model.blocks
+    ]
     model(tokens)
     for hook in hooks:
         hook.remove()
@@ -823,7 +921,10 @@ def stream_lengths(model: GPT2, tokens: Int[Tensor, "batch pos"]) -> list[float]
 
 
 one_story = new_stories[:1, :40]
-lengths = {"story_lm": stream_lengths(narrator, one_story), "fresh": stream_lengths(GPT2(story_cfg), one_story)}
+lengths = {
+    "story_lm": stream_lengths(narrator, one_story),
+    "fresh": stream_lengths(GPT2(story_cfg), one_story),
+}
 print({name: [round(length, 1) for length in values] for name, values in lengths.items()})
 plot.line(
     lengths,

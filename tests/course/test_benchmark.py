@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+from concrete_steps.course import load_course
 from concrete_steps.paths import course_root
 
 
@@ -22,3 +23,18 @@ def test_quick_benchmark_shows_every_row_but_the_executed_notebooks(tmp_path):
     )
     assert "import concrete_steps" in done.stdout and "later checks, median" in done.stdout
     assert "NOT PASSED" not in done.stdout
+
+
+def test_ci_is_projected_from_reports(tmp_path):
+    (tmp_path / "a.xml").write_text(
+        '<testsuites><testsuite><testcase classname="tests.course.test_plot" name="test_line" time="60"/>'
+        '<testcase classname="tests.course.test_mistakes" name="test_m[1.1-one_hot-adds]" time="120"/>'
+        '<testcase classname="tests.test_5_3_grokking" name="test_fft2d" time="60"/>'
+        '<testcase classname="tests.course.test_browser" name="test_wrong[0]" time="120"/></testsuite></testsuites>'
+    )
+    command = [sys.executable, "scripts/benchmark.py", "--ci", str(tmp_path)]
+    done = subprocess.run(command, cwd=course_root(), capture_output=True, encoding="utf-8", timeout=100)
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    each = 3 / len(load_course().notebooks)
+    assert f"{1 + 2 + 40 * each:.3g} min" in shown and "tests of the machinery" in shown

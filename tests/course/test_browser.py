@@ -30,7 +30,10 @@ from concrete_steps.workspace.lab import server_options
 # What a learner types: in each notebook an exercise that needs no other, a place in its right answer, and a slip there.
 SLIPS = {
     "0": ("logit_difference", "logits[right] - logits[wrong]", "logits[wrong] - logits[right]"),
-    "1.1": ("batched_trace", '"batch i i -> batch"', '"batch i j -> batch"'),
+    "1.1": ("causal_mask", ".tril()", ".triu()"),
+    "1.2": ("project", " / (direction @ direction)", ""),
+    "1.4": ("unbroadcast", "grad = grad.sum(axis, keepdim=True)", "grad = grad"),
+    "1.5": ("relu", "x.clamp(min=0)", "x.abs()"),
     "2.3": ("LayerNorm", "centred.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True)"),
     "3.2": ("current_token_score", "[..., 2:]", ""),
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),

@@ -72,7 +72,6 @@ def server(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"JUPYTER_CONFIG_DIR": str(tmp_path / "config"), "JUPYTER_DATA_DIR": str(tmp_path / "data")},
     )
     with process:
         yield process
@@ -124,6 +123,79 @@ def test_start_serves_the_first_notebook_and_ctrl_c_ends_it(server, tmp_path):
     rest, _ = server.communicate(timeout=60)
     assert "Traceback" not in rest
     assert server.returncode == 0
+
+
+@pytest.fixture
+def other_projects(tmp_path, monkeypatch):
+    """An account with settings that the course's environment cannot follow; the files that stand in the way."""
+    home = tmp_path / "home"
+    settings = {
+        "jupyter_server_config.py": "c.ServerApp.contents_manager_class = 'not_installed.Manager'\n",
+        "jupyter_server_config.json": '{"ServerApp": {"preferred_dir": "/somewhere/else"}}',
+        "jupyter_config.d/x.json": '{"ServerApp": {"root_dir": "/somewhere/else"}}',
+    }
+    paths = {home / ".jupyter" / name: text for name, text in settings.items()}
+    kernel = {"argv": ["/no/such/python", "-m", "ipykernel", "-f", "{connection_file}"], "display_name": "Other"}
+    paths[home / "kernels/kernels/python3/kernel.json"] = json.dumps({**kernel, "language": "python"})
+    for path, text in paths.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (home / ".jupyter/lab/user-settings").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv("JUPYTER_PATH", str(home / "kernels"))
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(home / ".jupyter"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    return list(paths)
+
+
+def test_settings_and_kernels_of_other_projects_do_not_stand_in_the_way(other_projects, server, tmp_path):
+    url, printed = address(server)
+    assert "are left aside: " in printed and "and 1 more" in printed
+    assert sum(str(path) in printed for path in other_projects) == lab.NAMED
+    root, token = url.partition("/lab")[0], url.rpartition("=")[2]
+    with open_soon(f"{root}/api/kernelspecs?token={token}") as answer:
+        specification = json.load(answer)["kernelspecs"]["python3"]["spec"]
+    assert "ipykernel_launcher" in specification["argv"]
+    assert specification["display_name"] != "Other"
+    server.kill()
+    assert (tmp_path / "work/.jupyter").is_dir()
+
+
+def test_a_server_of_one_s_own_keeps_the_user_s_colours(other_projects, monkeypatch, tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from concrete_steps.workspace.own_jupyter import use_own_jupyter\n"
+        "print(len(use_own_jupyter(Path(sys.argv[1])))); print(os.environ['JUPYTERLAB_SETTINGS_DIR'])\n"
+        "from jupyter_core import paths; print(*paths.jupyter_config_path(), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "own"], capture_output=True, text=True, check=True)
+    number, looks, *places = done.stdout.splitlines()
+    assert int(number) == len(other_projects)
+    assert Path(looks) == tmp_path / "home/.jupyter/lab/user-settings"
+    assert sorted(places) == sorted([str(tmp_path / "own/config"), str(Path(sys.prefix) / "etc/jupyter")])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes the home folder from elsewhere")
+def test_a_home_folder_that_cannot_be_used_is_one_sentence_and_no_reason_not_to_start(monkeypatch, request):
+    monkeypatch.setenv("HOME", "/dev/null/home")
+    monkeypatch.delenv("CONCRETE_STEPS_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    _, printed = address(request.getfixturevalue("server"))
+    assert printed.count("/dev/null/home") == 1
+    assert "fetched models cannot be kept: set HOME, or CONCRETE_STEPS_CACHE" in printed
+
+
+def test_an_account_without_home_gets_one(monkeypatch, tmp_path):
+    """As a container's user whom no file of accounts knows."""
+    variable = "USERPROFILE" if os.name == "nt" else "HOME"
+    known = os.path.expanduser
+    monkeypatch.delenv(variable)
+    monkeypatch.setattr("os.path.expanduser", lambda path: known(path) if variable in os.environ else path)
+    monkeypatch.setattr(lab, "use_own_jupyter", lambda folder: [])
+    [line] = lab.setting_aside(tmp_path)
+    assert line == f"This account has no home folder: {tmp_path / '.jupyter/home'} stands in for it."
+    assert Path.home() == tmp_path / ".jupyter/home"
+    assert lab.setting_aside(tmp_path) == []
 
 
 def test_a_port_that_is_taken_is_one_sentence():

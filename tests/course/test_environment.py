@@ -1,5 +1,6 @@
 """The environment's set-up, with a stand-in for pip: what it says, what a second run costs, what is left behind."""
 
+import ast
 import errno
 import http.server
 import io
@@ -27,7 +28,10 @@ SIZE = "about 2 GB, 6 GB with CUDA" if sys.platform == "linux" else "about 2 GB"
 # Notes each call, then does what the file `mode` says. It is run as `python -m pip`, like the real one.
 STAND_IN = """
 import os, pathlib, sys, time
-here = pathlib.Path(os.environ["PIP_STAND_IN"])
+here = pathlib.Path(os.environ["STAND_IN_PIP"])
+if "config" in sys.argv:
+    print((here / "config").read_text() if (here / "config").exists() else "")
+    raise SystemExit
 if "install" not in sys.argv:
     print("pip 0 (stand-in)")
     raise SystemExit
@@ -35,9 +39,24 @@ with open(here / "calls", "a") as file:
     file.write(" ".join(sys.argv[1:]) + "\\n")
 print("Collecting torch\\n  Downloading torch-2.13.0-cp311-none-any.whl (183.1 MB)")
 print("Installing collected packages: torch, numpy", flush=True)
+settings = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "PYTHONPATH"))}
+(here / "settings").write_text(repr(settings))
+library = pathlib.Path(__file__).parent.parent
+for name in ("concrete_steps", "torch", "jupyterlab"):
+    (library / f"{name}.py").write_text("")
+(library / "_course.pth").write_text(os.path.join(os.getcwd(), "scripts"), encoding="utf-8")
 mode = (here / "mode").read_text() if (here / "mode").exists() else ""
 if mode == "hang":
     time.sleep(60)
+if mode.startswith("change"):
+    pathlib.Path("pyproject.toml").write_text("[project]\\n# edited meanwhile\\n")
+    raise SystemExit
+if mode.startswith("broken"):
+    (library / "torch.py").write_text("raise OSError('[WinError 126] c10.dll not found')")
+    raise SystemExit
+if mode.startswith("refused"):
+    pathlib.Path(sys.argv[sys.argv.index("--log") + 1]).write_text(mode + "\\n")
+    mode = "ERROR: No matching distribution found for torch==2.13.0"
 print(mode)
 raise SystemExit(bool(mode))
 """
@@ -50,7 +69,7 @@ def course(tmp_path, monkeypatch):
     (root / "scripts").mkdir(parents=True)
     (root / "pyproject.toml").write_text("[project]\n", encoding="utf-8")
     (root / "scripts/constraints.txt").write_text("torch==2.13.0\n", encoding="utf-8")
-    monkeypatch.setenv("PIP_STAND_IN", str(tmp_path))
+    monkeypatch.setenv("STAND_IN_PIP", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(pip_install, "torch_index", lambda _: [])
     monkeypatch.setattr(venv.EnvBuilder, "_setup_pip", add_stand_in)
@@ -196,6 +215,88 @@ def test_a_failed_update_keeps_the_environment_and_the_next_run_repairs_it(cours
     assert len(calls(course)) == 3
 
 
+def test_what_changes_while_it_is_installed_is_installed_next_time(course):
+    set_mode(course, "change")
+    environment.ensure(root=course)
+    set_mode(course, "")
+    environment.ensure(root=course)
+    environment.ensure(root=course)
+    assert len(calls(course)) == 2
+
+
+def test_an_environment_that_cannot_import_the_course_does_not_count(course):
+    set_mode(course, "broken")
+    sentence = refusal(course)
+    assert "installed and do not work: OSError: [WinError 126] c10.dll not found; install Microsoft's" in sentence
+    assert not (course / ".venv").exists()
+    set_mode(course, "")
+    environment.ensure(root=course)
+    assert len(calls(course)) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (401, "a name and a password"),
+        (403, "does not let you in"),
+        (407, "the proxy wants"),
+        (429, "too many requests"),
+    ],
+)
+def test_an_index_that_refuses_is_named_with_its_answer(course, code, words):
+    set_mode(
+        course, f"refused: Could not fetch URL https://me:pass@pypi.example.org/simple/torch/: {code} Client Error: -"
+    )
+    sentence = refusal(course)
+    assert f"pypi.example.org answered {code}, " in sentence and words in sentence
+    assert "me:pass" not in sentence
+
+
+def test_pytorch_s_index_refuses_what_it_does_not_have():
+    line = "Could not fetch URL https://download.pytorch.org/whl/cpu/rich/: 403 Client Error: Forbidden - skipping"
+    assert pip_install.refusals(f"{line}\n") == []
+    assert pip_install.refusals(f"{line.replace('download.pytorch', 'other')}\n") != []
+
+
+def test_only_how_an_index_is_reached_is_the_user_s_to_say(course, monkeypatch):
+    for name in ("TARGET", "PREFIX", "USER", "NO_DEPS", "REQUIREMENT", "ROOT", "DRY_RUN"):
+        monkeypatch.setenv(f"PIP_{name}", "1")
+    monkeypatch.setenv("PYTHONPATH", str(course / "other packages"))
+    (course.parent / "config").write_text(
+        "global.extra-index-url='\\nhttps://a.example\\nhttps://b.example'\nglobal.index-url='https://file.example'\n"
+        "install.target='/elsewhere'\ninstall.index-url='https://install.example'\n"
+        ":env:.target='1'\n:env:.timeout='7'\nbroken line\n"
+    )
+    environment.ensure(root=course)
+    settings = ast.literal_eval((course.parent / "settings").read_text())
+    assert settings == {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_EXTRA_INDEX_URL": "https://a.example https://b.example",
+        "PIP_INDEX_URL": "https://install.example",
+        "PIP_TIMEOUT": "7",
+    }
+
+
+def test_a_path_with_any_letters_is_read_in_any_encoding(course, monkeypatch):
+    """Python 3.11 on Windows reads .pth files in the system's code page; here the plain C locale stands for that."""
+    root = course.rename(course.with_name("Übung 北"))
+    python = environment.ensure(root=root)
+    (root / "scripts/only_there.py").write_text("print('found')")
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PATH": os.environ["PATH"]}
+    if os.name == "nt":
+        plain |= {"SYSTEMROOT": os.environ["SYSTEMROOT"]}
+    done = subprocess.run([python, "-c", "import only_there"], env=plain, capture_output=True, text=True)
+    assert done.stdout == "found\n", done.stderr
+    [note] = root.rglob("_course.pth")
+    assert note.read_bytes().isascii()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes the home folder from elsewhere")
+def test_an_account_without_home(course, monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    environment.ensure(root=course)
+
+
 def test_too_little_disk_is_noticed_before_anything_is_made(course, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5e8))
     assert "need about 3 GB, and only 0.5 GB are free" in refusal(course)
@@ -309,7 +410,7 @@ def test_the_index_of_cpu_builds(monkeypatch, platform, gpu, own, answering, add
     ],
 )
 def test_an_index_of_the_user_s_own_is_seen_in_pip_s_configuration(monkeypatch, listed, own):
-    answer = subprocess.CompletedProcess([], 0, stdout=listed)
+    answer = subprocess.CompletedProcess([], 0, stdout=f"{listed}\n")
     monkeypatch.setattr("subprocess.run", lambda *_, **__: answer)
     assert pip_install.has_own_index(Path(".venv")) == own
 
@@ -337,6 +438,7 @@ Collecting six
   Downloading six-1.17.0-py2.py3-none-any.whl (11 kB)
   Using cached numpy-2.4.6-cp311-cp311-manylinux_2_27_x86_64.whl (16.6 MB)
 Processing /opt/wheels/pyarrow-26.0.1-cp311-cp311-linux_x86_64.whl
+Processing /opt/wheels/six-1.17.0-py2.py3-none-any.whl (from concrete-steps)
 Installing collected packages: torch, six, numpy, pyarrow
 """
 
@@ -370,6 +472,7 @@ def test_a_terminal_shows_one_line_that_changes(monkeypatch):
         "downloading six (11 kB)",
         "downloading numpy (16.6 MB)",
         "fetching pyarrow",
+        "fetching six",
         "installing 4 packages, about a minute",
     ]
     assert all(len(frame) <= 79 for frame in shown.split("\r"))

@@ -1,9 +1,11 @@
 """GPT-2 through the same plumbing as the real one, on a tiny model with random weights in a hub cache of its own."""
 
 import errno
+import http.server
 import re
 import shutil
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -139,6 +141,31 @@ def test_hub_that_never_answers(hub_cache, monkeypatch):
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setattr(gpt2_model, "PATIENCE", 1.0)
         assert_names_the_alternative(within=20)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(401, "HF_TOKEN"), (403, "does not let this machine in"), (429, "too many requests"), (404, None), (500, None)],
+)
+def test_hub_that_refuses_is_named_with_its_answer(hub_cache, monkeypatch, answer, words):
+    class Refuses(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(answer)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(CourseError) as error:
+            models.gpt2()
+        server.shutdown()
+    said = str(error.value)
+    assert "use models.smollm2(), which needs no hub" in said and "\n" not in said
+    assert (f"hub answered {answer}, " in said and words in said) if words else "hub did not answer" in said
 
 
 def test_half_a_download_is_no_model(cached):

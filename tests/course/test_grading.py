@@ -8,7 +8,11 @@ import csv
 import importlib.util
 import io
 import json
+import ntpath
 import os
+import posixpath
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,8 +20,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
+from nbconvert.exporters import HTMLExporter
+from traitlets.config import Config
 
 from concrete_steps.course import load_course
+from concrete_steps.grading.nbgrader_paths import glob_of, regular_expression
 from concrete_steps.grading.nbgrader_settings import HOME
 from concrete_steps.paths import course_root
 
@@ -46,6 +54,16 @@ FLOOD_PIPES = body(
     "return logits[right] - logits[wrong]",
 )
 SWALLOWS = body("while True:", "    try:", "        while True: pass", "    except BaseException:", "        pass")
+ENDLESS = """\
+def wait():
+    while True:
+        pass
+
+SIGN = wait()
+
+def logit_difference(logits, right, wrong):
+    return SIGN * (logits[right] - logits[wrong])
+"""
 NOISE = body(
     "import sys, threading, time, warnings",
     "print('x' * 10**8)",
@@ -223,13 +241,15 @@ CASES = {
     "patched_helper": Case(NOT_FIRST, PATCHED_HELPER),
     "endless": Case(NOT_FIRST, body("while True: pass"), remark="logit_difference timed out"),
     "endless_and_swallows": Case(NOT_FIRST, SWALLOWS, remark="logit_difference timed out"),
-    "endless_cell": Case(NOT_FIRST, RIGHT + "while True: pass", remark="blocked the process"),
+    # What follows the definition costs nothing; what the exercise needs, and never ends, costs it.
+    "endless_after": Case(ONES, RIGHT + "while True: pass"),
+    "endless_cell": Case(NOT_FIRST, ENDLESS, remark="blocked the process"),
     "noise": Case(ONES, NOISE),
     "floods_pipes": Case(NOT_FIRST, FLOOD_PIPES, remark="ended or blocked"),
     "exits": Case(NOT_FIRST, body("import os", "os._exit(0)"), remark="ended or blocked"),
     "system_exit": Case(NOT_FIRST, body("raise SystemExit")),
-    "exits_at_once": Case(NOT_FIRST, RIGHT + "import sys\nsys.exit(0)"),
-    "ends_at_once": Case(NOT_FIRST, RIGHT + "import os\nos._exit(0)", remark="ended or blocked"),
+    "exits_at_once": Case(ONES, RIGHT + "import sys\nsys.exit(0)"),
+    "ends_at_once": Case(ONES, RIGHT + "import os\nos._exit(0)"),
     "kills_itself": Case(NOT_FIRST, body("import os, signal", "os.kill(os.getpid(), signal.SIGTERM)")),
     "aborts": Case(NOT_FIRST, body("import os", "os.abort()"), remark="ended or blocked"),
     "tries_everything": Case(NOT_FIRST, FORBIDDEN),
@@ -376,6 +396,210 @@ def test_nbgraders_own_command_uses_the_same_grader(graded):
     done = subprocess.run(command, cwd=ROOT / "scripts", env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert tuple(map(int, graded.verdicts("exits").values())) == CASES["exits"].marks
+
+
+# ---- Hand-ins that would stop, read or run something -----------------------------------------------------------------
+
+PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+IMG = "<img src=x onerror=alert(1)>.ipynb"
+LINKS = """\
+[one](javascript:alert(1)) [two](JaVaScRiPt:alert(1)) [three](data:text/html;base64,x) [four](evil.html)
+![five](javascript:alert(1)) <javascript:alert(1)> [six](&#106;avascript:alert(1)) [web](https://example.org)
+
+[seven]: javascript:alert(1)
+[seven]
+"""
+PASTED = "![mine.png](attachment:mine%20one.png) ![lost.png](attachment:lost.png) ![drawn](attachment:drawn.svg)"
+ADDOPTS = "import os\nos.environ['PYTEST_ADDOPTS'] = '--nonsense'\n" + RIGHT
+
+
+def own_text(source: str, **fields: object):
+    """A change of a notebook that adds a markdown cell."""
+    return lambda content: content["cells"].append(
+        {"cell_type": "markdown", "id": "text", "metadata": {}, "source": source, **fields}
+    )
+
+
+ATTACHMENTS = {
+    "mine one.png": {"image/png": PICTURE},
+    "drawn.svg": {"image/svg+xml": "<svg onload='alert(1)'/>"},
+    "odd": ["x"],
+}
+ODD_CASES = {
+    "pasted": Case(ONES, change=own_text(PASTED, attachments=ATTACHMENTS)),
+    "links": Case(ONES, change=own_text(LINKS)),
+    "deep": Case(ONES, change=own_text(">" * 3000 + " x")),
+    "addopts": Case(ONES, ADDOPTS),
+    "special_files": Case(ONES),
+    "[bold] [x": Case(ONES),
+    "Doe, Jane": Case(ONES),
+    "file_names": Case(ONES, file_name="[red] \x1b[31m.ipynb"),
+    "html_name": Case((0, 0, 0), file_name=IMG),
+}
+if os.name == "nt":  # where no file can have these names
+    del ODD_CASES["[bold] [x"], ODD_CASES["file_names"], ODD_CASES["html_name"]
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory) -> Class:
+    """Odd hand-ins, in a folder whose name means something in regular expressions and in patterns of file names."""
+    home = tmp_path_factory.mktemp("c++ (1) [x] ") / "class"
+    home.mkdir()
+    for student, case in ODD_CASES.items():
+        hand_in(home, student, case)
+    folder = home / "submitted" / "special_files" / STEP
+    (folder / "evil.html").write_text("<script>alert(1)</script>")
+    if os.name != "nt":
+        os.mkfifo(folder / "a pipe.ipynb")
+        (folder / "zero.ipynb").symlink_to("/dev/zero")
+        (folder / "picture.png").symlink_to(home / "gradebook.db")
+        (folder / "up").symlink_to(home)
+        (home / "submitted" / "html_name" / STEP / IMG).write_text('{"cells": <b>')
+        (home / "submitted" / "a link").mkdir()
+        (home / "submitted" / "a link" / STEP).symlink_to(folder)
+    if LINUX:  # others take no bytes that are not UTF-8
+        hand_in(home, os.fsdecode(b"Ren\xe9e"), Case(ONES))
+        hand_in(home, "<b>", Case(ONES))
+        hand_in(home, "file_names", Case((0, 0, 0), WRONG), os.fsdecode(b"caf\xe9.ipynb"))
+    done = grade(home, "autograde", STEP)
+    assert "Traceback" not in done.stderr
+    return Class(home, done.stdout, done.returncode)
+
+
+@pytest.mark.parametrize("student", ODD_CASES)
+def test_odd_hand_ins_get_the_marks_that_they_deserve(student, odd):
+    verdicts = odd.verdicts(student)
+    if student != "file_names":  # of two files either may be the newer one
+        assert tuple(map(int, verdicts.values())) == ODD_CASES[student].marks, odd.table
+
+
+def test_names_are_shown_by_their_letters(odd):
+    if os.name == "nt":
+        pytest.skip("Windows has no such names")
+    assert "[bold] [x" in odd.table
+    assert r"[red] \x1b[31m.ipynb" in odd.row("file_names")
+    assert "\x1b[31m" not in odd.table
+    if LINUX:
+        assert r"caf\udce9.ipynb" in odd.row("file_names")
+        assert r"Ren\udce9e" in odd.table and "rename the folder" in odd.table
+        assert odd.code == 1
+    assert "is a link to another place" in odd.table
+
+
+def test_what_is_no_file_is_left_out_and_never_followed(odd):
+    if os.name != "nt":
+        assert odd.row("special_files").replace("  ", " ") == "left out: a pipe.ipynb, picture.png, up, zero.ipynb"
+    for kind in ("submitted", "autograded"):
+        files = sorted(path.name for path in (odd.home / kind / "special_files" / STEP).iterdir())
+        assert files == [f"{STEP}.ipynb"], kind
+    assert (odd.home / "received/special_files" / STEP / "other files/evil.html").is_file()
+
+
+@pytest.fixture(scope="module")
+def pages(odd) -> dict[str, str]:
+    """The feedback pages of all odd hand-ins but one, whose marked notebook is damaged."""
+    damaged = odd.home / "autograded" / "addopts" / STEP / f"{STEP}.ipynb"
+    damaged.chmod(0o644)
+    damaged.write_text("{")
+    done = grade(odd.home, "feedback", STEP)
+    assert done.returncode == 1
+    assert "NO PAGE for addopts: nbgrader failed; nbgrader's own words are in" in done.stdout
+    found = {path.parent.parent.name: path.read_text(encoding="utf-8") for path in odd.home.glob("feedback/*/*/*.html")}
+    assert set(found) == set(ODD_CASES) - {"addopts"}
+    return found
+
+
+def test_a_pasted_picture_is_on_the_page_and_a_missing_one_stops_nothing(pages):
+    assert f"data:image/png;base64,{PICTURE}" in pages["pasted"]
+    assert "onload" not in pages["pasted"]
+
+
+def test_nothing_that_a_learner_wrote_runs_on_the_page(pages):
+    for student, page in pages.items():
+        elements = BeautifulSoup(page, "html.parser").find_all(True)
+        targets = [str(e.get(name, "")) for e in elements for name in ("href", "src")]
+        assert not [t for t in targets if re.match(r"\s*(?:java|vb)script:|data:text", t, re.IGNORECASE)], student
+        assert not [e for e in elements if any(name.startswith("on") for name in e.attrs)], student
+        assert not [t for t in targets if "evil" in t], student
+    assert 'href="https://example.org"' in pages["links"]
+    assert "&gt;" * 100 in pages["deep"] or "<blockquote" in pages["deep"]
+    if os.name != "nt":
+        assert "onerror=alert" in BeautifulSoup(pages["html_name"], "html.parser").get_text()
+
+
+def test_the_formgrader_s_page_runs_nothing_either(odd, pages):
+    """Its exporter gets the server's configuration, not nbgrader's."""
+    exporter = HTMLExporter(config=Config(HTMLExporter={"template_name": "classic"}))
+    page, _ = exporter.from_filename(str(odd.home / "autograded" / "links" / STEP / f"{STEP}.ipynb"))
+    assert 'href="https://example.org"' in page
+    assert not re.search(r'href="\s*(?:java|data)', page, re.IGNORECASE)
+
+
+def test_the_course_s_own_texts_keep_their_looks(pages):
+    page = BeautifulSoup(pages["links"], "html.parser")
+    assert page.find("details") and page.find("summary") and page.find("table")
+
+
+def test_one_damaged_notebook_stops_neither_the_table_nor_the_marks(odd, pages, tmp_path):
+    done = grade(odd.home, "autograde", STEP)
+    assert "the marks cannot be read" in done.stdout and "│ Doe, Jane" in done.stdout
+    done = grade(odd.home, "export", "--to", str(tmp_path / "marks.csv"))
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "marks.csv", encoding="utf-8") as file:
+        marks = {row["student_id"]: row["score"] for row in csv.DictReader(file)}
+    assert set(marks) == set(ODD_CASES)
+    assert marks["Doe, Jane"] == "3.0"
+
+
+def test_a_name_with_brackets_can_be_asked_for(odd):
+    if os.name == "nt":
+        pytest.skip("Windows has no such names")
+    done = grade(odd.home, "autograde", STEP, "--student", "[bold] [x", "--force")
+    assert done.returncode == 0
+    assert "│ [bold] [x" in done.stdout and "Doe, Jane" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("system", "root", "folder", "path"),
+    [
+        (ntpath, r"C:\users\new (1)\grading", r"C:\users\new (1)\solutions", r"C:\users\new (1)\solutions\x+[y]\1_a"),
+        (ntpath, r"C:\users\new (1)\grading", "submitted", r"C:\users\new (1)\grading\submitted\x+[y]\1_a"),
+        (posixpath, "/c++/g (1)", "/c++/solutions", "/c++/solutions/x+[y]/1_a"),
+        (posixpath, "/c++/g (1)", "submitted", "/c++/g (1)/submitted/x+[y]/1_a"),
+    ],
+)
+def test_a_path_becomes_a_regular_expression_that_finds_it(system, root, folder, path):
+    structure = os.path.join("{nbgrader_step}", "{student_id}", "{assignment_id}")
+    student, assignment = "(?P<student_id>.*)", "(?P<assignment_id>.*)"
+    found = re.match(regular_expression(root, folder, structure, student, assignment, system), path)
+    assert found and found.groupdict() == {"student_id": "x+[y]", "assignment_id": "1_a"}
+
+
+def test_a_pattern_means_what_is_there_by_its_letters(tmp_path):
+    folder = tmp_path / "[x] *"
+    folder.mkdir()
+    (folder / "a.ipynb").touch()
+    (folder / "b.py").touch()
+    assert glob_of(str(folder / "*.ipynb")) == [str(folder / "a.ipynb")]
+    assert glob_of(str(folder)) == [str(folder)]
+    assert glob_of(str(tmp_path / "*" / "*.py")) == [str(folder / "b.py")]
+    assert glob_of(str(tmp_path / "nothing")) == []
+
+
+def test_a_course_in_a_folder_of_any_letters_beside_another_nbgrader_course(tmp_path, monkeypatch):
+    course = tmp_path / "c++ (1) [x]"
+    for name in ("scripts", f"notebooks/{STEP}", f"solutions/{STEP}"):
+        shutil.copytree(ROOT / name, course / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", course)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "nbgrader_config.py").write_text("get_config().CourseDirectory.notebook_id = 'another*'")
+    env = os.environ | {"PYTHONPATH": str(course / "scripts"), "JUPYTER_CONFIG_DIR": str(other)}
+    command = [sys.executable, str(course / "scripts/grade.py"), "release", "0"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    released = [path.name for path in (course / "grading/release" / STEP).rglob("*") if path.is_file()]
+    assert released == [f"{STEP}.ipynb"]
 
 
 def test_release_gives_the_committed_notebooks(graded):

@@ -137,7 +137,7 @@ MESSAGES = {
         "attention_pattern",
         """
         def attention_pattern(q, k, n_heads, n_kv_heads):
-            keys = repeat_kv(split_heads(k, n_kv_heads), n_heads // n_kv_heads)
+            keys = split_heads(k, n_kv_heads, n_heads // n_kv_heads)
             scores = attention_scores(split_heads(q, n_heads), keys)
             return scores.masked_fill(torch.ones_like(scores).triu().bool(), -torch.inf).softmax(-1)
         """,
@@ -148,7 +148,7 @@ MESSAGES = {
         "attention_pattern",
         """
         def attention_pattern(q, k, n_heads, n_kv_heads):
-            keys = repeat_kv(split_heads(k, n_kv_heads), n_heads // n_kv_heads)
+            keys = split_heads(k, n_kv_heads, n_heads // n_kv_heads)
             scores = attention_scores(split_heads(q, n_heads), keys)
             return scores.masked_fill(torch.ones_like(scores).triu().bool(), -1e9).softmax(-1)
         """,
@@ -185,7 +185,7 @@ MESSAGES = {
             theirs.pop("lm_head.weight")
             return made
         """,
-        "changes the state dict that it is given",
+        "changes the dict that it was given",
     ),
     "layers of a fixed number": (
         "2.3",

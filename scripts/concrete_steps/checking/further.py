@@ -138,7 +138,7 @@ class _Noise:
     def _on_tensor(self, x: Any) -> Any:
         import torch
 
-        finite = x.detach()[x.detach().isfinite()] if x.is_floating_point() else x[:0]
+        finite = x.detach()[x.detach().isfinite()] if x.is_floating_point() else x.flatten()[:0]
         if not finite.numel():
             return x
         self.was_used = True

@@ -35,6 +35,7 @@ LARGEST_MODULE, MOST_MODULES = 1_000_000, 50  # bytes, files: of the learner's m
 IMPORTING = 120.0  # seconds that a child may need, beyond the patience, before it is ready
 ENDED = "Your code ended the Python process while it was being checked."
 CHANGED = "Something in this notebook changes how checks work: here they pass a known wrong answer too."
+PYTEST = "PYTEST_"  # variables of this name change how every check runs
 SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY", re.IGNORECASE)
 
 
@@ -72,6 +73,8 @@ def grade_notebook(notebook: Notebook, path: Path, limits: Limits | None = None)
             unfinished = f"The whole notebook took more than {limits.whole:g} seconds; this exercise was not checked."
             break
         found, at, how, seconds = _run_child(notebook, path, waiting, skip, limits, left)
+        # Anything else that a child may say brings the end no nearer.
+        found = {name: result for name, result in found.items() if name in waiting}
         results |= found
         left -= seconds
         kind, name = at
@@ -148,7 +151,8 @@ def _proven(result: Result, wrong_answers: list[str]) -> Result:
 
 def _start(scratch: Path, order: dict, log) -> subprocess.Popen:
     """A child that has its order. It has no secrets of the environment, no GPU, and one core."""
-    inherited = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
+    left_out = re.compile(f"{SECRET.pattern}|^{PYTEST}", re.IGNORECASE)
+    inherited = {name: value for name, value in os.environ.items() if not left_out.search(name)}
     own = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1", "MPLBACKEND": "Agg"}
     own |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     own |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
@@ -247,10 +251,13 @@ def main() -> None:
     say("loaded")
     for name in order["waiting"]:
         say("check", name=name)
-        result = run_checks(notebook, (name,), loaded)[name]
+        _forget_pytest_settings()
+        # The failing call itself holds objects of this process; its text is in the result.
+        result = replace(run_checks(notebook, (name,), loaded)[name], exercise=name, call=None)
         wrong_answers = []
         for mistake in mistakes[name] if result.outcome == PASSED else ():
             say("check", name=name)
+            _forget_pytest_settings()
             answer = mistake.answer(loaded.namespace[name])
             wrong = replace(loaded, namespace={**loaded.namespace, name: answer})
             # A check with random inputs may, rarely, be lucky for a wrong answer: twice it is not.
@@ -258,6 +265,11 @@ def main() -> None:
             wrong_answers.append(next((outcome for outcome in tries if outcome != PASSED), PASSED))
         say("result", result=asdict(result), wrong_answers=wrong_answers)
     say("done")
+
+
+def _forget_pytest_settings() -> None:
+    for name in [name for name in os.environ if name.upper().startswith(PYTEST)]:
+        del os.environ[name]
 
 
 def _private_pipe(nonce: str):

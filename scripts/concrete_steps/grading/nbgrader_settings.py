@@ -24,6 +24,8 @@ from traitlets import Float, Int, List, Unicode
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.grading.isolated import CHANGED, ENDED, Limits, grade_notebook, modules_beside
+from concrete_steps.grading.nbgrader_paths import take_paths_by_their_letters
+from concrete_steps.grading.pages import show_harmlessly
 from concrete_steps.grading.submissions import tidy
 from concrete_steps.paths import course_root
 
@@ -39,6 +41,8 @@ def grading_home() -> Path:
 
 def configure(c) -> None:
     """Fill an nbgrader configuration: one assignment a step, and all state below one git-ignored folder."""
+    take_paths_by_their_letters()
+    show_harmlessly()
     home = grading_home()
     home.mkdir(parents=True, exist_ok=True)
     # nbgrader calls `alembic` by its name when it makes a database, also where no environment is activated.

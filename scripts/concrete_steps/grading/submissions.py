@@ -2,7 +2,8 @@
 
 Each hand-in is kept as it was in received/STUDENT/STEP/1, 2, ...; in its place stands, under the expected name, the
 released notebook with the learner's cells put in. So a deleted or edited check, a tag, a changed number of points, a
-broken file or a new cell id never reaches nbgrader.
+broken file or a new cell id never reaches nbgrader. Nor does any other file, which it would copy to its pages' folders:
+links and what is no file go to received/STUDENT/STEP/left out, other files to "other files" beside it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import re
 import shutil
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +28,13 @@ from concrete_steps.errors import CourseError
 from concrete_steps.paths import course_root
 
 LARGEST = 100 * 2**20  # bytes of a file that is still read
+LEFT_OUT, OTHER_FILES = "left out", "other files"
+# nbgrader's own file, by which a hand-in is late.
+TIMESTAMP = "timestamp.txt"
+PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*")
+# These begin or end something in nbgrader's pages, which show a learner's name as it is.
+NOT_IN_NAMES = '<>"'
 # Begins HTML. nbgrader's pages show a learner's text as it is; a script in it would run with the instructor's rights.
 HTML = re.compile("<(?=[A-Za-z/!?])")
 # Names by which code looks behind the checks; whoever uses one in an exercise is worth a look, and no more than that.
@@ -31,6 +42,9 @@ LOOKS_BEHIND = (
     *("gc", "ctypes", "_getframe", "f_back", "__closure__", "__globals__", "__traceback__", "settrace", "setprofile"),
     *("ast_transformers", "addaudithook", "monkeypatch", "pytest", "_pytest", "run_checks", "pytest_plugin"),
 )
+
+
+PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
 @dataclass
@@ -43,6 +57,7 @@ class Submission:
     is_new: bool
     notebooks: dict[Notebook, Path] = field(default_factory=dict)
     unusual: dict[Notebook, list[str]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
 
 def step_named(name: str) -> Step:
@@ -67,13 +82,17 @@ def tidy(folder: Path) -> Submission:
         CourseError: the folder holds no notebook, or STEP is no step of the course.
     """
     step = step_named(folder.name)
+    _require_ordinary(folder)
     received = folder.parents[2] / "received" / folder.parent.name / folder.name
+    _set_aside(folder, received)
+    left_out = sorted(path.relative_to(received / LEFT_OUT).as_posix() for path in _all_below(received / LEFT_OUT))
     seen = _read_record(received)
     is_new = _take_in(folder, received, seen)
     hand_ins = _hand_ins(received)
     if not hand_ins:
-        raise CourseError(f"{folder} holds no notebook (*.ipynb); put the learner's files there.")
-    submission = Submission(folder.parent.name, step, folder, is_new)
+        more = f" (left out: {', '.join(left_out)})" if left_out else ""
+        raise CourseError(f"{folder} holds no notebook (*.ipynb){more}; put the learner's files there.")
+    submission = Submission(folder.parent.name, step, folder, is_new, left_out=left_out)
     for notebook in step.notebooks:
         for hand_in in hand_ins:
             if (source := find_copy(hand_in, notebook)).is_file():
@@ -83,9 +102,41 @@ def tidy(folder: Path) -> Submission:
         stray = next(path for path in hand_ins[0].rglob("*.ipynb"))
         _put(submission, step.notebooks[0], stray, hand_ins[0])
         submission.unusual[step.notebooks[0]].insert(0, "none of this step's notebooks is recognised")
-    seen = {str(path.relative_to(folder)): _digest(path) for path in folder.rglob("*.ipynb")}
+    seen = {str(path.relative_to(folder)): _digest(path) for path in folder.rglob("*.ipynb") if path.is_file()}
     (received / "seen.json").write_text(json.dumps(seen), encoding="utf-8")
     return submission
+
+
+def _require_ordinary(folder: Path) -> None:
+    student = folder.parent.name
+    if literal(student) != student or any(letter in student for letter in NOT_IN_NAMES):
+        raise CourseError("nbgrader cannot keep or show this name; rename the folder.")
+    if folder.resolve().parent != folder.parent.resolve():
+        raise CourseError(f"{folder} is a link to another place; put the files themselves there.")
+
+
+def _set_aside(folder: Path, received: Path) -> None:
+    """Move what is no notebook out of nbgrader's way. What is no ordinary file is never opened."""
+    for path in list(_all_below(folder)):
+        ordinary = stat.S_ISREG(path.lstat().st_mode) and path.lstat().st_size <= LARGEST
+        is_module = path.suffix == ".py" and path.parent == folder  # which the notebook may import; nbgrader ignores it
+        if ordinary and (path.suffix == ".ipynb" or is_module or path == folder / TIMESTAMP):
+            continue
+        place = received / (OTHER_FILES if ordinary else LEFT_OUT) / path.relative_to(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
+
+
+def _all_below(folder: Path) -> Iterator[Path]:
+    """All but folders, links to folders included; no link is followed."""
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        yield from (Path(place) / name for name in (*files, *links))
+
+
+def literal(text: str) -> str:
+    """The text in letters that any terminal, file and page can show: the others as an escape of Python's."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _take_in(folder: Path, received: Path, seen: dict[str, str]) -> bool:
@@ -93,7 +144,7 @@ def _take_in(folder: Path, received: Path, seen: dict[str, str]) -> bool:
     fresh = [
         path
         for path in folder.rglob("*.ipynb")
-        if path.is_file() and not path.is_symlink() and seen.get(str(path.relative_to(folder))) != _digest(path)
+        if path.is_file() and seen.get(str(path.relative_to(folder))) != _digest(path)
     ]
     number = 1 + max((int(path.name) for path in _hand_ins(received)), default=0)
     for path in fresh:
@@ -105,7 +156,7 @@ def _take_in(folder: Path, received: Path, seen: dict[str, str]) -> bool:
 
 def _hand_ins(received: Path) -> list[Path]:
     """The folders 1, 2, ... of what was handed in, the newest first."""
-    numbered = [path for path in received.glob("*") if path.is_dir() and path.name.isdecimal()]
+    numbered = [path for path in received.glob("[0-9]*") if path.is_dir() and path.name.isdecimal()]
     return sorted(numbered, key=lambda path: -int(path.name))
 
 
@@ -142,7 +193,8 @@ def well_formed(notebook: Notebook, submitted: Path) -> tuple[bytes, list[str]]:
             raise CourseError(f"{submitted.name} is larger than {LARGEST // 2**20} MB; clear its outputs and save it.")
         cells = [_plain(cell) for cell in read_notebook(submitted)["cells"]]
     except (CourseError, OSError) as error:
-        reason = str(error).replace(str(submitted), submitted.name)
+        # In a text that is shown as markdown, names and what they hold are to be seen by their letters.
+        reason = PUNCTUATION.sub(r"\\\1", literal(str(error).replace(str(submitted), submitted.name)))
         note = f"**This submission could not be read, so it is graded as blank.** {reason}"
         released.cells.insert(0, new_markdown_cell(note, id="unreadable"))
         return _to_bytes(released), ["unreadable, graded as blank"]
@@ -154,7 +206,9 @@ def well_formed(notebook: Notebook, submitted: Path) -> tuple[bytes, list[str]]:
     built = list(own.get(None, ()))
     for cell in released.cells:
         if not cell.metadata.get("nbgrader", {}).get("locked"):
-            cell.source = answers.get(cell.id, cell.source)
+            cell.source = answers.get(cell.id, cell)["source"]
+            if cell.cell_type == "markdown" and (pictures := answers.get(cell.id, {}).get("attachments")):
+                cell["attachments"] = {**cell.get("attachments", {}), **pictures}
         built += [cell, *own.get(cell.id, ())]
     for number, cell in enumerate(built, 1):
         cell.id = cell.get("id") or f"number-{number}"
@@ -165,7 +219,7 @@ def well_formed(notebook: Notebook, submitted: Path) -> tuple[bytes, list[str]]:
 def _sort_out(cells: list[dict], released, exercises: tuple[str, ...]):
     """Texts by the released cell that they belong to, the learner's own cells by the one they follow, and remarks."""
     texts = {cell.id: cell.source for cell in released.cells}
-    answers: dict[str, str] = {}
+    answers: dict[str, dict] = {}
     own: dict[str | None, list] = {}
     names = [_id(cell) for cell in cells]
     # Where ids were lost, an exercise is known by its heading or by what its cell defines.
@@ -177,14 +231,14 @@ def _sort_out(cells: list[dict], released, exercises: tuple[str, ...]):
     after = None
     for name, cell in zip(names, cells, strict=True):
         if name in texts and name not in answers:
-            answers[name] = cell["source"]
+            answers[name] = cell
             after = name
         elif cell["source"] not in texts.values():
             own.setdefault(after, []).append(_own_cell(cell))
     unusual = [
         f"edited check of {name}, restored"
         for name in exercises
-        if answers.get(f"check_{name}", texts[f"check_{name}"]).strip() != texts[f"check_{name}"].strip()
+        if f"check_{name}" in answers and answers[f"check_{name}"]["source"].strip() != texts[f"check_{name}"].strip()
     ]
     theirs = [cell["source"] for cell in cells if cell["cell_type"] == "code" and cell["source"] not in texts.values()]
     code = "\n".join(theirs)
@@ -202,11 +256,25 @@ def _answers(cell: dict, name: str) -> bool:
 
 
 def _plain(cell: dict) -> dict:
-    """A cell of which only type, names and text are left, of the right types."""
+    """A cell of which only type, names, text and pictures are left, of the right types."""
     source = cell["source"]
     text = "".join(str(line) for line in source) if isinstance(source, list) else str(source)
     text = text.encode("utf-8", "replace").decode("utf-8")
-    return {"cell_type": cell["cell_type"], "source": text, "id": cell.get("id"), "metadata": cell.get("metadata")}
+    plain = {"cell_type": cell["cell_type"], "source": text, "id": cell.get("id"), "metadata": cell.get("metadata")}
+    return plain | {"attachments": _pictures(cell.get("attachments"))}
+
+
+def _pictures(attachments: object) -> dict[str, dict[str, str]]:
+    """Pictures that were pasted into a cell, by name, each in one form."""
+    kept = {}
+    for name, forms in attachments.items() if isinstance(attachments, dict) else ():
+        for kind in PICTURES:
+            data = forms.get(kind) if isinstance(forms, dict) else None
+            data = "".join(map(str, data)) if isinstance(data, list) else data
+            if isinstance(data, str) and BASE64.fullmatch(data):
+                kept[literal(name)] = {kind: data}
+                break
+    return kept
 
 
 def _id(cell: dict) -> str | None:
@@ -219,9 +287,11 @@ def _id(cell: dict) -> str | None:
 
 
 def _own_cell(cell: dict):
-    """A cell that the learner added: its text alone, so that no tag or metadata of theirs counts."""
+    """A cell that the learner added: text and pictures alone, so that no tag or metadata of theirs counts."""
     new = new_code_cell if cell["cell_type"] == "code" else new_markdown_cell
     built = new(cell["source"])
+    if cell["cell_type"] != "code" and cell["attachments"]:
+        built["attachments"] = cell["attachments"]
     del built["id"]
     return built
 

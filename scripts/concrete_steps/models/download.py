@@ -21,6 +21,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from concrete_steps.errors import CourseError
 
 CACHE_VARIABLE = "CONCRETE_STEPS_CACHE"
+# What a server that refuses means by the number of its answer, and what can be done.
+REFUSALS = {
+    401: "it wants credentials, or has no use for those that it got: correct or remove them",
+    403: "it does not let this machine in: see whether a proxy stands between, or another network helps",
+    407: "the proxy wants credentials: set them",
+    429: "too many requests came from this network: wait some minutes",
+}
 
 
 @dataclass(frozen=True)
@@ -33,10 +40,47 @@ class Wheel:
 
 
 def cache_dir() -> Path:
-    """The folder for fetched models: the variable CONCRETE_STEPS_CACHE, else the user's cache folder. Not created."""
+    """The folder for fetched models: the variable CONCRETE_STEPS_CACHE, else the user's cache folder. Not created.
+
+    Raises:
+        CourseError: neither is there, since this account has no home folder.
+    """
     from platformdirs import user_cache_dir
 
-    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_dir("concrete-steps", appauthor=False))
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE])
+    with suppress(RuntimeError):  # older versions of platformdirs say "~" instead
+        folder = user_cache_dir("concrete-steps", appauthor=False)
+        if not folder.startswith("~"):
+            return Path(folder)
+    raise CourseError(
+        f"This account has no home folder, so fetched models cannot be kept: set HOME, or {CACHE_VARIABLE}, to a "
+        "folder that you may write in."
+    )
+
+
+def cache_problem() -> str | None:
+    """Why models could not be kept here, and what to do, in a sentence; None where they can."""
+    try:
+        folder = cache_dir()
+    except CourseError as error:
+        return str(error)
+    place = existing(folder)
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return None
+    if place == folder and place.is_dir() and os.access(place, os.R_OK | os.X_OK) and os.listdir(place):
+        return None  # filled by somebody for several accounts
+    return (
+        f"The folder {folder} cannot be made or written to, so fetched models cannot be kept: set HOME, or "
+        f"{CACHE_VARIABLE}, to a folder that you may write in."
+    )
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there (or that hides what is below it)."""
+    while not os.path.exists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def progress_bar() -> Progress:
@@ -128,8 +172,9 @@ def _pip_download(requirement: str, folder: Path, progress: Progress, task: Task
     temporary.mkdir()
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     environment |= {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
+    every_word = temporary / "pip.log"  # that the index refused stands nowhere else
     pip = subprocess.Popen(
-        command,
+        [*command, "--log", str(every_word)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -149,6 +194,9 @@ def _pip_download(requirement: str, folder: Path, progress: Progress, task: Task
             pip.kill()
             pip.wait()
     if pip.returncode != 0:
+        with suppress(OSError):
+            words = every_word.read_text(encoding="utf-8", errors="replace")
+            said += "\n".join(re.findall(r"Could not fetch URL .*", words))
         raise _why_pip_failed(requirement, folder, said)
 
 
@@ -174,6 +222,12 @@ def _why_pip_failed(requirement: str, folder: Path, said: str) -> CourseError:
         return CourseError(
             f"Could not download {requirement}: the package index did not answer; "
             "check the network connection and run this again."
+        )
+    refused = re.search(r"Could not fetch URL (?:\w+://)?(?:[^\s/]+@)?([^\s/]+)\S*: (\d+) Client Error", said)
+    if refused and int(refused[2]) in REFUSALS:
+        why = REFUSALS[int(refused[2])]
+        return CourseError(
+            f"Could not download {requirement}: {refused[1]} answered {refused[2]}, {why}, and run this again."
         )
     errors = re.findall(r"^ERROR: (.+?)\.?$", said, flags=re.MULTILINE)
     return CourseError(f"Could not download {requirement} ({errors[-1] if errors else 'pip failed'}); run this again.")

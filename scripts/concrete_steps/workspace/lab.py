@@ -9,9 +9,12 @@ from pathlib import Path
 import zmq
 
 from concrete_steps.errors import CourseError
+from concrete_steps.models.download import cache_problem
 from concrete_steps.workspace.copy import files_in, sync
+from concrete_steps.workspace.own_jupyter import ensure_home, use_own_jupyter
 
 COURSE = Path(__file__).resolve().parents[3]
+NAMED = 3  # files of other projects that are named, at most
 NBGRADER = ("formgrader", "validate_assignment", "assignment_list", "course_list")
 
 
@@ -24,13 +27,30 @@ def main() -> None:
     try:
         if options.port is not None:
             require_free(options.port)
-        for line in sync(COURSE, work):
+        for line in [*sync(COURSE, work), *setting_aside(work), *no_room_for_models()]:
             print(line, flush=True)
     except CourseError as problem:
         sys.exit(str(problem))
     from jupyterlab.labapp import LabApp
 
     LabApp.launch_instance(server_options(work, options.port, options.no_browser))
+
+
+def setting_aside(work: Path) -> list[str]:
+    """Make Jupyter this course's own; a line that names the files of other projects that have no say in it, if any."""
+    own = work / ".jupyter"
+    if ensure_home(own / "home"):
+        return [f"This account has no home folder: {own / 'home'} stands in for it.", *setting_aside(work)]
+    others = use_own_jupyter(own)
+    if not others:
+        return []
+    named = ", ".join(map(str, others[:NAMED])) + (f" and {len(others) - NAMED} more" if others[NAMED:] else "")
+    return [f"The course has Jupyter settings of its own; these, of other projects, are left aside: {named}."]
+
+
+def no_room_for_models() -> list[str]:
+    """A sentence where fetched models could not be kept. That is no reason not to start."""
+    return [problem] if (problem := cache_problem()) else []
 
 
 def server_options(work: Path, port: int | None, no_browser: bool) -> list[str]:

@@ -60,6 +60,9 @@ def assert_gradient_values(
         if gradient is None:
             assert abs(slope) < rtol, f"no gradient reaches {name}: is it detached or copied to numpy?"
             continue
+        assert not gradient.isnan().any(), (
+            f"the gradient of {name} is nan: somewhere on the way it meets 0 times nan or infinity"
+        )
         found = float((gradient * direction).sum())
         assert abs(found - slope) < 10 * rtol * size, (
             f"the gradient of {name} is not the derivative of your result: in a random direction it says {found:.5g}, "

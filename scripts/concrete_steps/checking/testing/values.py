@@ -60,7 +60,7 @@ def assert_precise(actual: Any, expected: Tensor, message: str, loosen: float = 
     if expected.dtype == torch.float64 and actual.shape == expected.shape:
         rough = max(rtol, 1e-5), max(atol, 1e-6)
         if _close(actual.detach(), expected.detach(), *rough).all():
-            message += " (only as close as float32 comes: something on the way is not float64)"
+            message += " (no further off than float32 rounds: is something on the way not float64?)"
     return assert_close(actual, expected, message, rtol, atol)
 
 

@@ -1,0 +1,84 @@
+"""Learners' texts on an instructor's pages (feedback, formgrader): shown, and never run.
+
+nbgrader's templates put markdown on the page as it comes out, so our filter stands in the place of nbconvert's: it
+shows the pictures that were pasted into the cell, and keeps what a text needs, no scripts, and links to the web only.
+"""
+
+import html
+import re
+from collections.abc import Callable, Iterator
+from urllib.parse import unquote
+
+import bleach
+from bleach.css_sanitizer import CSSSanitizer
+from jinja2 import pass_context
+from nbconvert.exporters import HTMLExporter
+from nbconvert.filters import markdown2html
+
+# What markdown makes, and what the course's own texts use beyond it.
+TAGS = (
+    *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "div", "span", "pre", "code", "kbd", "samp"),
+    *("a", "img", "em", "strong", "b", "i", "del", "s", "sub", "sup", "u", "mark", "small", "abbr"),
+    *("ul", "ol", "li", "dl", "dt", "dd", "table", "thead", "tbody", "tfoot", "tr", "th", "td", "caption"),
+    *("details", "summary", "input"),  # input: the boxes of a list of things to do
+)
+PLAIN = {"class", "id", "title", "alt", "open", "start", "colspan", "rowspan", "width", "height", "style"}
+PLAIN |= {"checked", "disabled"}
+PICTURE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*$|https?://")
+LINK = re.compile(r"https?://|mailto:|#")
+ATTACHED = re.compile(r"(?P<before>\]\(|\"|<)attachment:(?P<name>[^)\"\s>]+)")
+MISSING = "#picture-that-was-not-handed-in"
+
+
+def show_harmlessly() -> None:
+    """From here on every page that this process makes of a notebook uses our filter.
+
+    The formgrader's exporter does not look into nbgrader's configuration.
+    """
+    HTMLExporter.default_filters = default_filters
+
+
+_default_filters = HTMLExporter.default_filters
+
+
+def default_filters(self) -> Iterator[tuple[str, Callable]]:
+    yield from _default_filters(self)
+    yield "markdown2html", markdown
+
+
+@pass_context
+def markdown(context, source: str) -> str:
+    """A jinja filter: the HTML of a markdown text, with nothing in it that could run."""
+    cell = context.get("cell") or {}
+    return harmless(source, cell.get("attachments") or {})
+
+
+def harmless(source: str, attachments: dict) -> str:
+    """The HTML of a text; `attachments` are nbformat's: by name, a dictionary from MIME type to base64."""
+
+    def embedded(found: re.Match) -> str:
+        forms = attachments.get(found["name"]) or attachments.get(unquote(found["name"])) or {}
+        address = next((f"data:{kind};base64,{''.join(data)}" for kind, data in forms.items()), MISSING)
+        return found["before"] + address
+
+    try:
+        page = markdown2html(ATTACHED.sub(embedded, source))
+        return bleach.clean(
+            page,
+            tags=TAGS,
+            attributes=_may_have,
+            protocols=("http", "https", "mailto", "data"),
+            css_sanitizer=CSSSanitizer(allowed_css_properties=["text-align"]),
+        )
+    except Exception:  # a text can be made so that a library fails on it; it is shown as it is, and nobody else waits
+        return f"<pre>{html.escape(source)}</pre>"
+
+
+def _may_have(tag: str, name: str, value: str) -> bool:
+    if name == "src":
+        return tag == "img" and PICTURE.match(value) is not None
+    if name == "href":
+        return tag == "a" and LINK.match(value) is not None
+    if name == "type":
+        return tag == "input" and value == "checkbox"
+    return name in PLAIN

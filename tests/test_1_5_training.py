@@ -1,0 +1,472 @@
+"""Checks of 1.5 Training networks: PyTorch's own layers and optimisers are the reference, and fresh runs the exam."""
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from concrete_steps.checking.mistakes import mistakes_of, same
+from concrete_steps.checking.testing import (
+    assert_choice,
+    assert_close,
+    assert_equal,
+    assert_plain,
+    assert_precise,
+    assert_tensor,
+    awkward,
+    nothing_left_behind,
+    strided,
+    unchanged,
+)
+from concrete_steps.course import load_course
+from concrete_steps.models import broken_runs
+
+# Changes that make no wrong answer; scripts/mutate.py counts them apart:
+# equivalent mutant of Linear, 1 -> -1: uniform between a bound and its negative, either way round
+# equivalent mutant of MLP, drop strict= of zip: the two lists are equally long
+# equivalent mutant of MLP, True -> False: the two lists are equally long
+# equivalent mutant of init_variance, 1 -> -1: axis 1 is the last
+# equivalent mutant of SGD, drop strict= of zip: the two lists are equally long
+# equivalent mutant of SGD, True -> False: the two lists are equally long
+# equivalent mutant of AdamW, lr -> params: the rate is set again before each step
+# equivalent mutant of AdamW, lr -> betas: the rate is set again before each step
+# equivalent mutant of AdamW, lr -> eps: the rate is set again before each step
+# equivalent mutant of AdamW, lr -> weight_decay: the rate is set again before each step
+# equivalent mutant of SGD, IsNot -> NotEq: a gradient is a tensor or None
+
+
+def slips(name, behaviour, learners):
+    """The sentences of the known wrong classes whose behaviour is the learner's."""
+    found = []
+    for entry in mistakes_of(load_course().notebook("1.5")).get(name, []):
+        try:
+            if same(behaviour(entry.implementation), learners):
+                found.append(entry.sentence)
+        except Exception:  # a wrong class need not survive every input
+            continue
+    return " or ".join(found)
+
+
+# --- 1. Layers
+
+
+def linear(cls, seed):
+    """A layer whose weights depend on the seed alone."""
+    torch.manual_seed(seed)
+    return cls(3, 2)
+
+
+def test_Linear(Linear, rng):
+    """x @ weight.T + bias with its own parameters, for any batch axes, in float32 and float64."""
+    for d_in, d_out in ((2, 2), (1, 1), (3, 2), (2, 5)):
+        layer = Linear(d_in, d_out)
+        assert isinstance(layer, nn.Module), "Linear is no nn.Module"
+        shapes = {name: tuple(p.shape) for name, p in layer.named_parameters()}
+        assert_equal(shapes, {"weight": (d_out, d_in), "bias": (d_out,)}, f"the parameters of Linear({d_in}, {d_out})")
+        for dtype in (torch.float32, torch.float64):
+            layer = layer.to(dtype)
+            weight, bias = rng.normal(d_out, d_in, dtype=dtype), rng.normal(d_out, dtype=dtype)
+            with torch.no_grad():
+                layer.weight.copy_(weight)
+                layer.bias.copy_(bias)
+            for batch in ((), (1,), (4,), (2, 3)):
+                x = strided(rng.normal(*batch, d_in, dtype=dtype))
+                with unchanged(x):
+                    out = layer(x)
+                expected = F.linear(x, weight, bias)
+                if not same(out, expected):
+                    given = (d_in, d_out), (weight, bias), x
+                    twin = slips("Linear", lambda cls, given=given: outcome(cls, *given), out)
+                    assert not twin, twin
+                assert_precise(out, expected, f"not x @ weight.T + bias, for x of shape {list(x.shape)}", loosen=10)
+
+
+def outcome(cls, sizes, values, x):
+    """What a module says to x once its parameters have these values."""
+    module = cls(*sizes).to(x.dtype)
+    with torch.no_grad():
+        for p, value in zip(module.parameters(), values, strict=True):
+            p.copy_(value)
+    return module(x)
+
+
+def test_Linear__start(Linear):
+    """The start: uniform between -1 and 1 over the root of d_in, drawn anew for each layer, gradients on"""
+    layer, other = Linear(25, 400), Linear(25, 400)
+    for name in ("weight", "bias"):
+        p = getattr(layer, name).detach()
+        assert p.abs().max() <= 0.2 + 1e-6, (
+            f"starts too large: {name} of Linear(25, 400) has {p.abs().max():.2g}, the bound is 1 / 5"
+        )
+        assert p.max() > 0.19 and p.min() < -0.19, (
+            f"does not reach from -1 / sqrt(d_in) to 1 / sqrt(d_in): {name} goes from {p.min():.2g} to {p.max():.2g}"
+        )
+        assert_close(p.mean(), 0.0, f"the mean of {name} at the start", atol=0.03)
+        assert_close(p.std(), 0.2 / math.sqrt(3), f"the spread of {name}, for uniform numbers", atol=0.02)
+        assert not torch.equal(p, getattr(other, name)), f"two layers start with the same {name}"
+        assert getattr(layer, name).requires_grad, f"{name} takes no gradient"
+
+
+def test_relu(relu, rng):
+    """0 below 0, x above, the input unchanged, gradient 1 or 0."""
+    cases = [torch.tensor([-1.0, 0.0, 2.0]), *awkward(rng, 2, 3), rng.normal(2, 1, 3, dtype=torch.float64)]
+    for x in cases:
+        with unchanged(x):
+            actual = relu(x)
+        assert_precise(actual, torch.where(x > 0, x, torch.zeros_like(x)), "not x where x > 0, else 0")
+    x = torch.tensor([-1.0, 2.0], requires_grad=True)
+    relu(x).sum().backward()
+    assert_close(x.grad, torch.tensor([0.0, 1.0]), "the gradient of relu")
+
+
+def test_MLP(MLP, rng):
+    """Each layer in turn with relu between, none at the end, for one to four layers and both float types."""
+    for sizes in ([2, 3, 2], [3, 2], [1, 1, 1], [2, 5, 4, 3], [4, 3, 3, 3, 2]):
+        model = MLP(sizes)
+        assert isinstance(model, nn.Module), "MLP is no nn.Module"
+        shapes = [s for a, b in itertools.pairwise(sizes) for s in ((b, a), (b,))]
+        found = [tuple(p.shape) for p in model.parameters()]
+        assert found, "has no parameters that PyTorch can see: nn.ModuleList, not a plain list"
+        assert_equal(found, shapes, f"the shapes of the parameters of MLP({sizes})")
+        for dtype in (torch.float32, torch.float64):
+            values = [rng.normal(*shape, dtype=dtype) for shape in shapes]
+            for batch in ((4,), (), (2, 3)):
+                x = rng.normal(*batch, sizes[0], dtype=dtype)
+                model = model.to(dtype)
+                with torch.no_grad():
+                    for p, value in zip(model.parameters(), values, strict=True):
+                        p.copy_(value)
+                with unchanged(x):
+                    out = model(x)
+                expected = x
+                for i in range(0, len(values), 2):
+                    expected = F.linear(expected if i == 0 else expected.relu(), values[i], values[i + 1])
+                if not same(out, expected):
+                    given = (sizes,), values, x
+                    twin = slips("MLP", lambda cls, given=given: outcome(cls, *given), out)
+                    assert not twin, twin
+                assert_precise(out, expected, f"MLP({sizes}) for x of shape {list(x.shape)}", loosen=10)
+
+
+def test_answer_start(answer_start):
+    """log(10): every class gets a tenth."""
+    assert_choice(answer_start, "c", "which probability does it give to the right class? The loss is minus its log")
+
+
+# --- 2. The size of the start
+
+
+def test_init_variance(init_variance, rng):
+    """The mean square after each layer, with weights drawn from the generator in turn."""
+    for batch, width, n_layers, gain in (
+        (3, 2, 1, 2.0),
+        (1, 1, 1, 1.0),
+        (4, 5, 3, 2.0),
+        (2, 6, 4, 0.5),
+        (5, 3, 2, 1.0),
+    ):
+        x = rng.normal(batch, width)
+        seed = rng.integer(0, 10**6)
+        with unchanged(x), nothing_left_behind():
+            actual = assert_tensor(
+                init_variance(x, n_layers, gain, torch.Generator().manual_seed(seed)), shape=(n_layers,)
+            )
+        generator, value, expected = torch.Generator().manual_seed(seed), x, []
+        for _ in range(n_layers):
+            w = torch.randn(width, width, generator=generator) * math.sqrt(gain / width)
+            value = (value @ w.T).clamp(min=0)
+            expected.append(value.square().mean())
+        assert_close(actual, torch.stack(expected), f"the mean square after each layer, gain {gain}, width {width}")
+
+
+# --- 3. Optimisers
+
+
+def walk(make, seed, steps=5, size=1.0, lrs=None):
+    """The parameters after each step of an optimiser, on gradients that depend on the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+    params = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((2,), (3, 2), ())]
+    optimizer, path = make(p for p in params), []
+    for step in range(steps):
+        if lrs is not None:
+            set_rate(optimizer, lrs[step])
+        optimizer.zero_grad()
+        for p in params:
+            cleared = p.grad is None or not p.grad.any()
+            assert cleared, "zero_grad leaves gradients: backward adds to what is there"
+            p.grad = size * torch.randn(p.shape, generator=generator)
+        given = [p.grad.clone() for p in params]
+        optimizer.step()
+        for p, grad in zip(params, given, strict=True):
+            assert p.grad is not None and torch.equal(p.grad, grad), "step() changes the gradients themselves"
+        path.append(torch.cat([p.detach().flatten() for p in params]).clone())
+    return path
+
+
+def set_rate(optimizer, rate):
+    if hasattr(optimizer, "param_groups"):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    else:
+        optimizer.lr = rate
+
+
+def compare(name, cls, reference, rng, settings, steps=5):
+    """The learner's optimiser walks as PyTorch's does, step by step, for each of the settings."""
+    for options in settings:
+        size, seed = options.pop("size", 1.0), rng.integer(0, 10**6)
+        lrs = options.pop("lrs", None)
+
+        def path(which, options=options, size=size, seed=seed, lrs=lrs):
+            return walk(lambda params: which(params, **options), seed, steps, size, lrs)
+
+        mine, right = path(cls), path(reference)
+        told = ", ".join(f"{key}={value}" for key, value in options.items())
+        if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(mine, right, strict=True)):
+            slip = slips(name, path, mine)
+            assert not slip, f"{slip} ({name} with {told or 'defaults'})"
+        for step, (a, b) in enumerate(zip(mine, right, strict=True), 1):
+            assert_close(a, b, f"{name} with {told or 'defaults'}: all parameters after step {step}", atol=1e-6)
+
+
+def test_SGD(SGD, rng):
+    """As torch.optim.SGD, step by step, with and without momentum."""
+    settings = [{"lr": 0.1}, {"lr": 0.1, "momentum": 0.9}, {"lr": 0.5, "momentum": 0.5}, {"lr": 1e-3, "momentum": 0.0}]
+    compare("SGD", SGD, torch.optim.SGD, rng, settings)
+    alone(lambda params: SGD(params, 0.1, 0.9))
+
+
+def test_Adam(Adam, rng):
+    """As torch.optim.Adam, step by step: defaults, other betas, tiny gradients, and a rate that changes."""
+    settings = [{}, {"lr": 0.1}, {"lr": 0.1, "betas": (0.5, 0.8)}, {"lr": 0.1, "eps": 0.3}, {"lr": 0.1, "size": 1e-8}]
+    settings += [{"lr": 0.1, "lrs": (0.1, 0.2, 0.05, 0.0, 1.0)}, {"lr": 0.1, "betas": (0.0, 0.99)}]
+    compare("Adam", Adam, torch.optim.Adam, rng, settings)
+
+
+def test_AdamW(AdamW, rng):
+    """As torch.optim.AdamW, step by step: decay apart from the gradient, and a rate that changes."""
+    settings = [
+        {"lr": 0.1, "weight_decay": 0.5},
+        {"lr": 0.1},
+        {},
+        {"lr": 0.1, "betas": (0.5, 0.8), "weight_decay": 0.1},
+    ]
+    settings += [{"lr": 0.1, "eps": 0.3, "weight_decay": 0.0}, {"lr": 0.1, "size": 1e-8, "weight_decay": 0.2}]
+    settings += [{"lr": 0.1, "weight_decay": 0.3, "lrs": (0.1, 0.2, 0.05, 0.0, 1.0)}]
+    compare("AdamW", AdamW, torch.optim.AdamW, rng, settings)
+
+
+def alone(make):
+    """A parameter without gradient stays where it is."""
+    used, unused = nn.Parameter(torch.tensor([1.0])), nn.Parameter(torch.tensor([2.0]))
+    optimizer = make([used, unused])
+    for _ in range(2):
+        used.grad = torch.tensor([1.0])
+        try:
+            optimizer.step()
+        except (TypeError, AttributeError) as error:
+            raise AssertionError(f"a parameter whose grad is None must be left alone: {error}") from None
+    assert unused.item() == 2.0, "a parameter whose grad is None must be left alone: it has moved"
+    assert used.is_leaf and used.item() != 1.0, "parameters are changed in place: p -= ..., not p = p - ..."
+
+
+# --- 4. The rate over time
+
+
+def test_warmup_cosine(warmup_cosine):
+    """Linear up, half a cosine down, and flat after the end: known values, with and without warm-up and floor."""
+    assert_close(warmup_cosine(0, 4, 20, 1.0), torch.tensor(0.25), "the rate of step 0, in a warm-up of 4 to 1.0")
+    assert_close(warmup_cosine(3, 4, 20, 1.0), torch.tensor(1.0), "the rate of the last step of the warm-up")
+    assert_close(warmup_cosine(12, 4, 20, 1.0), torch.tensor(0.5), "the rate half way down")
+    for warmup, total, peak, floor in ((4, 20, 1.0, 0.0), (0, 10, 3e-3, 3e-4), (1, 3, 2.0, 0.5), (7, 8, 1.0, 0.1)):
+        for step in range(total + 5):
+            u = min(max(step - warmup, 0) / (total - warmup), 1)
+            right = floor + (peak - floor) * (math.cos(u * math.pi) + 1) / 2
+            right = peak * (step + 1) / warmup if step < warmup else right
+            found = assert_plain(warmup_cosine(step, warmup, total, peak, floor), float)
+            assert_close(found, torch.tensor(right), f"step {step} of warmup={warmup}, total={total}, floor={floor}")
+
+
+# --- 5. The loop
+
+
+class Watched(nn.Module):
+    """A network that notes what it was shown, in which mode."""
+
+    def __init__(self, rng, d, classes=3, dropout=0.0):
+        super().__init__()
+        self.inner = nn.Linear(d, classes)
+        with torch.no_grad():
+            self.inner.weight.copy_(rng.normal(classes, d))
+            self.inner.bias.copy_(rng.normal(classes))
+        self.drop = nn.Dropout(dropout)
+        self.seen, self.modes, self.graphs = [], [], []
+
+    def forward(self, x):
+        self.seen.append(x.detach().clone())
+        self.modes.append(self.training)
+        self.graphs.append(torch.is_grad_enabled())
+        return self.inner(self.drop(x))
+
+
+def rows_of(x, batch):
+    """Which rows of x a batch holds; rows of x are all different."""
+    return [int((x == row).all(-1).nonzero()[0, 0]) for row in batch]
+
+
+def replay(model, batches, lr, piled=None):
+    """Losses and weights of plain descent on batches [(x, y)]; `piled`: gradients are never cleared, from there on."""
+    weights = [p.detach().clone() for p in model.inner.parameters()]
+    losses, grads = [], [torch.full_like(w, piled or 0.0) for w in weights]
+    for x, y in batches:
+        leaves = [w.requires_grad_() for w in weights]
+        loss = F.cross_entropy(F.linear(x, *leaves), y)
+        fresh = torch.autograd.grad(loss, leaves)
+        grads = [g + (old if piled is not None else 0) for g, old in zip(fresh, grads, strict=True)]
+        losses.append(loss.item())
+        weights = [(w - lr * g).detach() for w, g in zip(weights, grads, strict=True)]
+    return losses, weights
+
+
+PILED = "never clears the gradients, so that they pile up"
+
+
+def test_train_epoch(train_epoch, rng):
+    """Each example once, in the generator's order, in training mode, gradients cleared, each loss before its step."""
+    for n, batch_size in ((4, 2), (1, 1), (7, 3), (5, 8), (6, 1)):
+        x, y = rng.normal(n, 4), rng.integers(0, 3, n)
+        model = Watched(rng, 4)
+        first = Watched(rng, 4)
+        first.load_state_dict(model.state_dict())
+        model.eval()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)  # left from before
+        generator = torch.Generator().manual_seed(rng.integer(0, 1000))
+        with unchanged(x, y), nothing_left_behind():
+            losses = train_epoch(model, optimizer, x, y, batch_size, generator)
+        shown = [rows_of(x, batch) for batch in model.seen]
+        rows = list(itertools.chain(*shown))
+        assert len(set(rows)) == len(rows), f"some examples come twice in an epoch: the rows shown are {rows}"
+        short = len(rows) == n - n % batch_size < n
+        assert not short, f"drops the last, smaller batch: {len(rows)} of {n} examples, in batches of {batch_size}"
+        assert_equal(sorted(rows), list(range(n)), "each example is seen once in an epoch; the rows shown")
+        sizes = [len(batch) for batch in shown]
+        full = [batch_size] * (n // batch_size) + ([n % batch_size] if n % batch_size else [])
+        assert_equal(sizes, full, f"the sizes of the batches, for {n} examples and batch_size={batch_size}")
+        assert all(model.modes), "the model is not in training mode: model.train() comes first"
+        batches = [(x[rows], y[rows]) for rows in shown]
+        right, weights = replay(first, batches, lr=0.5)
+        _, piled = replay(first, batches, lr=0.5, piled=1.0)
+        after = [p.detach() for p in model.inner.parameters()]
+        assert not same(after, piled), PILED
+        assert not same(after, [p.detach() for p in first.inner.parameters()]), (
+            "never moves the weights: optimizer.step() is missing"
+        )
+        assert_plain(losses, list, of=float)
+        assert_close(torch.tensor(losses), torch.tensor(right), "each batch's cross-entropy before its update")
+        for mine, theirs in zip(after, weights, strict=True):
+            assert_close(mine, theirs, "the weights after the epoch: not one step of the optimiser for each batch")
+
+
+def test_train_epoch__order(train_epoch, rng):
+    """Another order in each epoch, and the same again for the same generator"""
+    x, y = rng.normal(30, 4), rng.integers(0, 3, 30)
+    orders = []
+    for seed, epochs in ((0, 2), (0, 1), (1, 1)):
+        model, generator = Watched(rng, 4), torch.Generator().manual_seed(seed)
+        for _ in range(epochs):
+            model.seen.clear()
+            train_epoch(model, torch.optim.SGD(model.parameters(), lr=0.1), x, y, 7, generator)
+            orders.append([row for batch in model.seen for row in rows_of(x, batch)])
+    assert orders[0] != list(range(30)), "the order is not drawn: examples come as they stand"
+    assert orders[0] == orders[2], "the same generator gives another order: draw from it, and from nothing else"
+    assert orders[0] != orders[1], "two epochs in a row have the same order"
+    assert orders[0] != orders[3], "another generator gives the same order: it is not used"
+
+
+def test_evaluate(evaluate, rng):
+    """Mean cross-entropy and accuracy without dropout and without a graph; the model's mode is put back."""
+    for n, training in ((3, True), (1, False), (8, True), (5, False)):
+        x, y = rng.normal(n, 4), rng.integers(0, 3, n)
+        model = Watched(rng, 4, dropout=0.5).train(training)
+        logits = F.linear(x, model.inner.weight, model.inner.bias).detach()
+        with nothing_left_behind(model), unchanged(x, y):
+            result = evaluate(model, x, y)
+        assert isinstance(result, tuple) and len(result) == 2, "expected two numbers: loss and accuracy"
+        loss, accuracy = (assert_plain(value, float) for value in result)
+        assert not any(model.modes), "the model is not in evaluation mode, so dropout is on"
+        assert not any(model.graphs), "builds a graph: no gradients are needed here, torch.no_grad()"
+        assert_close(loss, F.cross_entropy(logits, y), "the mean cross-entropy")
+        assert_close(accuracy, (logits.argmax(-1) == y).float().mean(), "the share of right answers")
+
+
+def test_answer_chosen(answer_chosen):
+    """Chosen as the best of many: luck helped it."""
+    assert_choice(answer_chosen, "b", "imagine that all 20 settings are equally good")
+
+
+# --- 6. What went wrong?
+
+
+def test_overfit_one_batch(overfit_one_batch, rng):
+    """All of the batch in each step, and the loss before each step."""
+    for n, steps in ((2, 1), (1, 3), (5, 6), (3, 0)):
+        x, y = rng.normal(n, 4), rng.integers(0, 3, n)
+        model, first = Watched(rng, 4), Watched(rng, 4)
+        first.load_state_dict(model.state_dict())
+        with unchanged(x, y), nothing_left_behind():
+            losses = overfit_one_batch(model, torch.optim.SGD(model.parameters(), lr=0.3), x, y, steps)
+        assert_plain(losses, list, of=float)
+        assert_equal(len(losses), steps, "one loss for each step")
+        right, _ = replay(first, [(x, y)] * (steps + 1), lr=0.3)
+        if steps > 1:
+            piled, _ = replay(first, [(x, y)] * steps, lr=0.3, piled=0.0)
+            assert not same(losses, piled), PILED
+        assert not steps or not same(losses, right[1:]), "gives the loss after each step: before is asked for"
+        least = min((len(batch) for batch in model.seen), default=n)
+        assert least == n, f"takes {least} of {n} examples in a step: all of the batch in each is asked for"
+        assert_close(torch.tensor(losses), torch.tensor(right[:steps]), "the loss before each step")
+
+
+@pytest.mark.seconds(120)
+def test_what_is_wrong(what_is_wrong, rng):
+    """Fresh runs of every kind, sound ones among them, each named rightly."""
+    missed, total = {}, 0
+    for _ in range(2):
+        for fault in broken_runs.FAULTS:
+            run = broken_runs.train(fault, rng.integer(0, 10**6))
+            answer = what_is_wrong(run)
+            assert answer in broken_runs.FAULTS, f"{answer!r} is none of FAULTS"
+            total += 1
+            if answer != fault:
+                missed.setdefault(f"{fault!r} taken for {answer!r}", []).append(1)
+    told = ", ".join(f"{what} ({len(times)} of 2)" for what, times in missed.items())
+    assert not missed, f"{total} fresh runs: {told}"
+
+
+# --- 7. Digits
+
+
+@pytest.mark.seconds(180)
+def test_read_digits(read_digits, rng):
+    """97 % or more of 450 held-out digits, or of three times as many where the first draw falls just short."""
+    images, labels = broken_runs.digits()
+    shares = []
+    for _ in range(3):
+        order = rng.permutation(len(images))
+        train, held = order[450:], order[:450]
+        x, y = images[train], labels[train]
+        with unchanged(x, y):
+            read = read_digits(x, y, rng.integer(0, 1000))
+        assert callable(read), "expected a function that reads new images"
+        says = assert_tensor(read(images[held]), shape=(450,))
+        shares.append((says == labels[held]).float().mean().item())
+        if shares[0] >= 0.97 or max(shares) < 0.95:
+            break
+    share = sum(shares) / len(shares)
+    found = ", ".join(f"{share:.1%}" for share in shares)
+    assert max(shares[0], share) >= 0.97, f"of 450 held-out images it reads {found}: 97 % are asked for"
