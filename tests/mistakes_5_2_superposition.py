@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from concrete_steps.checking.mistakes import mistake
+from concrete_steps.checking.mistakes import mistake, right
 
 # --- 1. The model. The underscored classes are right; the wrong ones vary them.
 
@@ -111,9 +111,21 @@ class ToyModel(_ToyModel):
         self.b = nn.Parameter(torch.randn(cfg.n_instances, cfg.n_features))
 
 
+@mistake("is a part of the computation detached?")
+class ToyModel(_ToyModel):
+    def forward(self, x):
+        return self.last(x @ self.W.mT @ self.W.detach() + self.b[:, None])
+
+
+@mistake("keep the dtype of x")
+class ToyModel(_ToyModel):
+    def forward(self, x):
+        return super().forward(x).float()
+
+
 @mistake("the ReLU sets the negative echo to 0")
 def answer_pair():
-    return "a"
+    return "b"
 
 
 @mistake("each output reads hidden with its own weight, 1 or -1: nothing is shared out")
@@ -153,6 +165,17 @@ def generate_batch(density, batch_size):
 def generate_batch(density, batch_size):
     x = _rand(density, batch_size)
     return x * (x < density[:, None])
+
+
+@mistake("gives all instances the same values, and only draws for each what is on")
+def generate_batch(density, batch_size):
+    return torch.rand(1, batch_size, density.shape[1]) * (_rand(density, batch_size) < density[:, None])
+
+
+@mistake("draws a few samples and repeats them: draw every sample")
+def generate_batch(density, batch_size):
+    half = generate_batch_right(density, (batch_size + 1) // 2)
+    return half.repeat(1, 2, 1)[:, :batch_size]
 
 
 @mistake("switches all features of a sample together: draw a number for each feature")
@@ -211,6 +234,11 @@ def importance_loss(x, out, importance):
     return (x - out).square().sum(-1).mean(-1)
 
 
+@mistake("leaves out features that are 0: an output that is not 0 there is an error, too")
+def importance_loss(x, out, importance):
+    return (importance[:, None] * (x - out).square().masked_fill(x == 0, 0)).sum(-1).mean(-1)
+
+
 @mistake("takes the absolute error: it is squared")
 def importance_loss(x, out, importance):
     return (importance[:, None] * (x - out).abs()).sum(-1).mean(-1)
@@ -223,7 +251,7 @@ def answer_linear():
 
 @mistake("more steps do not help: its best solution has no superposition")
 def answer_linear():
-    return "c"
+    return "b"
 
 
 # --- 4. Dimensionality
@@ -332,9 +360,24 @@ def find_geometry(W):
     return _geometry(W, dims=lambda unit, kept, g: len(unit))
 
 
+@mistake("gives tensors of one number: int(...) makes plain numbers")
+def find_geometry(W):
+    return [(torch.tensor(n), torch.tensor(d)) for n, d in _geometry(W)]
+
+
+@mistake("gives lists of two numbers: pairs are tuples")
+def find_geometry(W):
+    return [list(pair) for pair in _geometry(W)]
+
+
 @mistake("gives (dimensions, features): features come first")
 def find_geometry(W):
     return sorted(((d, n) for n, d in _geometry(W)), reverse=True)
+
+
+@mistake("sorts by dimensions: the largest group has the most features")
+def find_geometry(W):
+    return sorted(_geometry(W), key=lambda pair: (pair[1], pair[0]), reverse=True)
 
 
 @mistake("puts the smallest group first")
@@ -426,6 +469,19 @@ def anticorrelated_features(density, size, batch_size):
     return _one_of(density, size, batch_size, chosen, _active(density, batch_size))
 
 
+@mistake("lets the value decide which feature it is, so that each has values of its own range: draw them apart")
+def anticorrelated_features(density, size, batch_size):
+    active = _active(density, batch_size)[..., None]
+    values = torch.rand(active.shape)
+    return (values * active * ((values * size).long() == torch.arange(size))).flatten(-2)
+
+
+@mistake("switches the same feature on in every instance: draw for each instance")
+def anticorrelated_features(density, size, batch_size):
+    chosen = torch.randint(size, (1, batch_size, density.shape[1], 1))
+    return _one_of(density, size, batch_size, chosen, _active(density, batch_size))
+
+
 @mistake("switches the same place on in every set: each set draws for itself")
 def anticorrelated_features(density, size, batch_size):
     chosen = torch.randint(size, (len(density), batch_size, 1, 1))
@@ -494,6 +550,28 @@ def phase_change(W, p, r):
     return _found(W), _losses(p, r).argmax(-1)
 
 
+@mistake("exchanges p and r in candidate_losses: first the density p, then the importance r")
+def phase_change(W, p, r):
+    return _found(W), _losses(r, p).argmin(-1)
+
+
+@mistake("calls two features of the same sign dedicated: by the rule of the text the signs do not matter")
+def phase_change(W, p, r):
+    first, second = W[:, 0].unbind(-1)
+    opposite = (first.abs() >= 0.5) & (first * second < 0)
+    return torch.where(second.abs() < 0.5, 0, torch.where(opposite, 2, 1)), _losses(p, r).argmin(-1)
+
+
+@mistake("gives lists: two tensors are asked for")
+def phase_change(W, p, r):
+    return _found(W).tolist(), _losses(p, r).argmin(-1).tolist()
+
+
+@mistake("gives one number for all models: each instance has its own")
+def phase_change(W, p, r):
+    return _found(W)[0].item(), _losses(p, r).argmin(-1)[0].item()
+
+
 @mistake("gives what theory expects first: first what was found")
 def phase_change(W, p, r):
     return _losses(p, r).argmin(-1), _found(W)
@@ -530,6 +608,12 @@ def adversarial_interference(W, length):
 @mistake("does not divide by the length of the row: every attack has the length asked for")
 def adversarial_interference(W, length):
     return length * W.mT @ W
+
+
+@mistake("divides by the length of the whole matrix: each row is an attack, and divided by its own length")
+def adversarial_interference(W, length):
+    product = W.mT @ W
+    return length * product / product.flatten(-2).norm(dim=-1)[:, None, None].clamp(min=1e-12)
 
 
 @mistake("divides by the squared length of the row")
@@ -579,6 +663,12 @@ def signed_batch(density, batch_size):
     return generate_batch_right(density, batch_size) * signs
 
 
+@mistake("lets the size decide the sign: small values positive, large ones negative")
+def signed_batch(density, batch_size):
+    x = generate_batch_right(density, batch_size)
+    return torch.where(x < 0.5, x, -x)
+
+
 @mistake("multiplies by a number in [-1, 1] instead of a sign: large values become rare")
 def signed_batch(density, batch_size):
     return generate_batch_right(density, batch_size) * (2 * _rand(density, batch_size) - 1)
@@ -619,6 +709,13 @@ class AbsoluteModel(_AbsoluteModel):
         return ((x @ self.W_in.mT).relu() @ self.W_out.mT + self.b).relu()
 
 
+@mistake("no gradient reaches input 0")
+class AbsoluteModel(_AbsoluteModel):
+    def forward(self, x):
+        neurons = (x @ self.W_in.mT).relu()
+        return (neurons.detach() @ self.W_out.mT + self.b[:, None]).relu()
+
+
 @mistake("takes the absolute value of x itself: the neurons have to compute it")
 class AbsoluteModel(_AbsoluteModel):
     def forward(self, x):
@@ -629,3 +726,281 @@ class AbsoluteModel(_AbsoluteModel):
 class AbsoluteModel(_AbsoluteModel):
     def forward(self, x):
         return ((x @ self.W_in.mT).relu() @ self.W_out.mT).relu()
+
+
+# --- Open task
+
+
+def _pairs(is_pair, given_back):
+    n = len(given_back)
+    return [(i, j) for j in range(n) for i in range(j) if is_pair[i, j] and given_back[i] and given_back[j]]
+
+
+def _given_back(W_in, W_out, b):
+    own = (W_in * W_out.mT).sum(0)
+    return (own + b).relu() - b.relu() > 0.25
+
+
+def _unit_columns(W):
+    return W / W.norm(dim=0)
+
+
+def _changes(W_in, W_out, b):
+    """[i j] how much j changes output i where both are on."""
+    product = W_out @ W_in
+    alone = product.diagonal()[:, None] + b[:, None]
+    return ((alone + product).relu() - alone.relu()).abs()
+
+
+@mistake("compares columns of W_in: what counts is what W_out makes of them")
+def find_disturbing_pairs(W_in, W_out, b):
+    unit = _unit_columns(W_in)
+    return _pairs((unit.mT @ unit).abs() > 0.25, _given_back(W_in, W_out, b))
+
+
+@mistake("compares rows of W_out: what counts is what W_in writes along them")
+def find_disturbing_pairs(W_in, W_out, b):
+    unit = _unit_columns(W_out.mT)
+    return _pairs((unit.mT @ unit).abs() > 0.25, _given_back(W_in, W_out, b))
+
+
+@mistake("turns on one feature at a time: the ReLU hides what happens where both are on")
+def find_disturbing_pairs(W_in, W_out, b):
+    echo = (W_out @ W_in + b[:, None]).relu() - b.relu()[:, None]
+    return _pairs((echo > 0.2) | (echo.mT > 0.2), _given_back(W_in, W_out, b))
+
+
+@mistake("counts features that are not given back: their output stays as it is")
+def find_disturbing_pairs(W_in, W_out, b):
+    product = (W_out @ W_in).abs()
+    return _pairs(torch.maximum(product, product.mT) > 0.2, torch.ones(len(b)))
+
+
+@mistake("looks at what the later feature does to the earlier alone: one of the two is enough")
+def find_disturbing_pairs(W_in, W_out, b):
+    return _pairs(_changes(W_in, W_out, b) > 0.2, _given_back(W_in, W_out, b))
+
+
+@mistake("asks that each disturbs the other: one of the two is enough")
+def find_disturbing_pairs(W_in, W_out, b):
+    change = _changes(W_in, W_out, b)
+    return _pairs((change > 0.2) & (change.mT > 0.2), _given_back(W_in, W_out, b))
+
+
+@mistake("asks for half of the output: neighbours in a pentagon disturb each other by 0.31")
+def find_disturbing_pairs(W_in, W_out, b):
+    change = _changes(W_in, W_out, b)
+    return _pairs(torch.maximum(change, change.mT) > 0.5, _given_back(W_in, W_out, b))
+
+
+@mistake("takes every change above a thousandth: all directions overlap a little")
+def find_disturbing_pairs(W_in, W_out, b):
+    change = _changes(W_in, W_out, b)
+    return _pairs(torch.maximum(change, change.mT) > 1e-3, _given_back(W_in, W_out, b))
+
+
+# --- Right answers in other styles
+
+
+@right("einsum, and the ReLU as clamp")
+class ToyModel(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        self.linear = cfg.is_linear
+        start = torch.empty(cfg.n_instances, cfg.d_hidden, cfg.n_features)
+        self.W = nn.Parameter(nn.init.xavier_normal_(start))
+        self.b = nn.Parameter(torch.zeros(cfg.n_instances, cfg.n_features))
+
+    def forward(self, x):
+        hidden = torch.einsum("imf,ibf->ibm", self.W, x)
+        out = torch.einsum("imf,ibm->ibf", self.W, hidden) + self.b.unsqueeze(1)
+        return out if self.linear else out.clamp_min(0)
+
+
+@right("baddbmm and a module for the last step")
+class ToyModel(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        self.W = nn.Parameter(torch.rand(cfg.n_instances, cfg.d_hidden, cfg.n_features) - 0.5)
+        self.b = nn.Parameter(torch.zeros(cfg.n_instances, cfg.n_features))
+        self.last = nn.Identity() if cfg.is_linear else nn.ReLU()
+
+    def forward(self, x):
+        return self.last(torch.baddbmm(self.b[:, None], torch.bmm(x, self.W.transpose(1, 2)), self.W))
+
+
+@right("bernoulli, and torch.where")
+def generate_batch(density, batch_size):
+    p = density.unsqueeze(1).expand(-1, batch_size, -1)
+    return torch.where(torch.bernoulli(p).bool(), torch.rand_like(p), 0.0)
+
+
+@right("feature by feature, in a loop")
+def generate_batch(density, batch_size):
+    x = torch.zeros(len(density), batch_size, density.shape[1])
+    for i, row in enumerate(density.tolist()):
+        for f, p in enumerate(row):
+            is_on = torch.rand(batch_size) < p
+            x[i, is_on, f] = torch.rand(int(is_on.sum()))
+    return x
+
+
+@right("einsum, divided by the number of samples")
+def importance_loss(x, out, importance):
+    return torch.einsum("ibf,if->i", (x - out) ** 2, importance) / x.shape[1]
+
+
+@right("the mean over samples first")
+def importance_loss(x, out, importance):
+    return (((out - x) ** 2).mean(dim=1) * importance).sum(dim=1)
+
+
+@right("as the formula stands, NaN taken off")
+def feature_dimensionality(W):
+    squares = W.square().sum(-2)
+    crowd = torch.einsum("idf,idg->ifg", W / W.norm(dim=-2, keepdim=True), W).square().sum(-1)
+    return torch.where(squares > 0, squares / crowd, 0.0)
+
+
+@right("one instance after the other")
+def feature_dimensionality(W):
+    out = []
+    for one in W:
+        gram = one.T @ one
+        top = gram.diag() ** 2
+        out.append(torch.where(top == 0, 0, top / (gram**2).sum(0).clamp_min(1e-30)))
+    return torch.stack(out)
+
+
+@right("a search through the graph, and the rank by torch")
+def find_geometry(W):
+    unit = nn.functional.normalize(W, dim=0)
+    left = {f for f in range(W.shape[1]) if W[:, f].norm() >= 0.5}
+    groups = []
+    while left:
+        group, front = set(), [left.pop()]
+        while front:
+            f = front.pop()
+            group.add(f)
+            near = {g for g in left if abs(float(unit[:, f] @ unit[:, g])) > 0.25}
+            left -= near
+            front += near
+        rank = torch.linalg.matrix_rank(unit[:, sorted(group)], atol=0.5)
+        groups.append((len(group), rank.item()))
+    return sorted(groups, key=lambda pair: (-pair[0], -pair[1]))
+
+
+@right("scipy's connected components")
+def find_geometry(W):
+    from scipy.sparse.csgraph import connected_components
+
+    kept = W[:, W.norm(dim=0) >= 0.5]
+    unit = kept / kept.norm(dim=0)
+    count, label = connected_components(((unit.T @ unit).abs() > 0.25).numpy())
+    groups = [unit[:, torch.from_numpy(label) == g] for g in range(count)]
+    return sorted([(g.shape[1], int((torch.linalg.svdvals(g) > 0.5).sum())) for g in groups], reverse=True)
+
+
+@right("bernoulli, and a view of sets")
+def correlated_features(density, size, batch_size):
+    p = density[:, None, :, None].expand(-1, batch_size, -1, size)
+    on = torch.bernoulli(p[..., :1])
+    return (on * torch.rand(p.shape)).reshape(len(density), batch_size, -1)
+
+
+@right("one_hot of a random integer")
+def anticorrelated_features(density, size, batch_size):
+    shape = (density.shape[0], batch_size, density.shape[1])
+    which = nn.functional.one_hot(torch.randint(0, size, shape), size)
+    values = torch.rand(shape) * (torch.rand(shape) < density[:, None])
+    return (values[..., None] * which).flatten(2)
+
+
+@right("the largest of random numbers is on")
+def anticorrelated_features(density, size, batch_size):
+    draws = torch.rand(len(density), batch_size, density.shape[1], size)
+    which = draws == draws.max(-1, keepdim=True).values
+    on = torch.rand(draws.shape[:-1]) < density[:, None]
+    return (which * on[..., None] * torch.rand_like(draws)).flatten(-2)
+
+
+@right("the variance by E[x²] - E[x]², written to a tensor")
+def candidate_losses(p, r):
+    variance = p / 3 - (p / 2) ** 2
+    out = torch.empty(*p.shape, 3, dtype=p.dtype)
+    out[..., 0], out[..., 1], out[..., 2] = r * variance, variance, (1 + r) * p**2 / 6
+    return out
+
+
+@right("arithmetic with truth values, and a dictionary of costs")
+def phase_change(W, p, r):
+    w = W.squeeze(1).abs() >= 0.5
+    return w[:, 1].long() * (1 + w[:, 0].long()), _losses(p, r).min(dim=-1).indices
+
+
+@right("model by model, as 32-bit integers")
+def phase_change(W, p, r):
+    found = [0 if abs(b) < 0.5 else 1 if abs(a) < 0.5 else 2 for a, b in W[:, 0].tolist()]
+    costs = _losses(p, r)
+    return torch.tensor(found, dtype=torch.int32), torch.tensor([int(c.argmin()) for c in costs], dtype=torch.int32)
+
+
+@right("normalize does it")
+def adversarial_interference(W, length):
+    return length * nn.functional.normalize(torch.einsum("idf,idg->ifg", W, W), dim=-1)
+
+
+@right("by autograd, target after target")
+def adversarial_interference(W, length):
+    out = []
+    for one in W.detach():
+        x = torch.zeros(one.shape[1], dtype=W.dtype, requires_grad=True)
+        rows = [torch.autograd.grad((one.T @ (one @ x))[i], x)[0] for i in range(len(x))]
+        out.append(torch.stack([torch.zeros_like(g) if g.norm() == 0 else length * g / g.norm() for g in rows]))
+    return torch.stack(out)
+
+
+@right("uniform in [-1, 1], switched off")
+def signed_batch(density, batch_size):
+    p = density[:, None].expand(-1, batch_size, -1)
+    return torch.empty(p.shape).uniform_(-1, 1) * torch.bernoulli(p)
+
+
+@right("a sign of random integers")
+def signed_batch(density, batch_size):
+    x = generate_batch_right(density, batch_size)
+    return x * (2 * torch.randint(0, 2, x.shape) - 1)
+
+
+@right("einsum")
+class AbsoluteModel(_AbsoluteModel):
+    def forward(self, x):
+        neurons = torch.einsum("inf,ibf->ibn", self.W_in, x).clamp(min=0)
+        return (torch.einsum("ifn,ibn->ibf", self.W_out, neurons) + self.b.unsqueeze(1)).clamp(min=0)
+
+
+@right("the product of the matrices, by a fixed threshold")
+def find_disturbing_pairs(W_in, W_out, b):
+    change = _changes(W_in, W_out, b)
+    return _pairs(torch.maximum(change, change.mT) > 0.2, _given_back(W_in, W_out, b))
+
+
+@right("runs of the model on random inputs, against the spread of the small changes")
+def find_disturbing_pairs(W_in, W_out, b):
+    n = len(b)
+
+    def run(*on):
+        x = torch.zeros(n)
+        x[list(on)] = 1
+        return (W_out @ (W_in @ x) + b).relu()
+
+    silent = run()
+    kept = [i for i in range(n) if abs(run(i)[i] - silent[i]) > 0.3]
+    change = {}
+    for i in kept:
+        for j in kept:
+            if i < j:
+                both = run(i, j)
+                change[i, j] = max(abs(float(both[i] - run(i)[i])), abs(float(both[j] - run(j)[j])))
+    bar = sorted(change.values())[int(0.8 * len(change))]
+    return [pair for pair, size in change.items() if size > max(4 * bar, 0.1)]

@@ -92,13 +92,13 @@ UNLISTED = {
             return right(p, amplitudes).float()
         """,
     ),
-    "p and r exchanged": (
+    "r inverted": (
         "5.2",
         "phase_change",
         """
         right = phase_change
         def phase_change(W, p, r):
-            return right(W, r, p)
+            return right(W, p, 1 / r)
         """,
     ),
     "squeezed": (
