@@ -769,8 +769,8 @@ plane(pairs_W[None, :, 0], KINDS, ["lowest"], title)
 #
 # Over **all** seeds anticorrelated pairs are opposite no more often than independent ones: descent gets stuck in either
 # arrangement. The preference shows in the losses, and so among the lowest six. Opposite is *cheaper* for them, not what
-# training *finds*. Correlated pairs avoid it in nearly every seed. Three correlated pairs, for which no right angles are
-# left, turn towards each other where the loss is lowest.
+# training *finds*. Correlated pairs avoid it in nearly every seed. Three correlated pairs, for which no right angles
+# are left, turn towards each other where the loss is lowest.
 #
 # ## 9. What should the smallest model do?
 #
