@@ -128,7 +128,7 @@ def test_in_front_of_a_person_it_does_not_raise(monkeypatch, capsys):
 
 
 def test_under_nbclient_a_failed_check_raises(tmp_path):
-    text = "import concrete_steps\ncheck = concrete_steps.notebook('0')\nanswer_already_know = 'a'"
+    text = "import concrete_steps\ncheck = concrete_steps.notebook('0')\nanswer_already_know = 'b'"
     cells = [nbformat.v4.new_code_cell(text), nbformat.v4.new_code_cell("check('answer_already_know')")]
     client = NotebookClient(nbformat.v4.new_notebook(cells=cells), kernel_name="python3")
     with pytest.raises(CellExecutionError, match="answer_already_know: wrong"):

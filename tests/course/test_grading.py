@@ -152,7 +152,7 @@ class Case:
     marks: tuple[int, int, int]
     logit_difference: str = RIGHT
     before: str = 'answer_before_running = "b"'
-    know: str = 'answer_already_know = "c"'
+    know: str = 'answer_already_know = "a"'
     own: str = ""
     change: object = None
     remark: str = ""
