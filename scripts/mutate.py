@@ -6,7 +6,8 @@
 
 A name is false if the mutant that got it does otherwise than the written mistake on fresh inputs: there must be none.
 A survivor is a gap in the check (tighten it), or no wrong answer at all: then say why in a line beside the check,
-`# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart. `--write` puts the figures into the README.
+`# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart. `--write` puts the figures into the README;
+rows of other notebooks stay while they have as many exercises.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from concrete_steps.checking.checks import run_check
 from concrete_steps.checking.loader import Loaded, load
 from concrete_steps.checking.mistakes import mistakes_of
 from concrete_steps.checking.outcomes import PASSED
-from concrete_steps.course import Notebook, load_course
+from concrete_steps.course import Course, Notebook, load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.paths import course_root
 
@@ -67,10 +68,11 @@ def main() -> int:
     for notebook, rows in figures.items():
         show(notebook, rows)
     if options.write:
-        if len(figures) < len(course.notebooks) or options.exercise:
-            print("--write needs the figures of every notebook: leave the names away.", file=sys.stderr)
+        if options.exercise:
+            print("--write needs the figures of a whole notebook: leave the exercise away.", file=sys.stderr)
             return 1
-        write(course_root() / "README.md", between("mutants", readme_table(figures)))
+        before = (course_root() / "README.md").read_text(encoding="utf-8")
+        write(course_root() / "README.md", between("mutants", readme_table(figures, course, before)))
     return int(any(row.false_names for rows in figures.values() for row in rows))
 
 
@@ -151,13 +153,21 @@ def show(notebook: Notebook, rows: list[Figures]) -> None:
             console.print(text, markup=False, highlight=False)
 
 
-def readme_table(figures: dict[Notebook, list[Figures]]) -> str:
-    head = "| notebook | exercises | unseen mutants rejected | written mistakes named | false names of mutants named |"
-    lines = [head, "|---|---|---|---|---|"]
-    for notebook, rows in figures.items():
-        lines.append(
-            f"| {notebook.id} {notebook.title} | {len(rows)} | {share(rows)} | {named(rows)} | {false_names(rows)} |"
-        )
+HEAD = "| notebook | exercises | unseen mutants rejected | written mistakes named | false names of mutants named |"
+
+
+def readme_table(figures: dict[Notebook, list[Figures]], course: Course, before: str) -> str:
+    """A row for each notebook: measured now, or as it stands in the README while its exercises are as many."""
+    kept = before.splitlines() if HEAD in before else []
+    lines = [HEAD, "|---|---|---|---|---|"]
+    for notebook in course.notebooks:
+        start = f"| {notebook.id} {notebook.title} | {len(notebook.exercises)} | "
+        if notebook in figures:
+            rows = figures[notebook]
+            lines.append(f"{start}{share(rows)} | {named(rows)} | {false_names(rows)} |")
+        else:
+            old = (line for line in kept if line.startswith(start))
+            lines.append(next(old, f"{start}not measured since it changed | | |"))
     return "\n".join(lines)
 
 
