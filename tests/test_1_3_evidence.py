@@ -441,14 +441,14 @@ def test_matched_null(matched_null, rng):
 
 def test_matched_null__same_statistic(matched_null, rng):
     """The statistic sees all of x each time: selection happens in the null, too"""
-    shapes = []
+    shapes, data, labels = [], rng.normal(12, 4), rng.normal(12)
 
     def statistic(x, y):
         shapes.append((tuple(x.shape), tuple(y.shape)))
-        return float(len(shapes) == 1)
+        return float(torch.allclose(y @ x, labels @ data, atol=1e-4))  # 1 for the data's own pairs alone
 
-    _, _, p = matched_null(statistic, rng.normal(5, 4), rng.normal(5), 19, seeded(rng))
-    assert_equal(set(shapes), {((5, 4), (5,))}, "the shapes that the statistic was given")
+    _, _, p = matched_null(statistic, data, labels, 19, seeded(rng))
+    assert_equal(set(shapes), {((12, 4), (12,))}, "the shapes that the statistic was given")
     assert_equal(len(shapes), 20, "calls of the statistic: once for the data, once for each of 19 draws")
     assert math.isclose(p, 1 / 20, rel_tol=1e-6), f"no null value of 19 is as large: expected p = 0.05, got {p:.4f}"
 

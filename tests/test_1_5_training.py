@@ -432,20 +432,16 @@ def test_overfit_one_batch(overfit_one_batch, rng):
         assert_close(torch.tensor(losses), torch.tensor(right[:steps]), "the loss before each step")
 
 
-@pytest.mark.seconds(120)
 def test_what_is_wrong(what_is_wrong, rng):
-    """Fresh runs of every kind, sound ones among them, each named rightly."""
-    missed, total = {}, 0
-    for _ in range(2):
-        for fault in broken_runs.FAULTS:
-            run = broken_runs.train(fault, rng.integer(0, 10**6))
-            answer = what_is_wrong(run)
-            assert answer in broken_runs.FAULTS, f"{answer!r} is none of FAULTS"
-            total += 1
-            if answer != fault:
-                missed.setdefault(f"{fault!r} taken for {answer!r}", []).append(1)
-    told = ", ".join(f"{what} ({len(times)} of 2)" for what, times in missed.items())
-    assert not missed, f"{total} fresh runs: {told}"
+    """A fresh run of every kind, a sound one among them, each named rightly."""
+    missed = []
+    for fault in broken_runs.FAULTS:
+        run = broken_runs.train(fault, rng.integer(0, 10**6))
+        answer = what_is_wrong(run)
+        assert answer in broken_runs.FAULTS, f"{answer!r} is none of FAULTS"
+        if answer != fault:
+            missed.append(f"{fault!r} taken for {answer!r}")
+    assert not missed, f"{len(broken_runs.FAULTS)} fresh runs: {', '.join(missed)}"
 
 
 # --- 7. Digits
@@ -463,10 +459,13 @@ def test_read_digits(read_digits, rng):
         with unchanged(x, y):
             read = read_digits(x, y, rng.integer(0, 1000))
         assert callable(read), "expected a function that reads new images"
-        says = assert_tensor(read(images[held]), shape=(450,))
+        says = assert_tensor(read(images[held]))
+        assert says.ndim == 1, f"gives a score for each digit, not the digit: shape {list(says.shape)}, expected [450]"
+        assert_tensor(says, shape=(450,))
         shares.append((says == labels[held]).float().mean().item())
         if shares[0] >= 0.97 or max(shares) < 0.95:
             break
     share = sum(shares) / len(shares)
     found = ", ".join(f"{share:.1%}" for share in shares)
-    assert max(shares[0], share) >= 0.97, f"of 450 held-out images it reads {found}: 97 % are asked for"
+    assert share > 0.3, f"hardly better than guessing: of 450 held-out images it reads {found}; do labels go with images?"
+    assert max(shares[0], share) >= 0.97, f"reads too few of the held-out images: {found} of 450; 97 % are asked for"

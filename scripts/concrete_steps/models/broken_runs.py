@@ -68,6 +68,7 @@ def digits() -> tuple[Tensor, Tensor]:
     return torch.tensor(data.data, dtype=torch.float32) / 16, torch.tensor(data.target)
 
 
+@functools.lru_cache(maxsize=64)  # the same run is asked for again where answers are compared on it
 def train(fault: str, seed: int) -> Run:
     """Train a network with this fault; the global random state is left as it was."""
     import torch
