@@ -523,7 +523,78 @@ def _layer(resid, W_Q, W_K, W_V, W_O, real, *, later=True, padding=True, scale=T
     return einsum(pattern @ v, W_O, "b h p d, h d m -> b p m")
 
 
-@mistake("lets real words read the padding: its keys belong at minus infinity, as later ones do")
+@mistake("lets real words read the padding: its keys (columns) belong at minus infinity, as later ones do")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real, padding=False)
+
+
+@mistake("writes nan at the padding: the softmax of a row of minus infinities; give those rows weight 0")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real, zero=False)
+
+
+@mistake("multiplies the padding's nan by 0, and 0 * nan is nan: masked_fill replaces whatever stands there")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real, zero=False) * real[..., None]
+
+
+@mistake("lets queries read later keys: the causal mask is missing")
+def attention_pattern(q, k, n_heads, n_kv_heads):
+    return _scores(q, k, n_heads, n_kv_heads).softmax(-1)
+
+
+@mistake("lets no query read its own position: only later keys are hidden (triu(1), not triu())")
+def attention_pattern(q, k, n_heads, n_kv_heads):
+    scores = _scores(q, k, n_heads, n_kv_heads)
+    return scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(), -torch.inf).softmax(-1).nan_to_num(0)
+
+
+@mistake("gives the masked scores: the softmax is missing")
+def attention_pattern(q, k, n_heads, n_kv_heads):
+    scores = _scores(q, k, n_heads, n_kv_heads)
+    return scores.masked_fill(_later(scores), -torch.inf)
+
+
+@mistake("does not divide the scores by the root of d_head")
+def attention_pattern(q, k, n_heads, n_kv_heads):
+    scores = _scores(q, k, n_heads, n_kv_heads) * (q.shape[-1] // n_heads) ** 0.5
+    return scores.masked_fill(_later(scores), -torch.inf).softmax(-1)
+
+
+@mistake("masks after the softmax, so weights become minus infinity: mask the scores first")
+def attention_pattern(q, k, n_heads, n_kv_heads):
+    weights = _scores(q, k, n_heads, n_kv_heads).softmax(-1)
+    return weights.masked_fill(_later(weights), -torch.inf)
+
+
+@mistake("pairs queries with fewer key heads than they have heads: split_heads gives copies")
+def attention_pattern(q, k, n_heads, n_kv_heads):
+    q = rearrange(q, "b p (h d) -> b p h d", h=n_heads)
+    k = rearrange(k, "b p (h d) -> b p h d", h=n_kv_heads)
+    scores = einsum(q, k, "b q h d, b k h d -> b h q k") / q.shape[-1] ** 0.5
+    return scores.masked_fill(_later(scores), -torch.inf).softmax(-1)
+
+
+# --- 5. A layer
+
+
+def _layer(resid, W_Q, W_K, W_V, W_O, real, *, later=True, padding=True, scale=True, zero=True, copies="(h g)"):
+    """attention_layer, with a part left out."""
+    group = len(W_Q) // len(W_K)
+    W_K, W_V = (repeat(W, f"h m d -> {copies} m d", g=group) for W in (W_K, W_V))
+    q, k, v = (einsum(resid, W, "b p m, h m d -> b h p d") for W in (W_Q, W_K, W_V))
+    scores = q @ k.mT / (q.shape[-1] ** 0.5 if scale else 1)
+    if later:
+        scores = scores.masked_fill(_later(scores), -torch.inf)
+    if padding:
+        scores = scores.masked_fill(~real[:, None, None], -torch.inf)
+    pattern = scores.softmax(-1)
+    if zero:
+        pattern = pattern.masked_fill(~real[:, None, :, None], 0)
+    return einsum(pattern @ v, W_O, "b h p d, h d m -> b p m")
+
+
+@mistake("lets real words read the padding: its keys (columns) belong at minus infinity, as later ones do")
 def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
     return _layer(resid, W_Q, W_K, W_V, W_O, real, padding=False)
 

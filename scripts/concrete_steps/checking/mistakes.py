@@ -166,7 +166,8 @@ def copied(value: Any) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
-        return value.detach().clone().requires_grad_(value.requires_grad)
+        leaf = value.detach().clone().requires_grad_(value.requires_grad)
+        return leaf if value.is_leaf else leaf.clone()  # PyTorch lets a function change in place what is no leaf
     if isinstance(value, torch.Generator):
         return value.clone_state()
     if isinstance(value, torch.nn.Module) or callable(value):
