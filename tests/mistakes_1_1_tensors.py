@@ -528,14 +528,9 @@ def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
     return _layer(resid, W_Q, W_K, W_V, W_O, real, padding=False)
 
 
-@mistake("writes nan at the padding: the softmax of a row of minus infinities; give those rows weight 0")
+@mistake("writes nan at the padding")
 def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
     return _layer(resid, W_Q, W_K, W_V, W_O, real, zero=False)
-
-
-@mistake("multiplies the padding's nan by 0, and 0 * nan is nan: masked_fill replaces whatever stands there")
-def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
-    return _layer(resid, W_Q, W_K, W_V, W_O, real, zero=False) * real[..., None]
 
 
 @mistake("lets queries read later keys: the causal mask is missing")
