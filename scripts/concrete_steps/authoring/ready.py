@@ -170,7 +170,7 @@ def right_letters(draft: Draft) -> dict[str, tuple[str, bool]]:
 def predictions_answered(draft: Draft) -> Iterator[str]:
     """Every Predict has, before the next one, an answer that is folded away, or options to choose from."""
     for part in draft.text.split("**Predict**")[1:]:
-        if "<summary>Answer</summary>" not in part and not OPTION.search(part):
+        if "<summary>Answer</summary>" not in part and not OPTION.search(part.split("\n\n")[0]):
             yield f"a Predict without an answer: {' '.join(part.split()[:8])}"
 
 
