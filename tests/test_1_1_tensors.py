@@ -365,7 +365,7 @@ def test_attention_layer__padding(attention_layer, rng):
             place = f"a padded text (padding: {where}, `real` is {real.tolist()})"
             assert not actual[real].isnan().any(), f"nan at a real position of {place}: 0 times nan is nan"
             padding = actual[~real]
-            assert not padding.isnan().any(), f"writes nan at the padding of {place}: a softmax of minus infinities only"
+            assert not padding.isnan().any(), f"writes nan at the padding of {place}: a softmax of -inf only"
             assert_close(padding, torch.zeros_like(padding), f"the padding does not write 0 in {place}")
             assert_precise(actual, layer_by_torch(*given, real), f"not what the text gives alone: {place}", loosen=10)
     given, real = layer_inputs(rng, (2, 4, 3, 4, 2, 5)), torch.tensor([[False, True, True, True], [True] * 4])

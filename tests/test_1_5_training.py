@@ -467,5 +467,5 @@ def test_read_digits(read_digits, rng):
             break
     share = sum(shares) / len(shares)
     found = ", ".join(f"{share:.1%}" for share in shares)
-    assert share > 0.3, f"hardly better than guessing: of 450 held-out images it reads {found}; do labels go with images?"
+    assert share > 0.3, f"hardly better than guessing: of 450 held-out images it reads {found}; are the labels theirs?"
     assert max(shares[0], share) >= 0.97, f"reads too few of the held-out images: {found} of 450; 97 % are asked for"

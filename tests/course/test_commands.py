@@ -236,6 +236,7 @@ REPORT = '<testsuites><testsuite tests="{0}" failures="{1}" errors="{2}" skipped
 @pytest.fixture
 def suite(monkeypatch):
     """test.py as a module whose commands are noted and not run; `answers` says what each ends with."""
+    monkeypatch.delenv("CONCRETE_STEPS_REPORTS", raising=False)
     monkeypatch.syspath_prepend(str(SCRIPTS))
     spec = importlib.util.spec_from_file_location("test_command", SCRIPTS / "test.py")
     module = importlib.util.module_from_spec(spec)

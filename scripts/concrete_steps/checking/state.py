@@ -44,7 +44,7 @@ def _settings() -> list[tuple[Callable[[], Any], Callable[[Any], Any], Any]]:
 
     settings = [
         (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
-        (torch.get_default_device, _set_default_device, torch.device("cpu")),
+        (_default_device_set, torch.set_default_device, None),
         (torch.is_grad_enabled, torch.set_grad_enabled, True),
         (_deterministic, lambda mode: torch.use_deterministic_algorithms(mode[0], warn_only=mode[1]), UNCHANGED),
         (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly, UNCHANGED),
@@ -73,11 +73,15 @@ def _deterministic() -> tuple[bool, bool]:
     return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
-def _set_default_device(device) -> None:
+def _default_device_set():
+    """What `torch.set_default_device` was last given, or None; a `with torch.device(...)` around us does not count.
+
+    The two share one stack in PyTorch: to set a default inside such a block would leave it there for good.
+    """
     import torch
 
-    # None, not "cpu": a default device that is set costs time in each call of torch.
-    torch.set_default_device(None if device.type == "cpu" else device)
+    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+    return None if context is None else context.device
 
 
 @contextlib.contextmanager
