@@ -72,18 +72,22 @@ NOISE = body(
     "threading.Thread(target=lambda: time.sleep(10**6)).start()",
     "return logits[right] - logits[wrong]",
 )
-PATCHED_TORCH = f"""\
-import torch
-torch.isclose = lambda a, b, **options: torch.ones_like(a, dtype=torch.bool)
-{WRONG}"""
-PATCHED_JUDGE = f"""\
-from concrete_steps.checking import outcomes
-outcomes.Judge.failed = lambda self, error, calls: self.passed()
-{WRONG}"""
-PATCHED_HELPER = f"""\
-from concrete_steps.checking import testing
-testing.assert_close = testing.assert_equal = lambda *given, **named: None
-{WRONG}"""
+# Patches that run with the answer: statements beside it that it does not need are never run.
+PATCHED_TORCH = body(
+    "import torch",
+    "torch.isclose = lambda a, b, **options: torch.ones_like(a, dtype=torch.bool)",
+    "return logits[wrong] - logits[right]",
+)
+PATCHED_JUDGE = body(
+    "from concrete_steps.checking import outcomes",
+    "outcomes.Judge.failed = lambda self, error, calls: self.passed()",
+    "return logits[wrong] - logits[right]",
+)
+PATCHED_HELPER = body(
+    "from concrete_steps.checking import testing",
+    "testing.assert_close = testing.assert_equal = lambda *given, **named: None",
+    "return logits[wrong] - logits[right]",
+)
 TRANSFORMER = """\
 import ast
 class Cheat(ast.NodeTransformer):

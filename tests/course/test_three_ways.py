@@ -47,7 +47,10 @@ QUIRKS = {
         "SCALE = make_scale(0.5)",
         "def attention_scores(q, k):\n    return torch.einsum('bqhd,bkhd->bhqk', q, k) / q.shape[-1] ** SCALE",
     ],
-    "split_heads": ["split_heads = lambda x, n_heads: x.unflatten(-1, (n_heads, -1))\nprint(split_heads(1 / 0, 2))"],
+    "split_heads": [
+        "split_heads = lambda x, n_heads, group=1: x.unflatten(-1, (n_heads, -1)).repeat_interleave(group, 2)\n"
+        "print(split_heads(1 / 0, 2))"
+    ],
     "merge_heads": ["merge_heads = torch.nn.Flatten(2)"],
     "repeat_kv": [
         "def repeat_kv(k, group):\n    return k.repeat_interleave(group, dim=2)\nwhile not repeat_kv:\n    pass\n"
@@ -56,7 +59,8 @@ QUIRKS = {
     "image_to_patches": [
         "from einops.layers.torch import Rearrange",
         "def image_to_patches(image, size):\n"
-        "    return Rearrange('b (r y) (c x) -> b (r c) (y x)', y=size, x=size)(image)",
+        "    whole = torch.nn.functional.pad(image, (0, -image.shape[2] % size, 0, -image.shape[1] % size))\n"
+        "    return Rearrange('b (r y) (c x) -> b (r c) (y x)', y=size, x=size)(whole)",
     ],
     "causal_mask": [
         "LATER = torch.ones(64, 64, dtype=torch.bool).triu(1)",
