@@ -50,7 +50,7 @@ def configure(c) -> None:
     c.CourseDirectory.course_id = "concrete_steps"
     c.CourseDirectory.root = str(home)
     c.CourseDirectory.source_directory = str(course_root() / "solutions")
-    c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "*.py"]
+    c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "figures", "*.py"]
     c.Exchange.root = str(home / "exchange")
     c.ExportApp.plugin_class = "nbgrader.plugins.CsvExportPlugin"
     prepare = "nbgrader.preprocessors.{}"
