@@ -26,27 +26,33 @@ def folder(tmp_path):
     return tmp_path / "mine"
 
 
-def run(cwd, plugin, *arguments):
+def run(cwd, *arguments):
+    """pytest with the plugins that are installed: the course's entry point among them, and no other way in."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", f"concrete_steps.checking.{plugin}"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     return subprocess.run([*command, *arguments], cwd=cwd, capture_output=True, text=True, env=environment)
+
+
+def inside(cwd):
+    """As where pyproject.toml of the course is above: it loads the plugin."""
+    return run(cwd, "-p", "concrete_steps.checking.pytest_plugin")
 
 
 def test_of_a_folder_from_anywhere(folder, tmp_path):
     """The entry point, which an installed course has, is enough."""
-    done = run(tmp_path, "pytest_entry", "--of", str(folder))
+    done = run(tmp_path, "--of", str(folder))
     assert done.returncode == 0 and f"grading: {folder}" in done.stdout and ALL_PASS in done.stdout, done.stdout
 
 
 def test_inside_a_folder_of_notebooks(folder):
     for place in (folder, folder / NOTEBOOK.folder):
-        done = run(place, "pytest_plugin")
+        done = inside(place)
         assert done.returncode == 0 and f"grading: {place}" in done.stdout and ALL_PASS in done.stdout, done.stdout
 
 
 def test_a_folder_without_the_courses_notebooks(tmp_path):
     (tmp_path / "other.ipynb").write_text('{"cells": []}')
-    done = run(tmp_path, "pytest_plugin")
+    done = inside(tmp_path)
     assert done.returncode != 0 and "holds no notebook of the course" in done.stderr
 
 
@@ -55,7 +61,7 @@ def test_other_projects_are_left_alone(tmp_path):
     test = "def test_seed(request):\n    assert request.config.getoption('--seed') == '7'\n"
     test += "    assert not request.config.pluginmanager.has_plugin('learner')"
     (tmp_path / "test_other.py").write_text(test)
-    done = run(tmp_path, "pytest_entry")
+    done = run(tmp_path)
     assert done.returncode == 0 and "1 passed" in done.stdout and "grading" not in done.stdout, done.stdout
 
 
