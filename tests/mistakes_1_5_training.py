@@ -815,7 +815,7 @@ def overfit_one_batch(model, optimizer, x, y, steps):
     return [_overfit(model, optimizer, x[i % len(x)][None], y[i % len(x)][None], 1)[0] for i in range(steps)]
 
 
-@mistake("one loss for each step: expected 60")
+@mistake("one loss for each step: expected 100")
 def overfit_one_batch(model, optimizer, x, y, steps):
     losses = []
     while len(losses) < steps and not (losses and losses[-1] < 0.1):

@@ -390,6 +390,15 @@ def test_topological_order__many_ways(topological_order):
     )
 
 
+def test_topological_order__a_long_chain(topological_order):
+    """Goes all the way down a chain of fifty nodes"""
+    spots = [Spot("0", torch.tensor(1.0))]
+    for i in range(1, 50):
+        spots.append(Spot(str(i), torch.tensor(1.0), [spots[-1]]))
+    written = [spot.name for spot in topological_order(spots[-1])]
+    assert_equal(written, [str(i) for i in range(50)], "the order of a chain of 50 nodes, 0 to 49")
+
+
 def test_answer_uses(answer_uses):
     """Gradients of all uses add up."""
     assert_choice(answer_uses, "a", "differentiate x * x + x by hand")

@@ -235,8 +235,8 @@ def walk(make, seed, steps=5, size=1.0, lrs=None, pile=False):
             assert p.grad is not None and torch.equal(p.grad, grad), "step() changes the gradients themselves"
         path.append(_flat(params))
         assert step or not torch.equal(path[0], path[1]), (
-            "the parameters have not moved: change them in place (p -= ..., not p = p - ...), and make `params` a list "
-            "(a generator can be gone through once)"
+            "the parameters have not moved in the first step: it counts the new gradient, changes them in place "
+            "(p -= ..., not p = p - ...), and finds them in a list (params may be a generator, gone through once)"
         )
     return path[1:]
 
@@ -401,9 +401,9 @@ def test_train_epoch(train_epoch, rng):
         generator = torch.Generator().manual_seed(rng.integer(0, 1000))
         with unchanged(x, y), nothing_left_behind():
             losses = train_epoch(model, optimizer, x, y, batch_size, generator)
-        shown = [
-            rows for rows, _ in itertools.groupby(rows_of(x, batch) for batch in model.seen)
-        ]  # twice in a row: once
+        shown = [rows_of(x, batch) for batch in model.seen]
+        if len(shown) == 2 * math.ceil(n / batch_size) and shown[::2] == shown[1::2]:
+            shown = shown[::2]  # the model may be asked for a batch's loss once more
         rows = list(itertools.chain(*shown))
         assert len(set(rows)) == len(rows), f"some examples come twice in an epoch: the rows shown are {rows}"
         short = len(rows) == n - n % batch_size < n
@@ -477,7 +477,7 @@ def test_answer_chosen(answer_chosen):
 
 def test_overfit_one_batch(overfit_one_batch, rng):
     """All of the batch in each step, and the loss before each step."""
-    for n, steps in ((2, 1), (1, 3), (5, 6), (3, 0), (2, 60)):
+    for n, steps in ((2, 1), (1, 3), (5, 6), (3, 0), (1, 100)):
         x, y = rng.normal(n, 4), rng.integers(0, 3, n)
         model, first = Watched(rng, 4), Watched(rng, 4)
         first.load_state_dict(model.state_dict())
@@ -500,8 +500,8 @@ def test_what_is_wrong(what_is_wrong, rng):
     """A fresh run of every kind, a sound one among them, each named rightly."""
     missed = []
     for fault in broken_runs.FAULTS:
-        # Of four runs each: broken_runs keeps them, so that many answers can be tried in the time of a few.
-        run = broken_runs.train(fault, 1000 + rng.integer(0, 4))
+        # Of three runs each: broken_runs keeps them, so that many answers can be tried in the time of a few.
+        run = broken_runs.train(fault, 1000 + rng.integer(0, 3))
         answer = what_is_wrong(run)
         assert answer in broken_runs.FAULTS, f"{answer!r} is none of FAULTS"
         if answer != fault:
