@@ -381,7 +381,7 @@ class SGD(_SGD):
         self.velocity = [torch.zeros_like(p) for p in self.params]
 
 
-@mistake("takes the gradient itself for the first velocity, not a copy: backward adds to it")
+@mistake("what is kept of them must be a tensor of its own")
 class SGD(_SGD):
     @torch.no_grad()
     def step(self):

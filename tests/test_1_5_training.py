@@ -232,7 +232,9 @@ def walk(make, seed, steps=5, size=1.0, lrs=None, pile=False):
         with nothing_left_behind():
             optimizer.step()
         for p, grad in zip(params, given, strict=True):
-            assert p.grad is not None and torch.equal(p.grad, grad), "step() changes the gradients themselves"
+            assert p.grad is not None and torch.equal(p.grad, grad), (
+                "step() changes the gradients themselves: what is kept of them must be a tensor of its own"
+            )
         path.append(_flat(params))
         assert step or not torch.equal(path[0], path[1]), (
             "the parameters have not moved in the first step: it counts the new gradient, changes them in place "
