@@ -304,7 +304,7 @@ def test_a_choice_of_nothing_fails(suite):
 def test_the_browser_is_for_the_course_s_own_tests(suite):
     suite.answers = [(0, (1, 0, 0, 0)), (0, (1, 0, 0, 0)), (0, None)]
     suite.main(["--browser"])
-    assert suite.noted[0] == ["-m", "pytest", "tests/course", "--browser", "changed"]
+    assert suite.noted[0] == ["-m", "pytest", "tests/course", "--browser", "changed", *suite.PARALLEL]
     assert suite.noted[1] == ["-m", "pytest", "--of", "solutions"]
 
 
@@ -314,7 +314,7 @@ def test_the_browser_is_for_the_course_s_own_tests(suite):
         (["-k", "x"], [], ["-k", "x"]),
         (["--browser", "all", "-x"], ["--browser", "all"], ["-x"]),
         (["-x", "--browser", "3.2,0"], ["--browser", "3.2,0"], ["-x"]),
-        (["--browser", "-k", "x"], ["--browser", "changed", *suite.PARALLEL], ["-k", "x"]),
+        (["--browser", "-k", "x"], ["--browser", "changed"], ["-k", "x"]),
     ],
 )
 def test_which_notebooks_the_browser_opens(suite, arguments, browser, rest):
