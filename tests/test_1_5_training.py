@@ -497,7 +497,6 @@ def test_overfit_one_batch(overfit_one_batch, rng):
         assert_close(torch.tensor(losses), torch.tensor(right[:steps]), "the loss before each step")
 
 
-@pytest.mark.seconds(120)
 def test_what_is_wrong(what_is_wrong, rng):
     """A fresh run of every kind, a sound one among them, each named rightly."""
     missed = []
@@ -530,10 +529,8 @@ def test_read_digits(read_digits, rng):
         assert says.ndim == 1, f"gives a score for each digit, not the digit: shape {list(says.shape)}, expected [450]"
         assert_tensor(says, shape=(450,))
         assert not says.is_floating_point(), f"digits are whole numbers, not {says.dtype}"
-        few = read(images[held][:20])
-        assert int((few != says[:20]).sum()) < 2, (
-            "reads the same image differently beside others, or the second time: is the network in training mode?"
-        )
+        alone = assert_tensor(read(images[held[:1]]), shape=(1,))  # batch norm in training mode cannot read one image
+        assert alone.equal(says[:1]), "reads the same image differently when it is alone: is the network in eval mode?"
         shares.append((says == labels[held]).float().mean().item())
         if shares[0] >= 0.97 or max(shares) < 0.95:
             break
