@@ -522,7 +522,7 @@ for title, learnt in (("Runs that learn", True), ("Runs that do not", False)):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Two: a rate too high leaps far above log(10) in the first steps; without `zero_grad` the loss falls, then climbs. Four
+# Two: a rate too high leaps above log(10) in the first steps; without `zero_grad` the loss falls, then climbs. Four
 # stay near log(10), for different reasons. Three look sound, and two of them are not: a leak and a forgotten `eval()`
 # show in no loss at all.
 #
