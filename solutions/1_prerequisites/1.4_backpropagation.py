@@ -228,7 +228,8 @@ def sum_backward(
 #
 # <details><summary>Answer</summary>
 #
-# 0: the sum is 0 whatever `x` is. Through the rules, each entry gets +1 by the direct way and -1 in all by the mean.
+# 0: the sum is 0 whatever `x` is. Through the rules, each entry gets +1 by the direct way; by the
+# mean, a quarter of a sum and subtracted 4 times, it gets -1.
 #
 # </details>
 # %% experiment=True

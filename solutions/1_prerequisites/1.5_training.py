@@ -163,8 +163,8 @@ for gain in (1, 2, 4):
     found = torch.stack([init_variance(x, 20, gain, generator) for generator in generators])
     ends = found[:, -1]  # [network]
     sizes[f"gain {gain}"] = found.mean(0)
-    print(f"gain {gain}: {found[:, 0].mean():.2g} after one layer, {ends.mean():.2g} after twenty")
-    print(f"    (from {ends.min():.2g} to {ends.max():.2g} in 20 networks)")
+    print(f"gain {gain}: {found[:, 0].mean():.2g} after one layer, {ends.mean():.2g} after")
+    print(f"    twenty (from {ends.min():.2g} to {ends.max():.2g} in 20 networks)")
 plot.line(
     sizes,
     x=list(range(1, 21)),
@@ -323,10 +323,10 @@ recipes = {
     "momentum 0.9": lambda lr: lambda p: SGD(p, lr, 0.9),
     "Adam": lambda lr: lambda p: Adam(p, lr),
 }
-curves = {}
+curves, rates = {}, (0.003, 0.01, 0.018, 0.03, 0.1, 0.3)
 for valley, angle in (("along the axes", 0.0), ("turned by 45°", math.pi / 4)):
     for name, recipe in recipes.items():
-        tried = {lr: descend(recipe(lr), angle) for lr in (0.003, 0.01, 0.018, 0.03, 0.1, 0.3)}
+        tried = {lr: descend(recipe(lr), angle) for lr in rates}
         ends = {lr: losses[-1] for lr, losses in tried.items() if math.isfinite(losses[-1])}
         best = min(ends, key=ends.get)
         print(f"{valley}, {name}: rate {best}, loss {tried[best][-1]:.1e} after 150 steps")
@@ -334,7 +334,8 @@ for valley, angle in (("along the axes", 0.0), ("turned by 45°", math.pi / 4)):
             curves[f"{name}, {valley}"] = [max(loss, 1e-12) for loss in tried[best]]
 plot.line(curves, log_y=True, x_label="step", y_label="loss", title="Down a long valley")
 # %% [markdown]
-# Each rate was chosen for this many steps. So Adam's lead depends on which directions the parameters happen to be.
+# Each rate was chosen for this many steps. So what Adam gains depends on which directions the
+# parameters happen to be.
 #
 # ## 4. The rate over time
 #
