@@ -699,7 +699,7 @@ if USE_MNIST:
 # |---|---|
 # | "The network ends in a softmax" | it ends in logits; cross-entropy applies the softmax |
 # | "`backward` computes the gradient" | it *adds* it to what is there |
-# | "The loss is flat, so the rate is wrong" | four of the faults here are flat near log(10), three of them with a good rate |
+# | "The loss is flat, so the rate is wrong" | four faults here are flat near log(10), three with a good rate |
 # | "Held out, so fair" | not if settings were chosen on it, copies leaked, or the same people wrote both |
 #
 # Read on: Karpathy, *A Recipe for Training Neural Networks* (2019); Kingma and Ba, *Adam* (2015); Loshchilov and
