@@ -99,7 +99,7 @@ def gram_schmidt(vectors):
 
 
 @mistake(
-    "compares what is left with a fixed length, not with the vector's own: short ones go, rounding of long ones stays"
+    "compares what is left with a fixed length, not with the vector's own length"
 )
 def gram_schmidt(vectors):
     kept = []
