@@ -98,9 +98,7 @@ def gram_schmidt(vectors):
     return torch.stack(kept) if kept else vectors.new_zeros(0, vectors.shape[1])
 
 
-@mistake(
-    "compares what is left with a fixed length, not with the vector's own length"
-)
+@mistake("compares what is left with a fixed length, not with the vector's own length")
 def gram_schmidt(vectors):
     kept = []
     for vector in vectors:

@@ -7,6 +7,7 @@ import torch
 from concrete_steps.checking.testing import (
     assert_choice,
     assert_close,
+    assert_draws_from,
     assert_gradient_values,
     assert_plain,
     assert_tensor,
@@ -210,6 +211,7 @@ def test_interference_of_random_directions__drawn_anew(interference_of_random_di
     assert same[0] == same[1], "the same generator state gives other numbers: draw from the generator"
     other = interference_of_random_directions(20, 10, torch.Generator().manual_seed(seed + 1))
     assert other != same[0], "two seeds give the same numbers: draw from the generator"
+    assert_draws_from(lambda generator: interference_of_random_directions(5, 3, generator))
     # Two directions: one cosine, so root mean square and largest are both its absolute value.
     both = [interference_of_random_directions(2, 3, generator_from(rng)) for _ in range(200)]
     for mean, largest in both:
@@ -336,6 +338,7 @@ def test_privileged_basis_test__rotations(privileged_basis_test, rng):
     x = rng.normal(2, 5)
     twice = [privileged_basis_test(x, 3, torch.Generator().manual_seed(seed))[1] for _ in range(2)]
     assert twice[0] == twice[1], "the same generator state gives other rotations: draw from the generator"
+    assert_draws_from(lambda generator: privileged_basis_test(x, 2, generator))
     row = torch.tensor([[1.0, 1.0]])  # kurtosis 1 as it is, 1.5 on average over all angles
     mean = sum(privileged_basis_test(row, 400, generator_from(rng))[1]) / 400
     assert abs(mean - 1.5) < 0.13, (

@@ -14,6 +14,7 @@ from scipy import stats
 from concrete_steps.checking.testing import (
     assert_choice,
     assert_close,
+    assert_draws_from,
     assert_equal,
     assert_gradient_values,
     assert_independent,
@@ -245,6 +246,7 @@ def test_sample_categorical__independent(sample_categorical):
         return sample_categorical(torch.full((3, 4), 0.25), 600, torch.Generator().manual_seed(seed)).float()
 
     assert_independent(draw)
+    assert_draws_from(lambda generator: sample_categorical(torch.full((3, 4), 0.25), 5, generator))
     pairs = draw(5)
     share = (pairs[:, 1:] == pairs[:, :-1]).float().mean()
     assert 0.15 < share < 0.35, f"neighbouring draws are equal in {share:.2f} of cases; expected 0.25: are they sorted?"
@@ -322,9 +324,9 @@ def test_bootstrap_interval(bootstrap_interval, rng):
         found = answer_to(bootstrap_interval, values, level, 10_000, seeded(rng))
         assert_interval(found, low, high, f"{len(values)} values, level {level}: not the percentile interval")
     values = skewed(6, spread=0.5)  # so few that a value more or less in each sample shows
-    low, high = np.quantile(means_of_draws(values), [0.1, 0.9])
-    found = answer_to(bootstrap_interval, values, 0.8, 40_000, seeded(rng))
-    assert_interval(found, low, high, "6 values, level 0.8 (does each sample have 6?)", 0.03)
+    low, high = np.quantile(means_of_draws(values, 200_000), [0.1, 0.9])
+    found = answer_to(bootstrap_interval, values, 0.8, 20_000, seeded(rng))
+    assert_interval(found, low, high, "6 values, level 0.8 (does each sample have 6?)", 0.033)
     found = answer_to(bootstrap_interval, torch.tensor([2.0, 2.0, 2.0]), 0.95, 100, seeded(rng))
     assert_interval(found, 2 - 1e-6, 2 + 1e-6, "equal values", 1.0)
 
@@ -334,6 +336,7 @@ def test_bootstrap_interval__seed(bootstrap_interval):
     ends = [tuple(bootstrap_interval(skewed(9), 0.9, 50, torch.Generator().manual_seed(s))) for s in (0, 0, 1)]
     assert ends[0] == ends[1], "the same seed gives other numbers each time"
     assert ends[0] != ends[2], "another seed gives the same numbers: use the generator"
+    assert_draws_from(lambda generator: bootstrap_interval(skewed(9), 0.9, 50, generator))
 
 
 def bca_by_hand(values, level):
@@ -365,6 +368,7 @@ def test_bca_interval__seed(bca_interval):
     ends = [tuple(bca_interval(skewed(9), 0.9, 50, torch.Generator().manual_seed(s))) for s in (0, 0, 1)]
     assert ends[0] == ends[1], "the same seed gives other numbers each time"
     assert ends[0] != ends[2], "another seed gives the same numbers: use the generator"
+    assert_draws_from(lambda generator: bca_interval(skewed(9), 0.9, 50, generator))
 
 
 def test_bca_interval__ties(bca_interval, rng):
@@ -470,6 +474,7 @@ def test_permutation_test__never_zero(permutation_test, rng):
         assert math.isclose(p, 1 / (1 + n_draws), rel_tol=1e-6), (
             f"no shuffle of {n_draws} comes near: expected p = 1/{1 + n_draws}, got {p:.5f}"
         )
+    assert_draws_from(lambda generator: permutation_test(rng.normal(4), rng.normal(4), 9, generator))
 
 
 def test_answer_p(answer_p):
@@ -528,6 +533,7 @@ def test_matched_null__same_statistic(matched_null, rng):
     assert_equal(set(shapes), {((12, 4), (12,))}, "the shapes that the statistic was given")
     assert_equal(len(shapes), 20, "calls of the statistic: once for the data, once for each of 19 draws")
     assert math.isclose(p, 1 / 20, rel_tol=1e-6), f"no null value of 19 is as large: expected p = 0.05, got {p:.4f}"
+    assert_draws_from(lambda generator: matched_null(total_product, data, labels, 9, generator))
 
 
 def holm_by_hand(p_values):
@@ -616,7 +622,7 @@ def test_best_of_many__halves(best_of_many, rng):
 
 def test_best_of_many__on_average(best_of_many, rng):
     """All three are means over random splits: near those over all splits there are"""
-    n_splits = 600
+    n_splits = 400
     for n in (4, 5):
         scores = rng.normal(n, 3)
         every = []
@@ -639,6 +645,11 @@ def test_best_of_many__on_average(best_of_many, rng):
                 f"{n} prompts, 3 heads, {n_splits} splits: over all {len(every)} splits that there are the {name} is "
                 f"{expected:.3f}, got {value:.3f}"
             )
+
+
+def test_best_of_many__generator(best_of_many, rng):
+    """Splits are drawn from the generator"""
+    assert_draws_from(lambda generator: best_of_many(rng.normal(4, 3), 9, generator))
 
 
 def parts(found):
