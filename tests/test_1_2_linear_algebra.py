@@ -117,9 +117,9 @@ def test_gram_schmidt(gram_schmidt, rng):
 
 def test_gram_schmidt__nearly_dependent(gram_schmidt, rng):
     """Rows are at right angles also where the vectors nearly lie on each other"""
-    for dtype, apart in ((F64, 1e-4), (F32, 1e-3)):
+    for dtype, apart, size in ((F64, 1e-4, 1), (F32, 1e-3, 1), (F64, 1e-4, 1e6), (F64, 1e-4, 1e-6)):
         first = rng.normal(1, 8, dtype=dtype)
-        basis = answer_to(gram_schmidt, first + apart * rng.normal(3, 8, dtype=dtype))
+        basis = answer_to(gram_schmidt, size * (first + apart * rng.normal(3, 8, dtype=dtype)))
         assert len(basis) == 3, f"three independent vectors, {apart} apart, gave {len(basis)} rows"
         limit = 1e-2 if dtype == F32 else 1e-6
         off = (basis @ basis.T - torch.eye(3, dtype=dtype)).abs().max()
@@ -197,7 +197,11 @@ def test_interference_of_random_directions(interference_of_random_directions, rn
             expected = 1 / math.sqrt(d)
             assert abs(mean / expected - 1) < slack + 2 / math.sqrt(pairs), (
                 f"n={n}, d={d}: root mean square {mean:.4f}, not near 1/sqrt(d) = {expected:.4f}"
-                + (": are the directions' cosines with themselves among them?" if mean > expected else "")
+                + (
+                    ": do cosines of directions with themselves count, or do all directions point one way?"
+                    if mean > expected
+                    else ""
+                )
             )
         assert largest < 0.9 if n > 2 and d >= 20 else True, (
             f"n={n}, d={d}: the largest is {largest:.3f}; so high is only a direction with itself"

@@ -439,7 +439,7 @@ def exact_p(a, b):
 
 def hint(a, b):
     values = torch.cat([a, b])
-    if len(values.unique()) < len(values):
+    if values.dtype == F64 and len(values.unique()) < len(values):
         return "; many differences here are equal, but for rounding"
     return f"; no value here is above {float(values.abs().max()):.1g}" if values.abs().max() < 1e-4 else ""
 
