@@ -709,8 +709,6 @@ def permutation_test(a, b, n_draws, generator):
 
 @mistake("shuffles within each group, which leaves both means as they are")
 def permutation_test(a, b, n_draws, generator):
-    for _ in range(n_draws):
-        a, b = (x[torch.randperm(len(x), generator=generator)] for x in (a, b))
     return 1.0
 
 
