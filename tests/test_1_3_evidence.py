@@ -554,6 +554,7 @@ def test_holm(holm, rng):
         torch.tensor([0.3]),
     ]
     cases += [torch.tensor([0.02, 0.02, 0.5, 0.02]), torch.zeros(3), torch.ones(2)]
+    cases += [0.02 + torch.arange(6) / 1000]  # the smallest decides for all
     for dtype in (F32, F64):
         cases += [(rng.uniform(n) ** 3).to(dtype) for n in (2, 5, 40)]
         cases += [strided(rng.uniform(6) / 20).to(dtype)]
