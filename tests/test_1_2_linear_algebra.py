@@ -320,12 +320,13 @@ def test_privileged_basis_test(privileged_basis_test, rng):
         "an even draw needs normal numbers before the QR"
     )
     x = heavy(rng, 20, 60)
-    own, rotated = privileged_basis_test(x, 5, generator_from(rng))
+    _, rotated = privileged_basis_test(x, 20, generator_from(rng))
     for value in rotated:
         assert_plain(value, float)
-        assert 2.4 < value < 3.6, (
-            f"one loud axis of 60: after a random rotation the kurtosis should be near 3, it is {value:.2f}"
-        )
+    mean = sum(rotated) / 20  # a single one can lie far off: all rows share the loud axis
+    assert 2.4 < mean < 3.6, (
+        f"one loud axis of 60: after random rotations the kurtosis should be near 3, it is {mean:.2f} on average"
+    )
 
 
 def test_privileged_basis_test__rotations(privileged_basis_test, rng):
