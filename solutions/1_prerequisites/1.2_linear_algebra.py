@@ -468,7 +468,7 @@ unembed_embed = final @ smol.W_E.detach()  # [576 576], with the last norm's wei
 
 
 def scores_with(shift: int) -> tuple[list[float], list[float]]:
-    """Each head's W_V with the W_O so many layers on: in the stream, and from token to logit."""
+    """Each head's W_V with the W_O so many layers on: in the stream, from token to logit."""
     in_stream, in_full = [], []
     for layer, head in heads:
         v, o = W_V[layer, head // 3], W_O[(layer + shift) % 30, head]
@@ -582,7 +582,8 @@ other_text = (
 @torch.no_grad()
 def layer_15(text: str) -> tuple[Tensor, ...]:
     """The stream, and the neurons before and after the nonlinearity, without the start."""
-    names = [f"blocks.15.{name}" for name in ("hook_resid_post", "mlp.hook_pre", "mlp.hook_post")]
+    parts = ("hook_resid_post", "mlp.hook_pre", "mlp.hook_post")
+    names = [f"blocks.15.{part}" for part in parts]
     _, cache = smol.run_with_cache(smol.to_tokens(text), names_filter=names)
     return tuple(cache[name][0, 1:] for name in names)
 
