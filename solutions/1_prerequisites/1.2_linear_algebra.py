@@ -506,7 +506,7 @@ plot.imshow(
     y_label="layer",
     value_label="score",
     limit=1,
-    title="Eigenvalue score of each OV circuit, in the residual stream",
+    title="Eigenvalue scores in the stream",
 )
 # %% [markdown]
 # "Keeps the direction" is a statement about the stream, and there wrong pairs stay near 0. From token to logit they
@@ -617,10 +617,10 @@ for name, axes in (
     print(f"mean cosine of two tokens of the other text, {name}: {pairs.mean():.2f}")
 plot.bar(
     {
-        "the text that chose them": size[loud[:20]] / size.sum(),
-        "another text": other_size[loud[:20]] / other_size.sum(),
+        "the text that chose them": size[loud[:10]] / size.sum(),
+        "another text": other_size[loud[:10]] / other_size.sum(),
     },
-    x=[str(int(axis)) for axis in loud[:20]],
+    x=[str(int(axis)) for axis in loud[:10]],
     x_label="axis, loudest in the first text first",
     y_label="share of all squares",
     title="A few axes of the residual stream carry much of it (layer 15)",

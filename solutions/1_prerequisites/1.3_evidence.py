@@ -693,8 +693,8 @@ def best_of_many(
 #
 # <details><summary>Answer</summary>
 #
-# The previous-token head keeps its score. The other loses half of it or more on the rest, and what is left is the luck
-# of these 40 prompts, in which all splits share: on new ones it is gone.
+# The previous-token head keeps its score, the other loses it. What the rest of the same 40 prompts shows for it, of
+# either sign, is luck in which all splits share: so ask new ones.
 #
 # </details>
 # %% experiment=True
