@@ -218,7 +218,7 @@ def change_of_basis(
 # So turn the stream, $x \to x R$ with orthogonal $R$ ($R R^T = 1$), turn all these matrices with it, and no logit
 # changes.
 #
-# What there is (step 2 builds it): the embeddings $W_E$, $W_\text{pos}$ write token and position into the stream. An
+# The embeddings $W_E$, $W_\text{pos}$ write token and position into the stream. An
 # attention **head** reads where to look by $W_Q$, $W_K$, what to fetch by $W_V$, and writes it by $W_O$. The
 # unembedding $W_U$ reads a score for every next token: the **logits**.
 # Writers are `[... d_model]`, readers `[... d_model k]`.
@@ -248,8 +248,7 @@ def rotate_stream(
 
 # %% check="rotate_stream"
 # %% [markdown]
-# Try it on a model without normalisation, whose weights were written by hand: in its own basis each axis of the stream
-# means one thing.
+# Try it on a model whose weights were written by hand: each axis of its stream means one thing.
 #
 # **Predict**: after a random rotation, which of these are the same: the logits, the entries of $W_E$, the cosines
 # between rows of $W_E$?
@@ -328,7 +327,7 @@ def low_rank(w: Float[Tensor, "m n"], k: int) -> Float[Tensor, "m n"]:
 
 # %% check="low_rank"
 # %% [markdown]
-# A head's **OV circuit** $W_V W_O$, what it adds for what it fetched, is `[576 576]` of rank 64 at most. Never multiply
+# A head's **OV circuit** $W_V W_O$ is `[576 576]` of rank 64 at most. Never multiply
 # it out: take the factors. With $A$ `[m r]`, $B$ `[r n]`:
 #
 # - the trace of $AB$ (m = n) is $\sum_{ij} A_{ij} B_{ji}$;
@@ -425,14 +424,12 @@ plot.hist(
 
 
 # %% [markdown]
-# The null is for independent normal weights. That a head uses few directions does not say what for. (Three heads share
-# a $W_V$, so that 270 are not 270 independent cases.)
+# The null is for independent normal weights. That a head uses few directions does not say what for.
 #
 # ## 5. Does it copy?
 #
 # If what a head reads and what it writes are the same direction, $W_V W_O$ has an eigenvalue with positive real part
-# there. *A Mathematical Framework* (Elhage et al., 2021) sums eigenvalues up (a real matrix has them in conjugate
-# pairs, so that the imaginary parts cancel):
+# there. *A Mathematical Framework* (Elhage et al., 2021) sums eigenvalues up:
 #
 # $$\frac{\sum_i \lambda_i}{\sum_i |\lambda_i|} = \frac{\sum_i \operatorname{Re} \lambda_i}{\sum_i |\lambda_i|}$$
 #
@@ -509,9 +506,8 @@ plot.imshow(
     title="Eigenvalue scores in the stream",
 )
 # %% [markdown]
-# "Keeps the direction" is a statement about the stream, and there wrong pairs stay near 0. From token to logit they
-# reach beyond 0.5 on either side: read with the random matrices as null, such heads would be a finding. And positive
-# eigenvalues mean copying on average; the paper says that they are no proof.
+# In the stream wrong pairs stay near 0. From token to logit they reach beyond 0.5 on either side: count beside *that*
+# null. And positive eigenvalues mean copying on average, not proof.
 #
 # **A head has score -0.99. What does its output do to the part of the stream that it read?**
 # (a) leaves it as it is; (b) doubles it; (c) takes some of it away
@@ -660,7 +656,7 @@ def pca(x: Float[Tensor, "n d"], k: int) -> tuple[Float[Tensor, "k d"], Float[Te
 # %% check="pca"
 # %% [markdown]
 # **Least squares**: the direction $w$ (and intercept $b$) from which a number is best read: $x \cdot w + b \approx y$.
-# It is the simplest probe.
+#
 #
 # <details><summary>Hint</summary>
 #
