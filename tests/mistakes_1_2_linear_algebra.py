@@ -850,11 +850,11 @@ def least_squares_direction(x, y):
     return solution[1:], solution[0]
 
 
-@mistake("on the other tokens it explains nothing: the labels were shuffled well, and the fit followed noise")
+@mistake("the fit follows noise, and the more easily the fewer tokens there are for a free number")
 def answer_shuffled():
     return "a"
 
 
-@mistake("however the lengths are spread, shuffling takes their link to the rows away")
+@mistake("more tokens are harder to follow with the same free numbers, not easier")
 def answer_shuffled():
     return "c"

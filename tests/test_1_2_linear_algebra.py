@@ -570,7 +570,7 @@ def test_least_squares_direction(least_squares_direction, rng):
 
 
 def test_answer_shuffled(answer_shuffled):
-    """What a fit to shuffled labels says about fits."""
+    """How much of noise a fit follows, with more to fit."""
     assert_choice(
-        answer_shuffled, "b", "the shuffled fit explains nothing on other tokens: what did it fit, with 577 numbers?"
+        answer_shuffled, "b", "the fit follows noise by its free numbers: how many are there for each token now?"
     )
