@@ -327,6 +327,8 @@ plot.attention(
     title="A previous-token head",
 )
 # %% [markdown]
+# ### Look everywhere
+#
 # The other extreme does not look anywhere in particular. With even weights over all that came so far, copying gives
 # the *shares* of the tokens: a bag of words. It is the simplest **copying head**: what was here may come again.
 # `[BOS]`, token 0, never comes again, so it is not copied.
@@ -344,6 +346,8 @@ def copying_head(spaces: Spaces) -> Weights:
     ### END SOLUTION
 # %% check="copying_head"
 # %% [markdown]
+# ### Look for the same
+#
 # A **duplicate-token head** finds earlier copies of the current token. Two cares: a position also matches *itself*; and
 # where there is no earlier copy, it shall rest on `[BOS]`.
 #
@@ -433,7 +437,9 @@ def run_layers(
     ### END SOLUTION
 # %% check="run_layers"
 # %% [markdown]
-# **Induction**: find where the current token stood before, and say what came *next*. One head alone cannot: it matches
+# ### Induction
+#
+# Find where the current token stood before, and say what came *next*. One head alone cannot: it matches
 # a key by what that key's own position holds, and next to `b` nothing says that `a` came before.
 #
 # So layer 0 leaves a note, and layer 1 looks for it, as drawn above. If a token came before several times, each earlier
@@ -543,6 +549,8 @@ plot.attention(
     title="The pattern that notebook 3.2 looks for in trained models",
 )
 # %% [markdown]
+# ### Composition
+#
 # Layer 1 finds its key by what layer 0 wrote: **K-composition**. What if the note is in the query instead?
 #
 # **Someone confuses the sides in layer 1: the query's `previous` meets the key's `token`. At the last `a` of
@@ -670,9 +678,8 @@ def widen(head: Weights, d_head: int) -> Weights:
 def to_bridge(spaces: Spaces, layers: list[list[Weights]]):
     """The same model as a TransformerBridge; layers are filled up with idle heads."""
     n_heads = max(len(heads) for heads in layers)
-    d_head = max(
-        matrix.shape[1] for heads in layers for head in heads for matrix in (head.W_Q, head.W_V)
-    )
+    heads_of_all = [head for heads in layers for head in heads]
+    d_head = max(max(head.W_Q.shape[1], head.W_V.shape[1]) for head in heads_of_all)
     nothing = torch.zeros(width(spaces), d_head)
     idle = Weights(nothing, nothing, nothing, nothing.T)
     grid = {}
@@ -797,9 +804,11 @@ for part in "qkv":
 for rule in "ABCD":
     tokens, answers = wired.riddle(rule, rows=3, seed=0)
     print(f"rule {rule}")
-    for row, said in zip(tokens.tolist(), answers.tolist(), strict=True):
-        print("  tokens ", " ".join("^" if token == 0 else LETTERS[token] for token in row))
-        print("  answers", " ".join("." if i == wired.NO_ANSWER else LETTERS[i] for i in said))
+    for row, told in zip(tokens.tolist(), answers.tolist(), strict=True):
+        letters = ["^", *(LETTERS[token] for token in row[1:])]
+        print("  tokens ", " ".join(letters))
+        letters = ["." if answer == wired.NO_ANSWER else LETTERS[answer] for answer in told]
+        print("  answers", " ".join(letters))
 
 
 def share_right(logits, answers) -> float:
