@@ -505,9 +505,7 @@ def copying_head(spaces):
 
 @right("zeros, token 0 left out in W_V")
 def copying_head(spaces):
-    return Weights(
-        torch.zeros(_width(spaces), 4), torch.zeros(_width(spaces), 4), *_value_table_without_first(spaces)
-    )
+    return Weights(torch.zeros(_width(spaces), 4), torch.zeros(_width(spaces), 4), *_value_table_without_first(spaces))
 
 
 def _value_table_without_first(spaces):

@@ -8,8 +8,8 @@
 
 The model has attention only and no normalisation. Three things can be measured in its logits: "induction" (the token
 that followed the current one before), "seen" (the token SEEN, where the current token occurred before) and "copying"
-(tokens of the context above others). Notebook 2.2 teaches how each head is written: `Weights` holds the four matrices of
-one, `to_bridge` makes a model of heads written by hand, and `riddle` gives the examples of the notebook's open task.
+(tokens of the context above others). Notebook 2.2 teaches how each head is written: `Weights` holds the four matrices
+of one, `to_bridge` makes a model of heads written by hand, and `riddle` gives the examples of its open task.
 """
 
 from concrete_steps.wired.build import build, to_bridge
