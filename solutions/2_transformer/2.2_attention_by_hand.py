@@ -114,6 +114,9 @@ plot.show(
         (x @ x.mT)[0],
         x=words,
         y=words,
+        x_label="position",
+        y_label="position",
+        value_label="product",
         text=True,
         scale="positive",
         title="Dot products between positions",
@@ -508,9 +511,9 @@ def random_twin(head: Weights, generator: torch.Generator) -> Weights:
 #
 # <details><summary>Answer</summary>
 #
-# Always. Without notes: in *more than half*, and better than the twins! All weight rests on `[BOS]`, all but e^-20; what
-# is left over copies a bag of words. Its logits are some 1e-8, but one of them is the largest. So the null to beat is not 0,
-# it is the copying head.
+# Always. Without notes: in *more than half*, and better than the twins! All weight rests on `[BOS]`, but for e^-20 of
+# it; what is left over copies a bag of words. Its logits are some 1e-8, but one of them is the largest. So the null to
+# beat is not 0, it is the copying head.
 #
 # </details>
 # %% experiment=True
