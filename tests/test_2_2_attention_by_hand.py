@@ -546,8 +546,8 @@ def test_widen(widen, rng):
 def test_wire_rule(wire_rule, rng):
     """At least 99 % of the answers on fresh rows of each rule, with other numbers of tokens and other lengths."""
     shares, slips = {}, []
-    for n_tokens, length in ((7, 20), (5, 24), (8, 16)):
-        for rule in "ABCD":
+    for n_tokens, length in ((7, 20), (rng.integer(5, 9), rng.integer(15, 25))):
+        for rule in "DCBA":  # the hard ones first: they tell wrong answers apart soonest
             examples, fresh = (wired.riddle(rule, rows, rng.integer(0, 10**6), n_tokens, length) for rows in (40, 60))
             with unchanged(*examples), nothing_left_behind():
                 result = wire_rule(*examples, n_tokens)
@@ -558,11 +558,11 @@ def test_wire_rule(wire_rule, rng):
             if shares[rule][-1] < 0.99:
                 slips.append((rule, *fresh, guesses, (told & ~hit).nonzero()[0].tolist()))
     if slips:
-        said = "; ".join(f"{rule} {', '.join(f'{share:.0%}' for share in of)}" for rule, of in shares.items())
-        rule, tokens, answers, guesses, (row, place) = slips[0]
+        said = "; ".join(f"{rule} {', '.join(f'{share:.0%}' for share in of)}" for rule, of in sorted(shares.items()))
+        rule, tokens, answers, guesses, (row, place) = slips[-1]
         case = f"by rule {rule} the answer to {words(tokens[row, : place + 1])} is {words(answers[row, [place]])}"
         case += f", and the largest logit is that of {words(guesses[row, [place]])}"
-        raise AssertionError(f"answers right on fresh rows, for three sizes: {said}. For instance, {case}")
+        raise AssertionError(f"answers right on fresh rows, for two sizes: {said}. For instance, {case}")
 
 
 def guesses_of(result, tokens, n_tokens):
