@@ -720,7 +720,7 @@ def induction_circuit(spaces):
     return ([first, idle], [_head(spaces, tables, table=_copy(n))])
 
 
-@mistake("the query does not ask for its own token, b's follower included: it asks for its previous one")
+@mistake("d follows a b, but what is compared is the key's own token, which is d: nobody noted what came before it")
 def answer_swapped():
     return "a"
 
