@@ -1,6 +1,7 @@
 """Wrong answers to 2.1 Tokens, what each of them is, and right answers in other styles."""
 
 import heapq
+import itertools
 import math
 import re
 from collections import Counter, defaultdict
@@ -8,7 +9,6 @@ from collections import Counter, defaultdict
 import torch
 
 from concrete_steps.checking.mistakes import mistake, right
-import itertools
 
 # --- 1. Pieces
 

@@ -4,6 +4,7 @@ Pieces, merges and ids are compared with slow computations of another kind: piec
 merges by replacing in a list that is written as text. The library `tokenizers` is asked as well.
 """
 
+import itertools
 import json
 import math
 import sys
@@ -22,7 +23,6 @@ from concrete_steps.checking.testing import (
     strided,
     unchanged,
 )
-import itertools
 
 # --- Texts
 
@@ -216,7 +216,7 @@ def slow_merges(texts, n_merges):
 
 
 def library_merges(texts, n_merges):
-    """What the library tokenizers learns, with each byte as character 256 + byte, so that its order is that of bytes."""
+    """What the library learns, with byte b as character 256 + b, so that its order is that of bytes."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     alphabet = [chr(256 + byte) for byte in range(256)]
@@ -386,11 +386,13 @@ def test_encode(encode, rng):
     """Pieces, bytes, then merges in the order of learning; the library's ids too."""
     ab, b_c, abc = {(97, 98): 256}, {(98, 99): 256, (97, 98): 257}, {(97, 98): 256, (98, 99): 257, (256, 257): 258}
     cases = [
-        ("ab", {}, "without merges: bytes"),
         ("ab", ab, "one merge"),
+        ("abc", {(97, 98): 256, (98, 99): 257}, "the merge that was learned first is applied first"),
+        ("abc", {(98, 99): 256, (97, 256): 257, (97, 98): 258}, "the merge that was learned first is applied first"),
+        ("abc", b_c, "the merge that was learned first is applied first"),
+        ("ab", {}, "without merges: bytes"),
         ("é", {}, "bytes, not characters"),
         ("abab", ab, "a merge applies everywhere"),
-        ("abc", b_c, "the merge that was learned first is applied first"),
         ("abbc", abc, "merges of merges"),
         ("abcab", abc, "merges of merges"),
         ("aaaaa", {(97, 97): 256, (256, 256): 257}, "from left to right"),
