@@ -460,7 +460,7 @@ for prompt in ("My name is", "My name is "):
         after = smollm2(torch.tensor([ids])).logits[0, -1].softmax(-1)
     top = after.topk(6).indices.tolist()
     shown = zip(smol_tokenizer.convert_ids_to_tokens(top), after[top].tolist(), strict=True)
-    print(f"{prompt!r}, {cut(prompt)}:", *(f"{token} {p:.2f}" for token, p in shown), sep="  ")
+    print(f"{prompt!r}, {cut(prompt)}:", *(f"{token} {p:.2f}" for token, p in shown))
 # %% [markdown]
 # A lone `Ġ` is what stands before a number, as in ` 1984` above; so that is what the model expects.
 #
@@ -505,7 +505,7 @@ for template in ("{} gave the ball to Max.", "Then {} gave the ball to Max."):
 # ## 7. Tokens that the model hardly knows
 #
 # The tokenizer learned from other texts than the model. Tokens that the model's texts never had are **glitch tokens**
-# (Rumbelow and Watkins, 2023: *SolidGoldMagikarp*). Land and Bartolo (2024) find them from the weights: the rows of
+# (Rumbelow and Watkins, *SolidGoldMagikarp*, 2023). Land and Bartolo (2024) find them from the weights: the rows of
 # tokens that are *known* to be unused tell where untrained rows end up.
 #
 # - Take the mean of all rows off; then average the rows of the known ones: the direction $u$.
@@ -526,8 +526,10 @@ def undertrained(
     ### END SOLUTION
 # %% check="undertrained"
 # %% [markdown]
-# SmolLM2's ids 5 to 16 are marks such as `<jupyter_start>`. A suspicion from weights is not a finding: let the model
-# repeat a suspect that stands in the prompt. The null: random tokens of as many characters, in the same prompt.
+# ### Does the suspicion hold?
+#
+# SmolLM2's ids 5 to 16 are marks such as `<jupyter_start>`; we take them for unused. A suspicion from weights is not a
+# finding: let the model repeat a suspect that stands in the prompt. The null: random tokens of as many characters.
 #
 # **Predict**: at what rank does the model put a random token that it only has to repeat? And a suspect?
 #
@@ -539,14 +541,14 @@ def undertrained(
 # %% experiment=True
 known = list(range(5, 17))
 suspects = undertrained(W_E, known, 24)
-vocabulary = smol_tokenizer.convert_ids_to_tokens(list(range(len(smol_tokenizer))))
+vocabulary = {i: token for token, i in smol_tokenizer.get_vocab().items()}
 generator = torch.Generator().manual_seed(0)
 
 
 def like(token: int) -> int:
     """A random other token of as many characters, that is no suspect."""
     length = len(vocabulary[token])
-    same = [i for i, t in enumerate(vocabulary) if len(t) == length and i > 16]
+    same = [i for i in sorted(vocabulary) if len(vocabulary[i]) == length and i > 16]
     same = [i for i in same if i not in suspects]
     return same[int(torch.randint(len(same), (), generator=generator))]
 
@@ -567,18 +569,17 @@ chosen = {"suspects": suspects, "as long": [like(token) for token in suspects]}
 ranks = {name: repeat_ranks(tokens) for name, tokens in chosen.items()}
 for name, values in ranks.items():
     first = [vocabulary[i] for i, rank in zip(chosen[name], values, strict=True) if rank == 0]
-    print(f"{name}: {len(first)} of {len(values)} first; median rank {statistics.median(values)}")
-    print("   first:", *first)
+    print(f"{name}: median rank {statistics.median(values)}; first are:", *first)
 logs = [[math.log1p(rank) for rank in values] for values in ranks.values()]
-print(f"shuffled labels reach such a difference of log ranks: p = {permutation_test(*logs):.4f}")
+print(f"difference of mean log ranks: p = {permutation_test(*logs):.4f}")
 nearest = (W_E[suspects] - W_E[suspects[0]]).norm(dim=1) / W_E[suspects[0]].norm()
-twins = [vocabulary[i] for i, gap in zip(suspects, nearest.tolist(), strict=True) if gap < 0.01]
+twins = [vocabulary[suspects[i]] for i in (nearest < 0.01).nonzero()[:, 0].tolist()]
 print("rows that differ from the first suspect's by less than 1 %:", *twins)
 # %% [markdown]
-# Such twins are one token to the model, whatever they spell. `<|im_start|>` and `<|im_end|>` frame the turns of a chat:
-# met late, known to be suspect, and one of them is no longer unknown. SmolLM2 uses the rows of `W_E` to read *and* to
-# write: the test does not tell which fails. That its texts lack these tokens is a guess: we have not seen them. (And
-# these weights were 4-bit: small differences between rows are rounded away.)
+# Such twins are one token to the model, whatever they spell. `<|im_end|>` need not have been understood to come first:
+# it ends a turn of a chat. SmolLM2 uses `W_E` to read *and* to write: the test does not tell which fails. That its
+# texts lack these tokens is a guess: we have not seen them. (And these weights were 4-bit: small differences between
+# rows are rounded away.)
 #
 # ## 8. The baseline, and its price
 #
@@ -638,9 +639,10 @@ n_vocab = len(corpus.tokenizer())
 counted = torch.zeros(n_vocab, n_vocab, dtype=torch.float64)
 for (a, b), count in Counter(pair for text in training for pair in pairwise(text)).items():
     counted[a, b] = count  # as logits, their logarithm: no table has a lower loss on these
-print(f"best table, the counted stories: {nats_per_token(counted.log(), training):.3f} nats a token")
-table = bigram_logits(training, n_vocab)
-print(f"your table, fresh stories: {nats_per_token(table, held_out):.3f} nats a token")
+best_loss = nats_per_token(counted.log(), training)
+your_loss = nats_per_token(bigram_logits(training, n_vocab), held_out)
+print(f"best table, the counted stories: {best_loss:.3f} nats a token")
+print(f"your table, fresh stories: {your_loss:.3f} nats a token")
 law, error = corpus.entropy(500)
 print(f"entropy of the law: {law:.3f} +- {error:.3f}")
 # %% [markdown]
@@ -705,8 +707,8 @@ for size in sizes:
     curves["the stories that it counted"].append(bits_per_byte(table, own, own_bytes))
     n_tokens = sum(len(ids) - 1 for ids in fresh)
     nats = curves["fresh stories"][-1] * math.log(2) * n_bytes / n_tokens
-    print(f"{size:>5} merges, {n_bytes / n_tokens:.2f} bytes a token: {nats:.2f} nats a token", end="")
-    print(f", {curves['fresh stories'][-1]:.3f} bits per byte")
+    print(f"{size:>5} merges, {n_bytes / n_tokens:.2f} bytes a token:", end=" ")
+    print(f"{nats:.2f} nats a token, {curves['fresh stories'][-1]:.3f} bits per byte")
 law_bits = -sum(story.log_prob for story in held_out) / math.log(2) / n_bytes
 print(f"the law on the fresh stories: {law_bits:.3f} bits per byte")
 figure = plot.line(
