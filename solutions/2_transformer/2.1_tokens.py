@@ -520,7 +520,7 @@ def undertrained(
     ### BEGIN SOLUTION
     centred = W_E - W_E.mean(0)
     direction = centred[list(known)].mean(0)
-    cosines = centred @ direction / (centred.norm(dim=1) * direction.norm())
+    cosines = torch.cosine_similarity(centred, direction, dim=-1)
     cosines[list(known)] = -torch.inf
     return cosines.topk(count).indices.tolist()
     ### END SOLUTION
@@ -599,14 +599,12 @@ def bigram_logits(texts: list[list[int]], n_vocab: int) -> Float[Tensor, "a b"]:
     ### BEGIN SOLUTION
     counts = torch.zeros(n_vocab, n_vocab, dtype=torch.float64)
     for text in texts:
-        ids = torch.tensor(text, dtype=torch.long)
-        ones = torch.ones(max(len(ids) - 1, 0), dtype=torch.float64)
-        counts.index_put_((ids[:-1], ids[1:]), ones, accumulate=True)
+        for a, b in pairwise(text):
+            counts[a, b] += 1
     unigram = (counts.sum(0) + 1) / (counts.sum() + n_vocab)
     different = (counts > 0).sum(1, keepdim=True)
-    smoothed = counts + different * unigram
-    unseen = different == 0
-    return torch.where(unseen, unigram, smoothed / smoothed.sum(1, keepdim=True)).log()
+    # The softmax divides by N(a) + T(a).
+    return torch.where(different > 0, counts + different * unigram, unigram).log()
     ### END SOLUTION
 # %% check="bigram_logits"
 # %% [markdown]
@@ -661,8 +659,7 @@ def bits_per_byte(
     costs = -logits.log_softmax(-1) / math.log(2)
     total = 0.0
     for text in texts:
-        ids = torch.tensor(text, dtype=torch.long)
-        total += costs[ids[:-1], ids[1:]].sum().item()
+        total += costs[text[:-1], text[1:]].sum().item()
     return total / n_bytes
     ### END SOLUTION
 # %% check="bits_per_byte"
