@@ -20,6 +20,7 @@ from concrete_steps.checking.testing import (
     assert_precise,
     assert_tensor,
     nothing_left_behind,
+    settled,
     strided,
     unchanged,
 )
@@ -58,13 +59,6 @@ def point_in(layer, part):
     point = HookPoint()
     point.name = f"blocks.{layer}.attn.hook_{part}"
     return point
-
-
-def settled(model):
-    """The model after a first run, at which the library puts hooks of its own into it, for good."""
-    with torch.no_grad():
-        model(torch.zeros(1, 3, dtype=torch.long))
-    return model
 
 
 # --- 1. and 2. Where a head looks

@@ -156,11 +156,6 @@ def test_pytest_on_the_released_notebooks_finds_nothing_attempted():
     assert "not attempted" in done.stdout
 
 
-def test_pytest_on_the_solutions_passes_everything():
-    done = run_pytest("--of", "solutions")
-    assert done.returncode == 0 and "skipped" not in done.stdout and "passed" in done.stdout, done.stdout
-
-
 def test_pytest_of_a_folder_that_is_not_there():
     done = run_pytest("--of", "nowhere")
     assert done.returncode != 0 and "there is no such folder; use work, notebooks, solutions" in done.stderr

@@ -243,7 +243,7 @@ def suite(monkeypatch):
     spec.loader.exec_module(module)
     module.noted, module.answers = [], []
 
-    def run(command):
+    def run(command, environ=None):
         code, counts = module.answers.pop(0)
         if counts:
             Path(command[command.index("--junitxml") + 1]).write_text(REPORT.format(*counts), encoding="utf-8")
@@ -260,11 +260,16 @@ def test_the_whole_suite_has_three_parts(suite, capsys):
     suite.answers = [(0, (10, 0, 0, 2)), (0, (5, 0, 0, 0)), (0, None)]
     assert suite.main([]) == 0
     assert suite.noted == [
-        ["-m", "pytest", "tests/course"],
+        ["-m", "pytest", "tests/course", *suite.PARALLEL],
         ["-m", "pytest", "--of", "solutions"],
         ["scripts/build.py", "--check"],
     ]
     assert capsys.readouterr().out.endswith("\ntotal: 14 passed, 0 failed, 2 skipped\n")
+
+
+def test_a_solution_that_is_skipped_is_none(suite, capsys):
+    suite.answers = [(0, (10, 0, 0, 2)), (0, (5, 0, 0, 1)), (0, None)]
+    assert suite.main([]) == 1 and "that is no solution" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -299,7 +304,7 @@ def test_a_choice_of_nothing_fails(suite):
 def test_the_browser_is_for_the_course_s_own_tests(suite):
     suite.answers = [(0, (1, 0, 0, 0)), (0, (1, 0, 0, 0)), (0, None)]
     suite.main(["--browser"])
-    assert suite.noted[0] == ["-m", "pytest", "tests/course", "--browser", "changed"]
+    assert suite.noted[0] == ["-m", "pytest", "tests/course", "--browser", "changed", *suite.PARALLEL]
     assert suite.noted[1] == ["-m", "pytest", "--of", "solutions"]
 
 

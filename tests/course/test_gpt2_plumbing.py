@@ -114,25 +114,25 @@ def test_damaged_file_is_named(cached, load):
     assert str(path) in str(error.value) and str(cached.parent.parent) in str(error.value)
 
 
-def assert_names_the_alternative(within: float, load=models.gpt2, instead="models.smollm2()"):
+def assert_names_the_alternative(load=models.gpt2, instead="models.smollm2()"):
     start = time.perf_counter()
     with pytest.raises(CourseError, match=rf"hub did not answer.* use {re.escape(instead)}, ") as error:
         load()
     assert "\n" not in str(error.value)
-    assert time.perf_counter() - start < within
+    assert time.perf_counter() - start < 60  # without a limit it is minutes
 
 
 def test_hub_out_of_reach(hub_cache):
-    assert_names_the_alternative(within=10)
+    assert_names_the_alternative()
 
 
 def test_plain_model_out_of_reach(hub_cache):
-    assert_names_the_alternative(within=10, load=models.gpt2_hf, instead="models.smollm2_hf()")
+    assert_names_the_alternative(load=models.gpt2_hf, instead="models.smollm2_hf()")
 
 
 def test_hub_switched_off(hub_cache, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert_names_the_alternative(within=10)
+    assert_names_the_alternative()
 
 
 def test_hub_that_never_answers(hub_cache, monkeypatch):
@@ -140,7 +140,7 @@ def test_hub_that_never_answers(hub_cache, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setattr(gpt2_model, "PATIENCE", 1.0)
-        assert_names_the_alternative(within=20)
+        assert_names_the_alternative()
 
 
 @pytest.mark.parametrize(

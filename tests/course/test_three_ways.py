@@ -26,10 +26,6 @@ def norm(x):
 
 # Right answers of 1.1 by exercise: a list of cells, the last of which is the exercise's own.
 QUIRKS = {
-    "outer": [
-        "import functools\nby = 'n, m -> n m'",
-        "def product(pattern, x, y):\n    return einsum(x, y, pattern)\nouter = functools.partial(product, by)",
-    ],
     "one_hot": [
         "def one_hot(tokens, d_vocab):\n    return torch.eye(d_vocab, device=tokens.device)[tokens]\n"
         "display(one_hot(torch.tensor([[0, 1]]), 2))\nplt.show()"
@@ -37,10 +33,11 @@ QUIRKS = {
     "pairwise_distances": [
         "def pairwise_distances(x, y):\n    import beside_it\n    return beside_it.norm(x[:, None] - y)"
     ],
-    "batched_trace": [
-        "class Trace:\n    __slots__ = ()\n"
-        "    def __call__(self, x):\n        return x.diagonal(dim1=-2, dim2=-1).sum(-1)\n",
-        "batched_trace = Trace()",
+    "bigram_counts": [
+        "import functools\nF = torch.nn.functional\nOPTIONS = dict()\nOPTIONS['dtype'] = torch.float32",
+        "def counted(pattern, tokens, d_vocab):\n    pairs = F.one_hot(tokens, d_vocab).to(**OPTIONS)\n"
+        "    return torch.einsum(pattern, pairs[:, :-1], pairs[:, 1:])\n"
+        "bigram_counts = functools.partial(counted, 'bpi,bpj->ij')",
     ],
     "attention_scores": [
         "def make_scale(power):\n    return power",
@@ -51,25 +48,34 @@ QUIRKS = {
         "split_heads = lambda x, n_heads, group=1: x.unflatten(-1, (n_heads, -1)).repeat_interleave(group, 2)\n"
         "print(split_heads(1 / 0, 2))"
     ],
-    "merge_heads": ["merge_heads = torch.nn.Flatten(2)"],
-    "repeat_kv": [
-        "def repeat_kv(k, group):\n    return k.repeat_interleave(group, dim=2)\nwhile not repeat_kv:\n    pass\n"
-        "name = input('your name')\nraise SystemExit"
-    ],
     "image_to_patches": [
         "from einops.layers.torch import Rearrange",
         "def image_to_patches(image, size):\n"
         "    whole = torch.nn.functional.pad(image, (0, -image.shape[2] % size, 0, -image.shape[1] % size))\n"
         "    return Rearrange('b (r y) (c x) -> b (r c) (y x)', y=size, x=size)(whole)",
     ],
+    "mix_values": [
+        "merge = torch.nn.Flatten(2)",
+        "class Mix:\n    __slots__ = ()\n    def __call__(self, pattern, v, n_kv_heads):\n"
+        "        values = split_heads(v, n_kv_heads, pattern.shape[1] // n_kv_heads)\n"
+        "        return merge((pattern @ values.transpose(1, 2)).transpose(1, 2))\n",
+        "mix_values = Mix()",
+    ],
     "causal_mask": [
         "LATER = torch.ones(64, 64, dtype=torch.bool).triu(1)",
         "def causal_mask(scores):\n    later = LATER[: scores.shape[-2], : scores.shape[-1]]\n"
-        "    return scores.masked_fill(later.to(scores.device), -torch.inf)",
+        "    return scores.masked_fill(later.to(scores.device), -torch.inf)\nwhile not causal_mask:\n    pass\n"
+        "name = input('your name')\nraise SystemExit",
     ],
-    "cumsum_by_matmul": [
-        "@torch.compile\ndef cumsum_by_matmul(x):\n    n = x.shape[-1]\n"
-        "    return x @ torch.ones(n, n, dtype=x.dtype, device=x.device).triu()"
+    "attention_layer": [
+        "class Layer(torch.nn.Module):\n    def forward(self, resid, W_Q, W_K, W_V, W_O, real):\n"
+        "        group = len(W_Q) // len(W_K)\n        q = torch.einsum('bpd,hde->bphe', resid, W_Q)\n"
+        "        k, v = (torch.einsum('bpd,hde->bphe', resid, W).repeat_interleave(group, 2) for W in (W_K, W_V))\n"
+        "        seen = real[:, None, None] & torch.ones(2 * real.shape[1:], device=real.device).bool().tril()\n"
+        "        scores = attention_scores(q, k).masked_fill(~seen, -torch.inf)\n"
+        "        pattern = scores.softmax(-1).masked_fill(~real[:, None, :, None], 0)\n"
+        "        return torch.einsum('bhqk,bkhe,hed->bqd', pattern, v, W_O)\n",
+        "attention_layer = Layer()",
     ],
     "gather_log_probs": [
         "import asyncio\nasync def axis():\n    await asyncio.sleep(0)\n    return -1",
@@ -77,12 +83,7 @@ QUIRKS = {
         "def gather_log_probs(logits, tokens):\n"
         "    return logits.log_softmax(AXIS).gather(AXIS, tokens[..., None])[..., 0]\nawait axis()",
     ],
-    "topk_accuracy": [
-        "F = torch.nn.functional\nOPTIONS = dict()\nOPTIONS['dim'] = -1",
-        "def topk_accuracy(logits, labels, k):\n"
-        "    hits = F.one_hot(logits.topk(k, **OPTIONS).indices, logits.shape[-1]).sum(1)\n"
-        "    return hits.gather(-1, labels[:, None]).float().mean()",
-    ],
+    "sliding_windows": ["@torch.compile\ndef sliding_windows(tokens, size):\n    return tokens.unfold(1, size, 1)"],
     "masked_mean": [
         "try:\n    from nowhere import mean\nexcept ImportError:\n"
         "    def mean(x, mask):\n        return x.masked_fill(~mask, 0).sum(-1) / mask.sum(-1)",
@@ -188,6 +189,7 @@ ALL_PASSED = {"kernel": {}, "pytest": {}, "graded": {}}
 
 
 def test_answers_of_every_shape(tmp_path):
+    assert QUIRKS.keys() <= set(TENSORS.exercises)
     assert three_ways(TENSORS, solved(TENSORS, QUIRKS), tmp_path) == ALL_PASSED
 
 
@@ -197,9 +199,9 @@ def test_state_that_a_cell_sets_changes_no_verdict(tmp_path):
 
 def test_state_that_an_answer_leaves_behind_reaches_no_other_check(tmp_path):
     leaves = STATE.replace("\n", "\n    ")
-    answer = f"def batched_trace(x):\n    {leaves}\n    return einsum(x, 'batch i i -> batch')"
-    for found in three_ways(TENSORS, solved(TENSORS, {"batched_trace": [answer]}), tmp_path).values():
-        assert found.keys() <= {"batched_trace"}
+    answer = f"def sliding_windows(tokens, size):\n    {leaves}\n    return tokens.unfold(1, size, 1)"
+    for found in three_ways(TENSORS, solved(TENSORS, {"sliding_windows": [answer]}), tmp_path).values():
+        assert found.keys() <= {"sliding_windows"}
 
 
 def test_a_class_under_another_name(tmp_path):

@@ -46,6 +46,16 @@ def nothing_left_behind(*modules: nn.Module, random_state: bool = True) -> Itera
             torch.set_default_device(before["the default device"])
 
 
+def settled(bridge: nn.Module) -> nn.Module:
+    """The bridge after a first run, at which TransformerLens puts hooks of its own into it, for good.
+
+    To be called before `unchanged` or `nothing_left_behind` looks at a bridge that has not run yet.
+    """
+    with torch.no_grad():
+        bridge(torch.zeros(1, 3, dtype=torch.long))
+    return bridge
+
+
 def _modes() -> dict[str, Any]:
     return {
         "torch.is_grad_enabled()": torch.is_grad_enabled(),
