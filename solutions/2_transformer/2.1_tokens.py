@@ -598,9 +598,8 @@ def bigram_logits(texts: list[list[int]], n_vocab: int) -> Float[Tensor, "a b"]:
     """
     ### BEGIN SOLUTION
     counts = torch.zeros(n_vocab, n_vocab, dtype=torch.float64)
-    for text in texts:
-        for a, b in pairwise(text):
-            counts[a, b] += 1
+    for (a, b), count in Counter(pair for text in texts for pair in pairwise(text)).items():
+        counts[a, b] = count
     unigram = (counts.sum(0) + 1) / (counts.sum() + n_vocab)
     different = (counts > 0).sum(1, keepdim=True)
     # The softmax divides by N(a) + T(a).
