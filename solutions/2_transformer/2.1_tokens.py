@@ -18,7 +18,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Float
@@ -31,7 +31,7 @@ from concrete_steps.evidence import permutation_test
 # %% [markdown]
 # ## 1. Bytes, and pieces
 #
-# Words as tokens? The next text has a new one. Characters? Unicode has over 150,000. **Bytes** are 256, and UTF-8
+# Words as tokens? The next text has a new one. Characters? Unicode 16 has 154,998. **Bytes** are 256, and UTF-8
 # writes any text in them. So ids 0 to 255 are the bytes, and nothing is ever unknown.
 #
 # **Predict**: how many bytes have `a`, `é`, `日` and `🙂`?
@@ -94,11 +94,12 @@ differs = []
 for code in [c for c in range(0x30000) if not 0xD800 <= c < 0xE000]:
     text = f"a{chr(code)}a1{chr(code)}1 {chr(code)}!"
     starts = [start for _, (start, _) in library_pieces.pre_tokenize_str(text)]
-    ends = [sum(map(len, pretokenize(text)[:i])) for i in range(len(starts))]
-    if starts != ends:
+    yours = [0, *accumulate(map(len, pretokenize(text)))][:-1]
+    if starts != yours:
         differs.append(chr(code))
 assigned = [sign for sign in differs if unicodedata.category(sign) != "Cn"]
-print(f"{len(assigned)} characters are cut otherwise:", *assigned[4:24])
+shown = [sign for sign in assigned if sign.isprintable()][:20]
+print(f"{len(assigned)} characters are cut otherwise, such as", *shown)
 print("their kinds:", dict(Counter(map(unicodedata.category, assigned))))
 # %% [markdown]
 # (Kinds: No and Nl are numbers that are no decimal digits, Cc control codes. Code points that one of the two Unicode
@@ -511,7 +512,7 @@ for template in ("{} gave the ball to Max.", "Then {} gave the ball to Max."):
 # - Take the mean of all rows off; then average the rows of the known ones: the direction $u$.
 # - The suspects have the highest cosine with $u$. The known ones themselves do not count.
 #
-# (They also remove the first principal component; we do not.)
+# (They remove the first principal component, where we take the mean off.)
 # %% exercise="undertrained" points=2 difficulty=3 minutes=12
 def undertrained(
     W_E: Float[Tensor, "n_vocab d_model"], known: Sequence[int], count: int
