@@ -442,7 +442,7 @@ def answer_inverse():
 # --- 5. The same, quickly
 
 
-@mistake("counts all words anew for each merge")
+@mistake("does more for each merge than the words that hold the pair need")
 def train_bpe_incremental(texts, n_merges):
     return _train(_words(texts), n_merges, _smallest)
 

@@ -314,7 +314,7 @@ def test_train_bpe_incremental__lines(train_bpe_incremental):
     texts = [" ".join(["abcdefghijkl"] * 2000 + others)]
     few, many = (lines_run(train_bpe_incremental, texts, n_merges) for n_merges in (1, 11))
     assert many < 2 * few, (
-        f"counts all words anew for each merge: one merge runs {few} lines of code, eleven run {many}, though all "
+        f"does more for each merge than the words that hold the pair need: one merge runs {few} lines of code, eleven run {many}, though all "
         "eleven are in two of the 402 different words; keep each once, count once, then touch only what holds the pair"
     )
 
