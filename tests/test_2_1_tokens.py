@@ -314,8 +314,9 @@ def test_train_bpe_incremental__lines(train_bpe_incremental):
     texts = [" ".join(["abcdefghijkl"] * 2000 + others)]
     few, many = (lines_run(train_bpe_incremental, texts, n_merges) for n_merges in (1, 11))
     assert many < 2 * few, (
-        f"does more for each merge than the words that hold the pair need: one merge runs {few} lines of code, eleven run {many}, though all "
-        "eleven are in two of the 402 different words; keep each once, count once, then touch only what holds the pair"
+        f"does more for each merge than the words that hold the pair need: one merge runs {few} lines of code, eleven "
+        f"run {many}, though all are in two of the 402 different words; keep each word once, count once, then touch "
+        "only what holds the pair"
     )
 
 
