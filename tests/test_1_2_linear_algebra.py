@@ -439,13 +439,22 @@ def result_size(func, sizes):
     return 0
 
 
+def random_factors(rng, m, r, n, dtype):
+    """Factors whose product has rank r clearly: a random one is nearly of a lower rank now and then."""
+    while True:
+        a, b = rng.normal(m, r, dtype=dtype), rng.normal(r, n, dtype=dtype)
+        values = torch.linalg.svdvals(a.double() @ b.double())
+        if values[r - 1] > 1e-3 * values[0]:
+            return a, b
+
+
 def test_rank_of_product(rank_of_product, rng):
     """Rank and singular values of the product, also where the factors have more."""
     cases = [(torch.tensor([[2.0], [0.0]]), torch.tensor([[0.0, 3.0]]), 1)]
     for dtype in (F64, F32):
         for m, r, n in ((4, 2, 3), (5, 3, 5), (6, 4, 4), (3, 3, 3)):
-            cases += [(rng.normal(m, r, dtype=dtype), rng.normal(r, n, dtype=dtype), r)]
-        a, b = rng.normal(6, 4, dtype=dtype), rng.normal(4, 5, dtype=dtype)
+            cases += [(*random_factors(rng, m, min(r, n), n, dtype), min(r, n))]
+        a, b = random_factors(rng, 6, 4, 5, dtype)
         a[:, 3] = a[:, 0] + a[:, 1]
         cases += [(a, b, 3)]
         # a writes to two axes that b does not read: rank 3 and rank 3, the product's is 1
