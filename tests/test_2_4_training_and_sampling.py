@@ -336,7 +336,7 @@ def test_apply_temperature(apply_temperature, rng):
                 assert not actual.isnan().any(), "temperature 0 gives nan: nothing can be divided by 0"
                 kept = logits == logits.amax(-1, keepdim=True)
                 assert same(actual[kept], logits[kept]), (
-                    f"at temperature 0 the largest of each row stays as it is: {logits.tolist()} became {actual.tolist()}"
+                    f"at temperature 0 the largest of each row stays as it is: {logits.tolist()} gave {actual.tolist()}"
                 )
                 assert_minus_infinity(actual[~kept], "at temperature 0 all but the largest of each row are out")
     assert_gradient_values(lambda x: apply_temperature(x, 0.7), rng.normal(2, 3, dtype=F64))
@@ -605,15 +605,14 @@ def test_generate_with_cache(generate_with_cache, rng):
                 )
                 total = tokens.shape[1] + n
                 read = sum(new for new, _ in seen)
-                if read > total:
-                    raise AssertionError(
-                        f"reads positions again that are in the cache: {read} in {len(seen)} calls, for a text of {total}"
-                    )
+                assert read <= total, (
+                    f"reads positions again that are in the cache: {read} of a text of {total}, in {len(seen)} calls"
+                )
                 assert not seen or seen[0][1] == 0, (
                     f"begins with {seen[0][1]} positions in the cache: each call needs a KVCache of its own"
                 )
                 assert n < 1 or read >= total - 1, (
-                    f"leaves out a part of the prompt: of {tokens.shape[1]} positions and {n - 1} more only {read} are read"
+                    f"leaves out a part of the prompt: of {tokens.shape[1]} positions and {n - 1} more, {read} are read"
                 )
                 assert_text(actual, continued(model, tokens, n, choose), tokens, "the token that `choose` gives")
 

@@ -185,9 +185,9 @@ def train_step(
 # %% [markdown]
 # ## 3. A minute of training
 #
-# The judges are 100 stories that no model here has seen. What rivals lose on the *same* stories: even guessing; **words**
-# alone (how often each occurs); **pairs** (how often each follows each); and the **law** that wrote them, whose loss
-# nobody can beat on average.
+# The judges are 100 stories that no model here has seen. What rivals lose on the *same* stories: even guessing;
+# **words** alone (how often each occurs); **pairs** (how often each follows each); and the **law** that wrote them,
+# whose loss nobody can beat on average.
 # %%
 fitting = (story for story in corpus.stories(130, "2.4 judges") if len(story.tokens) < 128)
 judges = [next(fitting) for _ in range(100)]
@@ -222,8 +222,8 @@ rival_loss = {name: judged(logits) for name, logits in rivals.items()}
 #
 # <details><summary>Answer</summary>
 #
-# Between pairs and law; the words it passes within two dozen batches, the pairs within a hundred. The rest, who did what to whom, takes most of
-# the time.
+# Between pairs and law. The words it passes within some dozens of batches, the pairs before the hundredth. The rest,
+# who did what to whom, takes most of the time.
 #
 # </details>
 # %% experiment=True
@@ -277,21 +277,35 @@ for first in (0, 20, 40, 60, 80):
     mean, gap = law_loss[some].mean(), (mine - law_loss)[some].mean()
     print(f"judges {first} to {first + 19}: the law's loss {mean:.3f}; yours less the law's {gap:.3f}")
 # %% [markdown]
-# What has it learnt? `story_lm`, of the same corpus, has 600,000 parameters, saw some 140,000 stories, and is claimed to
-# answer questions with one right answer. The same measures on yours:
+# What has it learnt? `story_lm` of notebook 2.3 is larger, saw far more stories of the same law, and is claimed to
+# answer questions that have one right answer.
+#
+# **Predict**: on which of its claims does yours come closest: who *receives* a gift (not the giver), *agreement* of a
+# pronoun with its person, a *list* told again in order, the *colour* that a thing was given?
+#
+# <details><summary>Answer</summary>
+#
+# Agreement: the name alone decides it, and names are frequent. The others need a word from far back, chosen by what
+# stood around it. See which have begun.
+#
+# </details>
 # %% experiment=True
-claims = {claim["key"]: claim for claim in shipped.datasheet("story_lm")["claims"]}
+sheet = shipped.datasheet("story_lm")
+claims = {claim["key"]: claim for claim in sheet["claims"]}
 with torch.no_grad():
     found = measures.story_model(storyteller), measures.story_model(untrained)
-print(f"{sum(p.numel() for p in storyteller.parameters()):,} parameters, {STEPS * 16:,} stories")
+theirs = sum(weight.numel() for weight in shipped.state_dict("story_lm").values())
+print(f"story_lm: {theirs:,} parameters, {sheet['steps']:,} batches of 16 stories")
+mine_has = sum(weight.numel() for weight in storyteller.parameters())
+print(f"yours:    {mine_has:,} parameters, {STEPS} batches of 16 stories\n")
 print("                yours  untrained  story_lm  claimed")
 for key, claim in claims.items():
     bound = f"<= {claim['at_most']}" if "at_most" in claim else f">= {claim['at_least']}"
     yours, null = (measured[key] for measured in found)
     print(f"{key:>12}   {yours:6.2f}  {null:9.2f}  {claim['measured']:8.2f}  {bound}")
 # %% [markdown]
-# A loss near the law's hides which skills are missing: rare questions weigh little in a mean. Train longer (`STEPS`), or
-# wider, and watch which falls into place next.
+# A loss near the law's hides which skills are missing: rare questions weigh little in a mean. Train longer (`STEPS`),
+# or wider, and watch which falls into place next.
 #
 # ## 4. Greedy, and hotter
 #
@@ -516,7 +530,7 @@ plot.scatter(
     title="What each sampler costs, at 40 places in new stories",
 )
 # %% [markdown]
-# A temperature silences nothing. Which price matters is yours to say; one nonsense word in a hundred spoils most stories.
+# A temperature silences nothing. Which price matters is yours to say; a story of 80 words has 80 chances of nonsense.
 #
 # ## 6. Draw
 #
@@ -576,8 +590,8 @@ for name, (logits, expected) in draws.items():
 # ## 7. Remember
 #
 # To write token 100, `greedy` computes 99 positions of which 98 are as they were a round ago: causal attention lets
-# nothing of the past change. A **key-value cache** keeps what later positions ask of earlier ones: their keys and values,
-# in each layer. Then only the newest token goes through the model.
+# nothing of the past change. A **key-value cache** keeps what later positions ask of earlier ones: their keys and
+# values, in each layer. Then only the newest token goes through the model.
 # %% exercise="KVCache" points=2 difficulty=3 minutes=12
 class KVCache:
     """The keys and values of all positions that were read so far, for each layer."""
@@ -780,7 +794,7 @@ plot.line(
 # | confusion | what holds |
 # |---|---|
 # | "The loss is low, so it can do it" | the mean hides rare skills: ask for each |
-# | "Temperature 0 gives the model's best text" | it gives the likeliest *next* token each time, not the likeliest text |
+# | "Temperature 0 gives the model's best text" | it gives the likeliest *next* token, not the likeliest text |
 # | "Top-p 0.9 leaves out a tenth of the tokens" | it leaves out the unlikeliest, a tenth of the *probability* at most |
 # | "The cache keeps activations" | only keys and values; the stream of old positions is not needed again |
 #
