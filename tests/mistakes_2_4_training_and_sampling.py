@@ -366,7 +366,7 @@ def apply_frequency_penalty(logits, tokens, penalty):
 @right("bincount, row by row")
 def apply_frequency_penalty(logits, tokens, penalty):
     counts = torch.stack([row.bincount(minlength=logits.shape[-1]) for row in tokens])
-    return logits - (penalty * counts).to(logits.dtype)
+    return logits - penalty * counts.to(logits.dtype)
 
 
 @right("index_put with accumulate")
@@ -629,9 +629,9 @@ class KVCache(_KVCache):
 @mistake("joins along the wrong axis")
 class KVCache(_KVCache):
     def append(self, layer, k, v):
-        self.keys[layer] = torch.cat([self.keys[layer], k], 0) if layer in self.keys else k[:, :, :1]
-        self.values[layer] = torch.cat([self.values[layer], v], 0) if layer in self.values else v[:, :, :1]
-        return (k, v) if len(self.keys[layer]) == len(k) else (self.keys[layer], self.values[layer])
+        self.keys[layer] = torch.cat([self.keys[layer], k], 1) if layer in self.keys else k
+        self.values[layer] = torch.cat([self.values[layer], v], 1) if layer in self.values else v
+        return self.keys[layer], self.values[layer]
 
 
 @mistake("len counts calls, not positions")

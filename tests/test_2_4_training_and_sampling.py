@@ -288,10 +288,10 @@ def likeliest(logits, tokens):
 
 def test_greedy(greedy, rng):
     """The likeliest token after the whole text, n times; a text that is over gets PAD."""
-    for vocab in (4, 6, 30):
+    for vocab in (6, 30, 4):
         model = Reader(rng, vocab)
-        for tokens in prompts_for(rng, vocab):
-            for n in (1, 3, 12, 0):
+        for n in (3, 12, 1, 0):
+            for tokens in prompts_for(rng, vocab):
                 with nothing_left_behind(), unchanged(tokens):
                     actual = greedy(model, tokens, n)
                 assert_text(actual, continued(model, tokens, n, likeliest), tokens, "the likeliest token each time")
@@ -508,7 +508,7 @@ def test_KVCache(KVCache, rng):
         assert_equal(len(cache), 0, "len of a new cache")
         kept = {0: [], 1: [], 2: []}
         handed_out = []
-        for new in (3, 1, 1, 2):
+        for new in (1, 1, 3, 2):
             for layer in kept:
                 k, v = rng.normal(batch, heads, new, d_head), rng.normal(batch, heads, new, d_head)
                 kept[layer].append((k, v))
@@ -566,7 +566,7 @@ def test_cached_attention(cached_attention, rng):
     """Each query sees the keys up to its own place, counted from the end; any number of them, both dtypes."""
     for dtype in (F32, F64):
         for batch, heads, new, pos, d in (
-            (1, 1, 2, 3, 2),
+            (1, 1, 2, 5, 2),
             (1, 2, 1, 4, 3),
             (2, 3, 4, 4, 5),
             (1, 1, 1, 1, 1),
@@ -593,9 +593,9 @@ def second(logits, tokens):
 
 def test_generate_with_cache(generate_with_cache, rng):
     """The text that comes of reading everything anew each time, though the model reads each position once."""
-    for vocab in (6, 4, 30):
-        for tokens in prompts_for(rng, vocab):
-            for n, choose in ((1, likeliest), (4, likeliest), (12, second), (0, second)):
+    for vocab in (6, 30, 4):
+        for n, choose in ((4, second), (12, likeliest), (1, likeliest), (0, second)):
+            for tokens in prompts_for(rng, vocab):
                 model = Reader(rng, vocab)
                 with nothing_left_behind(), unchanged(tokens):
                     actual = generate_with_cache(model, tokens, n, choose)
