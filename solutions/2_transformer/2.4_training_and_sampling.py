@@ -276,9 +276,11 @@ answer_below = "b"
 for first in (0, 20, 40, 60, 80):
     some = slice(first, first + 20)
     mean, gap = law_loss[some].mean(), (mine - law_loss)[some].mean()
-    print(f"judges {first} to {first + 19}: law {mean:.3f}; your model less the law {gap:.3f}")
+    print(f"judges {first} to {first + 19}: law {mean:.3f}, your model less it {gap:.3f}")
 # %% [markdown]
-# What has it learnt? `story_lm` of notebook 2.3 is larger, saw far more stories of the same law, and is claimed to
+# ### What has it learnt?
+#
+# `story_lm` of notebook 2.3 is larger, saw far more stories of the same law, and is claimed to
 # answer questions that have one right answer.
 #
 # **Predict**: on which of its claims does yours come closest: who *receives* a gift (not the giver), *agreement* of a
@@ -728,6 +730,8 @@ for name, options in {
     choose = functools.partial(draw, **options)
     show(generate_with_cache(storyteller, openings[:1], 60, choose))
 # %% [markdown]
+# ### What it saves, and what not
+#
 # **With a cache, what of the work for one more token still grows with the text?**
 # (a) Nothing: it is always the same; (b) The MLPs, over all positions; (c) Attention, over all the keys
 # %% exercise="answer_grows" points=1 difficulty=2 minutes=3
@@ -792,7 +796,7 @@ with torch.no_grad():
         evidence.seconds(lambda: [cache.append(layer, one, one) for layer in range(4)])
         for _ in range(7)
     )
-print(f"of its {1000 * measured[True][-1]:.2f} ms with cache, append takes {1000 * append:.2f}")
+print(f"with cache {1000 * measured[True][-1]:.2f} ms; append alone {1000 * append:.2f}")
 kept = 2 * large.cfg.n_layers * large.cfg.d_model * 4
 print(f"the cache takes {kept:,} bytes a token; the weights", end=" ")
 print(f"{4 * sum(p.numel() for p in large.parameters()):,} in all")
