@@ -516,6 +516,7 @@ def prices(logits: Float[Tensor, "40 vocab"]) -> tuple[Tensor, Tensor]:
     return (p * (laws == 0)).sum(-1), (laws * (p < laws / 10)).sum(-1)
 
 
+KINDS = ("top-k", "top-p", "T")
 samplers = {f"top-k {k}": top_k(theirs, k) for k in (1, 2, 5, 20, 50)}
 samplers |= {f"top-p {p}": top_p(theirs, p) for p in (0.5, 0.8, 0.9, 0.95, 0.99)}
 samplers |= {f"T {t}": apply_temperature(theirs, t) for t in (0.5, 0.7, 1.0, 1.5)}
@@ -527,15 +528,13 @@ for name in ("top-k 5", "top-p 0.9", "T 0.5"):
     pair = zip(prices(samplers[name]), prices(theirs), strict=True)
     less = [f"{evidence.difference(x, y, paired=True):.3f}" for x, y in pair]
     print(f"{name} less T 1: nonsense {less[0]}, silence {less[1]} (40 stories)")
-plot.scatter(
-    [rows[name][0] for name in rows if name != "words alone"],
-    [rows[name][1] for name in rows if name != "words alone"],
-    text=[name for name in rows if name != "words alone"],
-    color=[name.split()[0] for name in rows if name != "words alone"],
-    color_label="sampler",
+kinds = {kind: [row for n, row in rows.items() if n.split()[0] == kind] for kind in KINDS}
+plot.line(
+    {kind: [silence for _, silence in found] for kind, found in kinds.items()},
+    x=[[nonsense for nonsense, _ in found] for found in kinds.values()],
     x_label="nonsense: drawn, but impossible",
     y_label="silence: possible, but hardly ever drawn",
-    title="What each sampler costs, at 40 places in new stories",
+    title="What each sampler costs, setting by setting, at 40 places in new stories",
 )
 # %% [markdown]
 # Which price matters is yours to say; a story of 80 words has 80 chances of nonsense. Other models may have more of
