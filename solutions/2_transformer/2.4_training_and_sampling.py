@@ -492,7 +492,7 @@ def top_p(logits: Float[Tensor, "... vocab"], p: float) -> Float[Tensor, "... vo
 #
 # <details><summary>Answer</summary>
 #
-# Silence falls from a third or so to nearly nothing. Nonsense changes much less: most of this model's is not in the
+# Silence falls from a third or so to what T = 1 has. Nonsense changes much less: most of this model's is not in the
 # tail. Where it is wrong, its favourite itself is wrong, and no cut mends that.
 #
 # </details>
