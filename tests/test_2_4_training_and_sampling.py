@@ -44,7 +44,9 @@ FALSE_ALARM = 1e-6  # how often a check of draws refuses a right answer
 # equivalent mutant of top_p, masked_fill -> masked_fill_: the sorted logits are a tensor of its own
 # equivalent mutant of top_p, drop .clone(): nothing says that the result is another tensor
 # equivalent mutant of top_p, drop USub: of the tensor in which every place is then filled
-# equivalent mutant of KVCache, -2 -> 2: axis 2 is the last but one
+# equivalent mutant of KVCache, 2 -> -2: axis 2 is the last but one
+# equivalent mutant of KVCache, 0 -> 1: of keys and values, which have as many positions
+# equivalent mutant of KVCache, 0 -> -1: of keys and values, which have as many positions
 
 
 def answer_to(function, *args, **kwargs):
@@ -525,9 +527,9 @@ def test_KVCache(KVCache, rng):
                 expected = [torch.cat(parts, dim=2) for parts in zip(*kept[layer], strict=True)]
                 assert_appended(result, expected, kept, layer)
                 handed_out.append((result, expected))
-            positions = sum(k.shape[2] for k, _ in kept[0])
-            assert len(cache) != len(kept[0]) or positions == len(kept[0]), "len counts calls, not positions"
-            assert_equal(len(cache), positions, "len, the positions of layer 0")
+                positions = sum(k.shape[2] for k, _ in kept[0])
+                assert len(cache) != len(kept[0]) or positions == len(kept[0]), "len counts calls, not positions"
+                assert_equal(len(cache), positions, f"len, the positions of layer 0, after those of layer {layer} came")
         assert len(other) == 0, "shares what it keeps between caches: each has its own"
         for result, expected in handed_out:
             assert same(list(result), expected), "changes what it gave out before: make new tensors"
