@@ -40,6 +40,7 @@ SLIPS = {
     "1.4": ("unbroadcast", "grad = grad.sum(axis, keepdim=True)", "grad = grad"),
     "1.5": ("relu", "x.clamp(min=0)", "x.abs()"),
     "2.3": ("LayerNorm", "centred.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True)"),
+    "2.5": ("RMSNorm", "x.square().mean(-1, keepdim=True)", "x.abs().mean(-1, keepdim=True)"),
     "3.2": ("current_token_score", "[..., 2:]", ""),
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
     "5.3": ("fourier_basis", " / waves.norm(dim=1, keepdim=True)", ""),
