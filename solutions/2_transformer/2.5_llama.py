@@ -339,10 +339,10 @@ class LayerCache:
     by LayerCache().
     """
 
-    ### BEGIN SOLUTION
     def __init__(self):
+        ### BEGIN SOLUTION
         self.kept = None
-    ### END SOLUTION
+        ### END SOLUTION
 
     def __len__(self) -> int:
         """How many positions it holds."""
@@ -351,7 +351,9 @@ class LayerCache:
         ### END SOLUTION
 
     def extend(
-        self, k: Float[Tensor, "batch pos kv_head d_head"], v: Float[Tensor, "batch pos kv_head d_head"]
+        self,
+        k: Float[Tensor, "batch pos kv_head d_head"],
+        v: Float[Tensor, "batch pos kv_head d_head"],
     ) -> tuple[Tensor, Tensor]:
         """Keeps the new keys and values behind the old ones, and returns all keys and all
         values, both [batch key kv_head d_head].
