@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -513,7 +514,7 @@ class LayerCache(_LayerCache):
 
 @mistake("shares what it keeps with other caches")
 class LayerCache(_LayerCache):
-    shared = []
+    shared: ClassVar[list] = []
 
     def __init__(self):
         self.pieces = self.shared
