@@ -553,6 +553,9 @@ class LayerCache:
 # --- 6. Attention
 
 
+NOT_READ = "reads new keys and values alone: is an empty cache taken for none? (`if cache:` does; use `is not None`)"
+
+
 class _LlamaAttention(nn.Module):
     """Right, with the steps in which the wrong ones differ as methods."""
 
@@ -640,11 +643,17 @@ class LlamaAttention(_LlamaAttention):
         return _grouped(q, *self.extend(cache, k, v))
 
 
-@mistake("extends the cache, but reads only the new keys and values")
+@mistake(NOT_READ)
 class LlamaAttention(_LlamaAttention):
     def extend(self, cache, k, v):
         super().extend(cache, k, v)
         return k, v
+
+
+@mistake(NOT_READ)
+class LlamaAttention(_LlamaAttention):
+    def forward(self, x, cache=None):
+        return super().forward(x, cache if cache else None)
 
 
 @mistake("caches keys before they are turned: they go in turned")

@@ -173,7 +173,7 @@ print("first halves, then second:", [round(n, 2) + 0.0 for n in turned.tolist()]
 def rope(
     x: Float[Tensor, "batch pos head d_head"], positions: Int[Tensor, "pos"], theta: float
 ) -> Float[Tensor, "batch pos head d_head"]:
-    """Queries or keys, each turned by the angles of its position; in the dtype of x.
+    """Queries or keys, each turned by the angles of its position; computed in x's dtype.
 
     Args:
         positions: where each entry of axis pos stands in the text; they need not start at 0.
@@ -283,8 +283,8 @@ def pairs_to_halves(
 # $$z_h = \text{softmax}\!\left(\frac{Q_h K_{g(h)}^\top}{\sqrt{d_\text{head}}} + \text{mask}\right) V_{g(h)}, \qquad
 # g(h) = \left\lfloor \frac{h}{n_\text{heads} / n_\text{kv heads}} \right\rfloor$$
 #
-# There may be **more keys than queries**: then the queries are the *last* positions of the text, and each reads all keys
-# up to its own.
+# There may be **more keys than queries**: then the queries are the *last* positions of the text, and each reads all
+# keys up to its own.
 # %%
 n_query, n_key = 2, 5  # keys 0, 1, 2 are of the past; the queries stand at positions 3 and 4
 own = torch.arange(n_key - n_query, n_key)
@@ -526,13 +526,12 @@ class Llama(nn.Module):
         ### END SOLUTION
 # %% check="Llama"
 # %% [markdown]
-# **Predict**: a text in one piece, or token by token with caches: how far apart are the logits of a fresh tiny model? And
-# if the caches forget that the text has begun, so that every token stands at position 0?
+# **Predict**: a text in one piece, or token by token with caches: how far apart are the logits of a fresh tiny model?
+# And if the caches forget that the text has begun, so that every token stands at position 0?
 #
 # <details><summary>Answer</summary>
 #
-# About 1e-7, rounding. Without positions the logits are off by far more, but they are small in a fresh model: compare
-# with their spread.
+# About 1e-6, rounding. Without positions they are off by as much as they spread.
 #
 # </details>
 # %% experiment=True
@@ -545,7 +544,7 @@ class Forgetful(LayerCache):
 
 torch.manual_seed(0)
 fresh = Llama(Config()).eval()
-for name, parameter in fresh.named_parameters():
+for parameter in fresh.parameters():
     if parameter.ndim > 1:  # louder than at the start, so that attention chooses
         parameter.data *= 10
 tokens = torch.randint(0, 100, (1, 20))
@@ -792,10 +791,11 @@ plot.bar(
 #
 # ## 13. The wrong convention, measured
 #
-# A GGUF file's rows lie in pairs of neighbours. What if nobody reorders them? We put our weights back into that order.
+# A GGUF file's rows lie in pairs of neighbours. What if nobody reorders them? We put our weights back into that
+# order.
 #
-# **Predict**: an error, an even guess, or something between? Better or worse than each head's rows in *random* order (the
-# same for queries and keys)?
+# **Predict**: an error, an even guess, or something between? Better or worse than each head's rows in *random* order
+# (the same for queries and keys)?
 #
 # <details><summary>Answer</summary>
 #
@@ -875,9 +875,9 @@ plot.bar(
     title="What a convention is worth",
 )
 # %% [markdown]
-# No shape and no error tells: only a loss that you know, or a reference's logits. The wrong model still makes words, and
-# a quick look may let it pass. (Intervals are over sentences. One model; why the file's order is kinder than chance,
-# these numbers do not say.)
+# No shape and no error tells: only a loss that you know, or a reference's logits. The wrong model still makes words,
+# and a quick look may let it pass. (Intervals are over sentences. One model; why the file's order is kinder than
+# chance, these numbers do not say.)
 #
 # ## Bonus (not graded)
 #
