@@ -175,14 +175,14 @@ def rope(x, positions, theta):
     return _turn(x, -_angles(x, positions, theta))
 
 
-@mistake("has the wrong sign in one of the two lines: a' = a cos - b sin, b' = b cos + a sin")
+@mistake("has the wrong sign in the second line: b' = b cos + a sin")
 def rope(x, positions, theta):
     cos, sin = (f(_angles(x, positions, theta))[:, None].to(x.dtype) for f in (torch.cos, torch.sin))
     a, b = _halves(x)
     return torch.cat([a * cos - b * sin, b * cos - a * sin], dim=-1)
 
 
-@mistake("has the wrong sign in one of the two lines: a' = a cos - b sin, b' = b cos + a sin")
+@mistake("has the wrong sign in the first line: a' = a cos - b sin")
 def rope(x, positions, theta):
     cos, sin = (f(_angles(x, positions, theta))[:, None].to(x.dtype) for f in (torch.cos, torch.sin))
     a, b = _halves(x)
@@ -553,9 +553,6 @@ class LayerCache:
 # --- 6. Attention
 
 
-NOT_READ = "reads new keys and values alone: is an empty cache taken for none? (`if cache:` does; use `is not None`)"
-
-
 class _LlamaAttention(nn.Module):
     """Right, with the steps in which the wrong ones differ as methods."""
 
@@ -643,14 +640,7 @@ class LlamaAttention(_LlamaAttention):
         return _grouped(q, *self.extend(cache, k, v))
 
 
-@mistake(NOT_READ)
-class LlamaAttention(_LlamaAttention):
-    def extend(self, cache, k, v):
-        super().extend(cache, k, v)
-        return k, v
-
-
-@mistake(NOT_READ)
+@mistake("reads new keys and values alone: is an empty cache taken for none? (`if cache:` does; use `is not None`)")
 class LlamaAttention(_LlamaAttention):
     def forward(self, x, cache=None):
         return super().forward(x, cache if cache else None)

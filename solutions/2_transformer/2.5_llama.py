@@ -146,7 +146,7 @@ plot.imshow(
 #
 # $$\begin{pmatrix} a' \\ b' \end{pmatrix} = \begin{pmatrix} \cos m\omega_i & -\sin m\omega_i \\
 # \sin m\omega_i & \cos m\omega_i \end{pmatrix} \begin{pmatrix} a \\ b \end{pmatrix}, \qquad
-# \omega_i = \theta^{-2i/d_\text{head}}, \quad i = 0, 1, \ldots, \tfrac{d_\text{head}}{2} - 1$$
+# \omega_i = \theta^{-2i/d_\text{head}}, \quad 0 \le i < d_\text{head}/2$$
 #
 # ![Which coordinates make a pair: halves, or neighbours](figures/rope_pairs.svg)
 #
@@ -188,8 +188,8 @@ def rope(
     ### END SOLUTION
 # %% check="rope"
 # %% [markdown]
-# **Predict**: a prompt stands at positions 0, 1, 2, ...; then the same prompt, alone, at 1000, 1001, 1002, ... What
-# happens to the scores of its queries and keys?
+# **Predict**: a prompt stands at positions 0, 1, ...; then, alone, at 1000, 1001, ... What happens to the scores of its
+# queries and keys?
 # (a) they shrink with the position; (b) up to rounding they stay; (c) only the diagonal stays
 # %% exercise="answer_moved" points=1 difficulty=2 minutes=3
 answer_moved = None  # "a", "b" or "c"
@@ -198,7 +198,7 @@ answer_moved = "b"
 ### END SOLUTION
 # %% check="answer_moved"
 # %% [markdown]
-# **Predict**: one query and one key with all entries 1, further and further apart. Does their score fall with the
+# **Predict**: one query and one key, all entries 1, further and further apart. Does their score fall with the
 # distance? Faster with theta 100 or with theta 100,000?
 #
 # <details><summary>Answer</summary>
@@ -240,8 +240,8 @@ plot.line(
     title="Distance, written as angles",
 )
 # %% [markdown]
-# Turning the query by $m\omega$ and the key by $n\omega$ leaves their product with $(m - n)\,\omega$: the *distance* is
-# in the scores, the place is not. That lets a head look for "three back" at any place.
+# Turning the query by $m\omega$, the key by $n\omega$ leaves $(m - n)\,\omega$ in their product: the *distance*, not
+# the place. Heads can look "three back" anywhere.
 #
 # ## 3. Two conventions, and why weights care
 #
@@ -770,7 +770,7 @@ n_weights = sum(p.numel() for p in smol.parameters())
 n_cached = prompt.shape[1] * SMOLLM2.n_layers * 2 * SMOLLM2.n_kv_heads * SMOLLM2.d_head
 print(f"{prompt.shape[1]} tokens before, {torch.get_num_threads()} thread(s)")
 print(f"weights {4 * n_weights / 1e6:.0f} MB, cache {4 * n_cached / 1e6:.1f} MB")
-print(f"this machine: {bandwidth / 1e9:.1f} GB/s, {operations / 1e9:.0f} billion operations/s")
+print(f"here {bandwidth / 1e9:.1f} GB/s, {operations / 1e9:.0f} billion operations/s")
 speeds["limit: bytes of weights"] = bandwidth / (4 * n_weights)
 speeds["limit: operations"] = operations / (2 * n_weights)
 for name, speed in speeds.items():
