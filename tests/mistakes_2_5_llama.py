@@ -237,7 +237,8 @@ def rope(x, positions, theta):
 
 @mistake("is something on the way not float64?")
 def rope(x, positions, theta):
-    return _turn(x, _angles(x, positions, theta).float())
+    frequencies = theta ** (-torch.arange(0, x.shape[-1], 2) / x.shape[-1])  # whole numbers divided are float32
+    return _turn(x, positions[:, None] * frequencies.to(x.dtype))
 
 
 @right("complex numbers")

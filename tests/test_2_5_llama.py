@@ -276,6 +276,8 @@ def test_answer_shifted(answer_shifted):
 
 # --- 2. rope
 
+# equivalent mutant of rope, drop device= of arange: where there is one device
+# equivalent mutant of rope, x -> positions: of their device, where there is one device
 
 def test_rope(rope, rng):
     """Each pair is turned by position times frequency, for several sizes, positions and thetas."""
