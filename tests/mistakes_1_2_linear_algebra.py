@@ -98,6 +98,44 @@ def gram_schmidt(vectors):
     return torch.stack(kept) if kept else vectors.new_zeros(0, vectors.shape[1])
 
 
+@mistake("leaves out vectors of which more than 1e-5 of the length is left: they add something")
+def gram_schmidt(vectors):
+    return _schmidt(vectors, share=1e-3)
+
+
+@mistake("compares what is left with a fixed length, not with the vector's own length")
+def gram_schmidt(vectors):
+    kept = []
+    for vector in vectors:
+        rest = vector.clone()
+        for _ in range(2):
+            for other in kept:
+                rest = rest - (rest @ other) * other
+        if rest.norm() > 1e-5:
+            kept.append(rest / rest.norm())
+    return torch.stack(kept) if kept else vectors.new_zeros(0, vectors.shape[1])
+
+
+@mistake("stops at the first vector that adds nothing: those after it may add something")
+def gram_schmidt(vectors):
+    for i in range(len(vectors)):
+        basis = _schmidt(vectors[: i + 1])
+        if len(basis) <= i:
+            return basis
+    return _schmidt(vectors)
+
+
+@right("by a matrix that takes away what is spanned so far, in float64")
+def gram_schmidt(vectors):
+    rows, left = [], torch.eye(vectors.shape[1], dtype=torch.float64)
+    for vector in vectors.double():
+        rest = left @ (left @ vector)
+        if rest.norm() > 1e-5 * vector.norm():
+            rows.append(rest / rest.norm())
+            left = left - torch.outer(rows[-1], rows[-1])
+    return torch.stack(rows).to(vectors.dtype) if rows else vectors[:0]
+
+
 @right("row by row in a list, each row twice")
 def gram_schmidt(vectors):
     return _schmidt(vectors)
@@ -148,6 +186,12 @@ def ablate_direction(x, directions):
     return x - (x @ basis.T) @ basis
 
 
+@mistake("takes a QR decomposition as the basis: of dependent directions it makes up columns that they do not span")
+def ablate_direction(x, directions):
+    basis = torch.linalg.qr(directions.T).Q
+    return x - (x @ basis) @ basis.T
+
+
 @right("by the pseudo-inverse")
 def ablate_direction(x, directions):
     return x - x @ torch.linalg.pinv(directions, rtol=1e-4) @ directions
@@ -194,6 +238,22 @@ def cosine_matrix(a, b):
     return (_unit(a) @ _unit(b).T).abs()
 
 
+@mistake("divides by the squares of the lengths: the root is missing")
+def cosine_matrix(a, b):
+    sizes = torch.outer(a.square().sum(1), b.square().sum(1))
+    return torch.where(sizes == 0, 0, (a @ b.T) / sizes.masked_fill(sizes == 0, 1))
+
+
+@mistake("scales the columns to length 1: rows are the vectors")
+def cosine_matrix(a, b):
+    return _unit(a.T).T @ _unit(b.T)
+
+
+@right("cosine_similarity, broadcast")
+def cosine_matrix(a, b):
+    return torch.nn.functional.cosine_similarity(a[:, None], b[None], dim=-1)
+
+
 @right("torch's own, pair by pair")
 def cosine_matrix(a, b):
     return torch.nn.functional.normalize(a, dim=-1, eps=1e-30) @ torch.nn.functional.normalize(b, dim=-1, eps=1e-30).T
@@ -238,6 +298,41 @@ def interference_of_random_directions(n, d, generator):
 def interference_of_random_directions(n, d, generator):
     directions = torch.randn(n, d, generator=generator)
     pairs = (directions @ directions.T)[torch.ones(n, n).triu(1).bool()]
+    return pairs.square().mean().sqrt().item(), pairs.abs().max().item()
+
+
+def _pairs(n, d, generator):
+    return _cosines(n, d, generator)[torch.ones(n, n).triu(1).bool()]
+
+
+@mistake("takes the standard deviation: it subtracts the mean, and of one pair it is nan")
+def interference_of_random_directions(n, d, generator):
+    pairs = _pairs(n, d, generator)
+    return pairs.std().item(), pairs.abs().max().item()
+
+
+@mistake("forgets the root of the mean square")
+def interference_of_random_directions(n, d, generator):
+    pairs = _pairs(n, d, generator)
+    return pairs.square().mean().item(), pairs.abs().max().item()
+
+
+@mistake("divides by all entries of the table, the emptied ones too, not by the number of pairs")
+def interference_of_random_directions(n, d, generator):
+    cosines = _cosines(n, d, generator).triu(1)
+    return cosines.square().mean().sqrt().item(), cosines.abs().max().item()
+
+
+@mistake("looks at neighbours alone: every direction makes a pair with every other")
+def interference_of_random_directions(n, d, generator):
+    pairs = _cosines(n, d, generator).diagonal(1)
+    return pairs.square().mean().sqrt().item(), pairs.abs().max().item()
+
+
+@mistake("draws signs: only the corners of a cube, not all directions")
+def interference_of_random_directions(n, d, generator):
+    signs = torch.randint(0, 2, (n, d), generator=generator) * 2.0 - 1
+    pairs = (_unit(signs) @ _unit(signs).T)[torch.ones(n, n).triu(1).bool()]
     return pairs.square().mean().sqrt().item(), pairs.abs().max().item()
 
 
@@ -450,6 +545,28 @@ def rank_of_product(a, b, share=1e-5):
     return _rank(values, share), values
 
 
+@mistake("takes the share of the sum of the singular values, not of the largest")
+def rank_of_product(a, b, share=1e-5):
+    ra, rb = _triangles(a, b)
+    values = torch.linalg.svdvals(ra @ rb.T)
+    return int((values > share * values.sum()).sum()), values
+
+
+@mistake("does not use the share that was asked for")
+def rank_of_product(a, b, share=1e-5):
+    ra, rb = _triangles(a, b)
+    values = torch.linalg.svdvals(ra @ rb.T)
+    return _rank(values, 1e-5), values
+
+
+@right("SVDs of both factors, joined in float64")
+def rank_of_product(a, b, share=1e-5):
+    _, sa, va = torch.linalg.svd(a.double(), full_matrices=False)
+    ub, sb, _ = torch.linalg.svd(b.double(), full_matrices=False)
+    values = torch.linalg.svdvals(sa[:, None] * (va @ ub) * sb)
+    return (values > share * values[0]).sum().item(), values.to(a.dtype)
+
+
 @right("one QR, then the SVD of the wide rest")
 def rank_of_product(a, b, share=1e-5):
     ra = torch.linalg.qr(a).R
@@ -487,6 +604,18 @@ def eigenvalue_copying_score(a, b):
     values = torch.linalg.eigvals(b @ a)
     total = values.sum().abs()
     return (values.real.sum() / total).item() if total > 1e-6 else 0.0
+
+
+@mistake("adds a small number below the line: for small weights it is no longer small")
+def eigenvalue_copying_score(a, b):
+    values = torch.linalg.eigvals(b @ a)
+    return (values.real.sum() / (values.abs().sum() + 1e-8)).item()
+
+
+@mistake("divides the trace by the sum of the singular values: they are not the eigenvalues' sizes")
+def eigenvalue_copying_score(a, b):
+    sizes = torch.linalg.svdvals(b @ a).sum()
+    return (torch.trace(b @ a) / sizes).item() if sizes > 0 else 0.0
 
 
 @mistake("makes the whole product")
@@ -564,6 +693,25 @@ def privileged_basis_test(x, n_rotations, generator):
     ]
 
 
+@mistake("rotates the rows among each other: a rotation of the axes is multiplied from the right")
+def privileged_basis_test(x, n_rotations, generator):
+    x = x.double()
+    return _kurtosis(x), [_kurtosis(_rotation(len(x), generator) @ x) for _ in range(n_rotations)]
+
+
+@mistake("shuffles the axes: that mixes none of them, and no kurtosis changes")
+def privileged_basis_test(x, n_rotations, generator):
+    x = x.double()
+    return _kurtosis(x), [_kurtosis(x[:, torch.randperm(x.shape[1], generator=generator)]) for _ in range(n_rotations)]
+
+
+@mistake("takes the QR of uniform numbers, which favours one direction: normal ones favour none")
+def privileged_basis_test(x, n_rotations, generator):
+    x, d = x.double(), x.shape[1]
+    draws = [torch.rand(d, d, generator=generator, dtype=torch.float64) for _ in range(n_rotations)]
+    return _kurtosis(x), [_kurtosis(x @ torch.linalg.qr(draw).Q) for draw in draws]
+
+
 @right("QR of the transpose, and a loop that appends")
 def privileged_basis_test(x, n_rotations, generator):
     found = []
@@ -626,6 +774,24 @@ def pca(x, k):
     return _pca(centred / centred.std(0), k)
 
 
+@mistake("takes columns of what torch calls Vh: its rows are the directions")
+def pca(x, k):
+    _, s, v = torch.linalg.svd(x - x.mean(0))
+    return v[:, :k].T, s[:k].square() / s.square().sum()
+
+
+@mistake("gives variances, not their share of all variance")
+def pca(x, k):
+    _, s, v = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    return v[:k], s[:k].square() / (len(x) - 1)
+
+
+@mistake("adds the shares up: each component's own is asked for")
+def pca(x, k):
+    components, shares = _pca(x, k)
+    return components, shares.cumsum(0)
+
+
 @right("eigenvectors of the covariance")
 def pca(x, k):
     values, vectors = torch.linalg.eigh(torch.cov(x.T).reshape(x.shape[1], x.shape[1]))
@@ -658,6 +824,12 @@ def least_squares_direction(x, y):
     return w, x.mean(0) @ w - y.mean()
 
 
+@mistake("scales w to length 1: then it no longer predicts y")
+def least_squares_direction(x, y):
+    w = torch.linalg.lstsq(x - x.mean(0), (y - y.mean())[:, None]).solution[:, 0]
+    return w / w.norm(), y.mean() - x.mean(0) @ w
+
+
 @right("centres, then solves")
 def least_squares_direction(x, y):
     w = torch.linalg.lstsq(x - x.mean(0), (y - y.mean())[:, None]).solution[:, 0]
@@ -678,11 +850,11 @@ def least_squares_direction(x, y):
     return solution[1:], solution[0]
 
 
-@mistake("on the other tokens it explains nothing: the labels were shuffled well, and the fit followed noise")
+@mistake("the fit follows noise, and the more easily the fewer tokens there are for a free number")
 def answer_shuffled():
     return "a"
 
 
-@mistake("however the lengths are spread, shuffling takes their link to the rows away")
+@mistake("more tokens are harder to follow with the same free numbers, not easier")
 def answer_shuffled():
     return "c"

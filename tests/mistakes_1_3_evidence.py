@@ -42,6 +42,17 @@ def log_softmax(logits, temperature=1.0):
     return torch.log_softmax(logits / temperature, 0)
 
 
+@mistake("divides by the temperature at the end: the sum is over z / T")
+def log_softmax(logits, temperature=1.0):
+    return torch.log_softmax(logits, -1) / temperature
+
+
+@mistake("uses PyTorch's own softmax or logsumexp: write it with exp, sum and log")
+def log_softmax(logits, temperature=1.0):
+    scaled = logits / temperature
+    return scaled - scaled.logsumexp(-1, keepdim=True)
+
+
 @right("logsumexp by hand, with max instead of amax")
 def log_softmax(logits, temperature=1.0):
     top = logits.max(dim=-1, keepdim=True).values
@@ -88,6 +99,29 @@ def cross_entropy(logits, tokens, keep):
     return -_mean(_costs(logits, tokens), keep[:, 1:])
 
 
+@mistake("makes numbers of all infinities: a kept token of probability 0 costs infinitely much")
+def cross_entropy(logits, tokens, keep):
+    return (_costs(logits, tokens).nan_to_num() * keep[:, 1:]).sum(1) / keep[:, 1:].sum(1)
+
+
+@mistake("gives one number for all texts: each has a loss of its own")
+def cross_entropy(logits, tokens, keep):
+    return _costs(logits, tokens)[keep[:, 1:]].mean().expand(len(tokens))
+
+
+@mistake("counts the first token, which is never asked for, among those kept")
+def cross_entropy(logits, tokens, keep):
+    return torch.where(keep[:, 1:], _costs(logits, tokens), 0).sum(1) / keep.sum(1)
+
+
+@right("chooses logits and tokens first, and multiplies after")
+def cross_entropy(logits, tokens, keep):
+    kept = keep[:, 1:]
+    safe = torch.where(kept[..., None], logits[:, :-1], 0)
+    found = safe.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
+    return -torch.where(kept, found, 0).sum(1) / kept.sum(1)
+
+
 @right("text by text, picking what is kept")
 def cross_entropy(logits, tokens, keep):
     losses = []
@@ -122,6 +156,11 @@ def perplexity(losses, counts):
     return ((losses * counts).sum() / counts.sum()).item()
 
 
+@mistake("takes the plain mean of the texts' perplexities")
+def perplexity(losses, counts):
+    return losses.exp().mean().item()
+
+
 @right("with numpy's weighted mean")
 def perplexity(losses, counts):
     return float(np.exp(np.average(losses.double().numpy(), weights=counts.numpy())))
@@ -148,6 +187,17 @@ def entropy(log_p):
 @mistake("gives the mean -log p of all tokens alike: weigh each by its probability")
 def entropy(log_p):
     return -torch.where(log_p.isneginf(), 0, log_p).mean(-1)
+
+
+@mistake("cuts log-probabilities off: small probabilities then weigh too little")
+def entropy(log_p):
+    return -(log_p.exp() * log_p.clamp(min=-10)).sum(-1)
+
+
+@right("0 in place of -inf: e^0 times 0 is 0 as well")
+def entropy(log_p):
+    finite = log_p.masked_fill(log_p.isneginf(), 0)
+    return -(finite.exp() * finite).sum(-1)
 
 
 @right("xlogy, which knows that 0 log 0 is 0")
@@ -188,6 +238,16 @@ def kl_divergence(log_p, log_q):
 def kl_divergence(log_p, log_q):
     terms = log_p.exp() * (log_p - log_q)
     return torch.where(terms.isfinite(), terms, 0).sum(-1)
+
+
+@mistake("makes infinity a large number: where q forbids what p allows, it is infinite")
+def kl_divergence(log_p, log_q):
+    return (log_p.exp() * (log_p - log_q)).nan_to_num().sum(-1)
+
+
+@mistake("takes the mean of both directions: KL has one")
+def kl_divergence(log_p, log_q):
+    return (_kl(log_p, log_q) + _kl(log_q, log_p)) / 2
 
 
 @right("cross-entropy minus entropy")
@@ -232,6 +292,31 @@ def sample_categorical(probs, n, generator):
     borders = probs.double().cumsum(-1)
     thrown = _thrown(probs, n, generator).sort(-1).values
     return torch.searchsorted(borders / borders[..., -1:], thrown, right=True)
+
+
+@mistake("searches from the left: a number thrown that is exactly a border gives the stretch before it")
+def sample_categorical(probs, n, generator):
+    thrown = torch.rand(*probs.shape[:-1], n, generator=generator)
+    return torch.searchsorted(probs.cumsum(-1), thrown).clamp(max=probs.shape[-1] - 1)
+
+
+@mistake("gives a token that does not exist where the number thrown is above the last border")
+def sample_categorical(probs, n, generator):
+    thrown = torch.rand(*probs.shape[:-1], n, generator=generator)
+    return torch.searchsorted(probs.cumsum(-1), thrown, right=True)
+
+
+@mistake("draws one token and repeats it: each draw needs a number of its own")
+def sample_categorical(probs, n, generator):
+    borders = probs.double().cumsum(-1)
+    found = torch.searchsorted(borders / borders[..., -1:], _thrown(probs, 1, generator), right=True)
+    return found.repeat(*[1] * (probs.ndim - 1), n)
+
+
+@right("torch.multinomial, row by row")
+def sample_categorical(probs, n, generator):
+    rows = probs.reshape(-1, probs.shape[-1])
+    return torch.multinomial(rows, n, replacement=True, generator=generator).view(*probs.shape[:-1], n)
 
 
 @right("Gumbel noise and argmax, in slices")
@@ -300,6 +385,25 @@ def bigram_model(texts, n_vocab, alpha):
     return counts / counts.sum()
 
 
+@mistake("adds alpha to a row's sum once: it is added to every count, so n_vocab times to the sum")
+def bigram_model(texts, n_vocab, alpha):
+    counts = _bigrams(texts, n_vocab)
+    return (counts + alpha) / (counts.sum(1, keepdim=True) + alpha)
+
+
+@mistake("divides column b by the sum of row b: sum(1) without keepdim lies along the columns")
+def bigram_model(texts, n_vocab, alpha):
+    counts = _bigrams(texts, n_vocab, alpha)
+    return counts / counts.sum(1)
+
+
+@mistake("adds alpha to unseen pairs alone: every pair gets it")
+def bigram_model(texts, n_vocab, alpha):
+    counts = _bigrams(texts, n_vocab)
+    counts = torch.where(counts == 0, alpha, counts)
+    return counts / counts.sum(1, keepdim=True)
+
+
 @right("bincount of a * n_vocab + b")
 def bigram_model(texts, n_vocab, alpha):
     pairs = torch.cat([text[:-1] * n_vocab + text[1:] for text in texts])
@@ -345,6 +449,30 @@ def bootstrap_interval(values, level, n_draws, generator):
     return _ends(_means(values, n_draws, generator), (1 + level) / 2, (1 - level) / 2)
 
 
+@mistake("draws one value too few for each sample: they are as large as the sample itself")
+def bootstrap_interval(values, level, n_draws, generator):
+    picks = torch.randint(len(values), (n_draws, len(values) - 1), generator=generator)
+    return _ends(values.double()[picks].mean(1), (1 - level) / 2, (1 + level) / 2)
+
+
+@mistake("never draws the last value: randint leaves its upper end out already")
+def bootstrap_interval(values, level, n_draws, generator):
+    picks = torch.randint(len(values) - 1, (n_draws, len(values)), generator=generator)
+    return _ends(values.double()[picks].mean(1), (1 - level) / 2, (1 + level) / 2)
+
+
+@mistake("takes the level to be 95 %, whatever it is")
+def bootstrap_interval(values, level, n_draws, generator):
+    return _ends(_means(values, n_draws, generator), 0.025, 0.975)
+
+
+@mistake("reflects the interval at the sample's mean: that is the basic bootstrap, not the percentiles")
+def bootstrap_interval(values, level, n_draws, generator):
+    low, high = _ends(_means(values, n_draws, generator), (1 - level) / 2, (1 + level) / 2)
+    twice = 2 * values.double().mean().item()
+    return twice - high, twice - low
+
+
 @right("draw by draw, with numpy's quantile")
 def bootstrap_interval(values, level, n_draws, generator):
     x = values.double().numpy()
@@ -360,7 +488,7 @@ def bootstrap_interval(values, level, n_draws, generator):
     return means[round(tail * (n_draws - 1))].item(), means[round((1 - tail) * (n_draws - 1))].item()
 
 
-def _bca(values, level, n_draws, generator, bias_of=1.0, a_of=1.0, half=True, denominator=1.0):
+def _bca(values, level, n_draws, generator, bias_of=1.0, a_of=1.0, half=True, outside=1.0, inside=1.0):
     if values.min() == values.max():
         return values[0].item(), values[0].item()
     x = values.double()
@@ -371,8 +499,8 @@ def _bca(values, level, n_draws, generator, bias_of=1.0, a_of=1.0, half=True, de
     z0 = bias_of * torch.special.ndtri(below)
     d = x - x.mean()
     a = a_of * d.pow(3).sum() / (6 * d.square().sum() ** 1.5)
-    z = z0 + torch.special.ndtri(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64))
-    return tuple(means.quantile(torch.special.ndtr(z0 + z / (denominator - a * z))).tolist())
+    z = inside * z0 + torch.special.ndtri(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64))
+    return tuple(means.quantile(torch.special.ndtr(outside * z0 + z / (1 - a * z))).tolist())
 
 
 @mistake("gives the percentile interval: its quantiles are not corrected")
@@ -385,7 +513,27 @@ def bca_interval(values, level, n_draws, generator):
     return _bca(values, level, n_draws, generator, a_of=0.0)
 
 
-@mistake("has the sign of the acceleration wrong: d is the value minus the mean")
+@mistake("leaves the bias z0 out in front of the fraction: it stands there, too")
+def bca_interval(values, level, n_draws, generator):
+    return _bca(values, level, n_draws, generator, outside=0.0)
+
+
+@mistake("leaves the bias z0 out within the fraction: there it is added to the tail's quantile")
+def bca_interval(values, level, n_draws, generator):
+    return _bca(values, level, n_draws, generator, inside=0.0)
+
+
+@mistake("leaves the bias out: it corrects for acceleration alone")
+def bca_interval(values, level, n_draws, generator):
+    return _bca(values, level, n_draws, generator, bias_of=0.0)
+
+
+@mistake("counts only means below the sample's: of equal ones, half count")
+def bca_interval(values, level, n_draws, generator):
+    return _bca(values, level, n_draws, generator, half=False)
+
+
+@mistake("has the sign of the acceleration wrong: d is x minus the mean, and the denominator 1 minus a times ...")
 def bca_interval(values, level, n_draws, generator):
     return _bca(values, level, n_draws, generator, a_of=-1.0)
 
@@ -457,6 +605,12 @@ def coverage(interval, samples, truth):
     return share, share * (1 - share) / len(samples)
 
 
+@mistake("divides by n - 1 under the root: the formula has the number of samples")
+def coverage(interval, samples, truth):
+    share = sum(_held(interval, samples, truth)) / len(samples)
+    return share, math.sqrt(share * (1 - share) / max(1, len(samples) - 1))
+
+
 @right("with tensors")
 def coverage(interval, samples, truth):
     low, high = torch.tensor([interval(sample) for sample in samples], dtype=torch.float64).T
@@ -517,6 +671,40 @@ def permutation_test(a, b, n_draws, generator):
     gaps = (rows[:, : len(a)].mean(1) - rows[:, len(a) :].mean(1)).abs()
     real = (a.double().mean() - b.double().mean()).abs()
     return (1 + (gaps >= real - 1e-9 * both.abs().max()).sum().item()) / (1 + n_draws)
+
+
+@mistake("compares without allowing for rounding: equal differences then count or not by chance")
+def permutation_test(a, b, n_draws, generator):
+    both = torch.cat([a, b])
+    rows = both[torch.rand(n_draws, len(both), generator=generator).argsort(1)]
+    gaps = (rows[:, : len(a)].mean(1) - rows[:, len(a) :].mean(1)).abs()
+    return (1 + (gaps >= (a.mean() - b.mean()).abs()).sum().item()) / (1 + n_draws)
+
+
+@mistake("allows a fixed amount for rounding: for small values it is no longer small")
+def permutation_test(a, b, n_draws, generator):
+    gaps, real, _ = _gaps(a, b, n_draws, generator)
+    return (1 + (gaps >= real - 1e-6).sum().item()) / (1 + n_draws)
+
+
+@mistake("cuts the shuffled row in two halves: the first part is as long as a")
+def permutation_test(a, b, n_draws, generator):
+    both = torch.cat([a, b]).double()
+    rows = both[torch.rand(n_draws, len(both), generator=generator).argsort(1)]
+    cut = len(both) // 2
+    gaps = (rows[:, :cut].mean(1) - rows[:, cut:].mean(1)).abs()
+    real = (a.double().mean() - b.double().mean()).abs()
+    return (1 + (gaps >= real - 1e-9 * both.abs().max()).sum().item()) / (1 + n_draws)
+
+
+@right("in float32, with what float32 rounds")
+def permutation_test(a, b, n_draws, generator):
+    both = torch.cat([a, b]).float()
+    both = both - both.mean()
+    rows = both[torch.rand(n_draws, len(both), generator=generator).argsort(1)]
+    gaps = (rows[:, : len(a)].mean(1) - rows[:, len(a) :].mean(1)).abs()
+    real = (both[: len(a)].mean() - both[len(a) :].mean()).abs()
+    return (1 + (gaps >= real - 1e-6 * both.abs().max()).sum().item()) / (1 + n_draws)
 
 
 @mistake("shuffles within each group, which leaves both means as they are")
@@ -603,6 +791,33 @@ def matched_null(statistic, x, y, n_draws, generator):
     return _with_null(statistic, x, y, labels)
 
 
+@mistake("does not count null values equal to the real one: as large is enough")
+def matched_null(statistic, x, y, n_draws, generator):
+    value, null, _ = _with_null(statistic, x, y, [_shuffled(y, generator) for _ in range(n_draws)])
+    return value, null, (1 + (null > value).sum().item()) / (1 + n_draws)
+
+
+@mistake("compares absolute values: large is surprising, low is not")
+def matched_null(statistic, x, y, n_draws, generator):
+    value, null, _ = _with_null(statistic, x, y, [_shuffled(y, generator) for _ in range(n_draws)])
+    return value, null, (1 + (null.abs() >= abs(value)).sum().item()) / (1 + n_draws)
+
+
+@mistake("shuffles every column of x by itself: a prompt's heads belong together")
+def matched_null(statistic, x, y, n_draws, generator):
+    value, null = float(statistic(x, y)), []
+    for _ in range(n_draws):
+        null.append(float(statistic(torch.stack([_shuffled(column, generator) for column in x.T], 1), y)))
+    null = torch.tensor(null)
+    return value, null, _p(null, value)
+
+
+@right("gives the null in falling order")
+def matched_null(statistic, x, y, n_draws, generator):
+    value, null, p = _with_null(statistic, x, y, [_shuffled(y, generator) for _ in range(n_draws)])
+    return value, null.sort(descending=True).values, p
+
+
 @right("shuffles the rows of x instead, which is the same null")
 def matched_null(statistic, x, y, n_draws, generator):
     value = float(statistic(x, y))
@@ -653,6 +868,26 @@ def holm(p_values):
     order = p_values.argsort()
     rising = p_values[order] * torch.arange(1, len(p_values) + 1)
     return rising.cummax(0).values.clamp(max=1)[order.argsort()]
+
+
+@mistake("controls the false discovery rate (Benjamini and Hochberg), which is a weaker promise")
+def holm(p_values):
+    return torch.tensor(stats.false_discovery_control(p_values.numpy())).to(p_values.dtype)
+
+
+@mistake("goes from the largest p down, taking the least so far: that is Hochberg's method")
+def holm(p_values):
+    order = p_values.argsort()
+    scaled = p_values[order] * torch.arange(len(p_values), 0, -1)
+    return scaled.flip(0).cummin(0).values.flip(0).clamp(max=1)[order.argsort()]
+
+
+@mistake("compares each with the one before alone: none may be smaller than any before")
+def holm(p_values):
+    order = p_values.argsort()
+    scaled = p_values[order] * torch.arange(len(p_values), 0, -1)
+    scaled[1:] = torch.maximum(scaled[1:], scaled[:-1].clone())
+    return scaled.clamp(max=1)[order.argsort()]
 
 
 @right("a loop over the sorted values")
@@ -741,6 +976,28 @@ def best_of_many(scores, n_splits, generator):
 def best_of_many(scores, n_splits, generator):
     cut = len(scores) // 2
     first, rest = scores[:cut].mean(0), scores[cut:].mean(0)
+    head = first.argmax()
+    return first[head].item(), rest[head].item(), float(rest.argmax() == head)
+
+
+@mistake("gives whether the last split agreed, not the share of splits that did")
+def best_of_many(scores, n_splits, generator):
+    last = []
+
+    def score(first, rest):
+        head = first.argmax()
+        last.append(float(rest.argmax() == head))
+        return first[head].item(), rest[head].item(), last[-1]
+
+    chosen, fresh, _ = _splits(scores, n_splits, generator, score)
+    return chosen, fresh, last[-1]
+
+
+@mistake("means over the splits before it chooses: each split has a best head of its own")
+def best_of_many(scores, n_splits, generator):
+    firsts, rests = [], []
+    _splits(scores, n_splits, generator, lambda first, rest: (firsts.append(first) or rests.append(rest) or 0.0,))
+    first, rest = torch.stack(firsts).mean(0), torch.stack(rests).mean(0)
     head = first.argmax()
     return first[head].item(), rest[head].item(), float(rest.argmax() == head)
 

@@ -213,6 +213,18 @@ def multiply_backward(grad, x, y):
     return _unbroadcast(of_x * y, x.shape), _unbroadcast(of_y * x, y.shape)
 
 
+@mistake("divides the product by the factor's own value: where that is 0, nothing is left to divide")
+def multiply_backward(grad, x, y):
+    out = x * y
+    return _unbroadcast(grad * out / x, x.shape), _unbroadcast(grad * out / y, y.shape)
+
+
+@right("each in the shape of its own, expanded first")
+def multiply_backward(grad, x, y):
+    wide_x, wide_y = torch.broadcast_tensors(x, y)
+    return _unbroadcast(grad * wide_y, tuple(x.shape)), _unbroadcast(grad * wide_x, tuple(y.shape))
+
+
 @right("sums by hand, in a list")
 def multiply_backward(grad, x, y):
     return [torch.einsum("...,...->...", grad, other).sum_to_size(own.shape) for own, other in ((x, y), (y, x))]
@@ -242,6 +254,11 @@ def sum_backward(grad, x, dim=None):
 @mistake("puts the summed axis back as the last one, whichever it was")
 def sum_backward(grad, x, dim=None):
     return (grad if dim is None else grad.unsqueeze(-1)).expand(x.shape)
+
+
+@right("axis 0 needs no unsqueeze: broadcasting makes it")
+def sum_backward(grad, x, dim=None):
+    return (grad.unsqueeze(dim) if dim else grad).expand(x.shape)
 
 
 @right("ones times grad")
@@ -459,12 +476,40 @@ class Node(_Node):
         return node
 
 
+@mistake("keeps a node that is used twice only once")
+class Node(_Node):
+    @classmethod
+    def apply(cls, op, *inputs, **options):
+        node = super().apply(op, *inputs, **options)
+        node.inputs = tuple(dict.fromkeys(node.inputs))
+        return node
+
+
+@mistake("has something on the way another dtype than the input?")
+class Node(_Node):
+    @classmethod
+    def apply(cls, op, *inputs, **options):
+        node = super().apply(op, *inputs, **options)
+        node.value = node.value.float()
+        return node
+
+
 class _Rule:
     def __init__(self, backward_rule, inputs, options):
         self.backward_rule, self.inputs, self.options = backward_rule, inputs, options
 
     def __call__(self, grad):
         return list(self.backward_rule(grad, *(node.value for node in self.inputs), **self.options))
+
+
+@right("of another name, by which its methods know it", exercise="Node")
+class Value(_Node):
+    @classmethod
+    def apply(cls, op, *inputs, **options):
+        nodes = tuple(x if isinstance(x, Value) else Value(torch.as_tensor(x)) for x in inputs)
+        forward, backward_rule = _operation(op)
+        values = [node.value for node in nodes]
+        return Value(forward(*values, **options), nodes, lambda grad: backward_rule(grad, *values, **options), op)
 
 
 @right("no apply: operators straight away, and the rule an object that can be called")
@@ -562,6 +607,11 @@ def topological_order(end):
 @mistake("leaves the leaves out")
 def topological_order(end):
     return [node for node in _topological(end) if node.inputs]
+
+
+@mistake("expected a list of the nodes themselves")
+def topological_order(end):
+    return [node.value for node in _topological(end)]
 
 
 @right("without recursion, by a stack")
@@ -676,6 +726,23 @@ def backward(loss):
         if node.rule is not None:
             for parent, share in zip(node.inputs, node.rule(node.grad), strict=True):
                 parent.grad = parent.grad + share
+
+
+@mistake("a gradient has the dtype of its value")
+def backward(loss):
+    _sweep(loss, _topological(loss), start=torch.tensor(1.0))
+
+
+@right("zeros of one's own, added to in place")
+def backward(loss):
+    order = _topological(loss)
+    for node in order:
+        node.grad = torch.zeros_like(node.value)
+    loss.grad += 1
+    while order:
+        node = order.pop()
+        for parent, share in zip(node.inputs, node.rule(node.grad) if node.rule else (), strict=True):
+            parent.grad += share
 
 
 @right("gradients in a dictionary, written to the nodes at the end")
@@ -801,6 +868,26 @@ def attention_backward(grad, q, k, v):
     _, _, grad_v = _head(grad, q, k, v)
     scores = grad @ v.mT / q.shape[-1] ** 0.5
     return scores @ k, scores.mT @ q, grad_v
+
+
+@mistake("takes exp of the scores as they are, which overflows: softmax first takes the largest off")
+def attention_backward(grad, q, k, v):
+    root = q.shape[-1] ** 0.5
+    pattern = (q @ k.mT / root).exp()
+    pattern = pattern / pattern.sum(-1, keepdim=True)
+    grad_pattern = grad @ v.mT
+    scores = pattern * (grad_pattern - (grad_pattern * pattern).sum(-1, keepdim=True)) / root
+    return scores @ k, scores.mT @ q, pattern.mT @ grad
+
+
+@right("softmax by hand, q scaled, and the sum from the output")
+def attention_backward(grad, q, k, v):
+    scaled = q / q.shape[-1] ** 0.5
+    scores = scaled @ k.mT
+    pattern = (scores - scores.amax(-1, keepdim=True)).exp()
+    pattern = pattern / pattern.sum(-1, keepdim=True)
+    grad_scores = pattern * (grad @ v.mT - (grad * (pattern @ v)).sum(-1, keepdim=True))
+    return grad_scores @ k / q.shape[-1] ** 0.5, grad_scores.mT @ scaled, pattern.mT @ grad
 
 
 @right("the Jacobian of softmax as a matrix")

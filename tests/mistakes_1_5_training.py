@@ -64,6 +64,23 @@ class Linear(_Linear):
         self.bias = torch.zeros(d_out)
 
 
+@mistake("no gradient flows back")
+class Linear(_Linear):
+    def forward(self, x):
+        return F.linear(x, self.weight.data, self.bias.data)
+
+
+@right("the bias first, by einsum")
+class Linear(nn.Module):
+    def __init__(self, d_in, d_out):
+        super().__init__()
+        self.bias = nn.Parameter((2 * torch.rand(d_out) - 1) / math.sqrt(d_in))
+        self.weight = nn.Parameter((2 * torch.rand(d_out, d_in) - 1) / math.sqrt(d_in))
+
+    def forward(self, x):
+        return torch.einsum("...i,oi->...o", x, self.weight) + self.bias
+
+
 @right("as PyTorch's own")
 class Linear(nn.Linear):
     pass
@@ -146,6 +163,39 @@ class MLP(_MLP):
         self.layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
 
 
+@mistake("no gradient reaches")
+class MLP(_MLP):
+    def forward(self, x):
+        for layer in self.layers[:-1]:
+            x = layer(x).relu().detach()
+        return self.layers[-1](x)
+
+
+@right("lists of parameters, all weights before all biases")
+class MLP(nn.Module):
+    def __init__(self, sizes):
+        super().__init__()
+        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
+        self.weights = nn.ParameterList(layer.weight for layer in layers)
+        self.biases = nn.ParameterList(layer.bias for layer in layers)
+
+    def forward(self, x):
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = F.linear(x.relu() if i else x, weight, bias)
+        return x
+
+
+@right("a layer and the rest, which is an MLP again")
+class MLP(nn.Module):
+    def __init__(self, sizes):
+        super().__init__()
+        self.first = nn.Linear(*sizes[:2])
+        self.rest = type(self)(sizes[1:]) if len(sizes) > 2 else None
+
+    def forward(self, x):
+        return self.rest(self.first(x).relu()) if self.rest else self.first(x)
+
+
 @right("nn.Sequential")
 class MLP(nn.Module):
     def __init__(self, sizes):
@@ -212,6 +262,26 @@ def init_variance(x, n_layers, gain, generator):
     return _sizes(x, n_layers, gain, generator, measure=lambda x, before: x.square().mean().sqrt())
 
 
+@right("all weights in one draw")
+def init_variance(x, n_layers, gain, generator):
+    found = torch.zeros(n_layers)
+    weights = torch.randn(n_layers, x.shape[1], x.shape[1], generator=generator) * (gain / x.shape[1]) ** 0.5
+    for i, w in enumerate(weights):
+        x = torch.relu(x @ w.T)
+        found[i] = (x * x).mean()
+    return found
+
+
+@right("by torch.normal")
+def init_variance(x, n_layers, gain, generator):
+    width, found = x.shape[1], []
+    for _ in range(n_layers):
+        w = torch.normal(0.0, (gain / width) ** 0.5, (width, width), generator=generator)
+        x = torch.einsum("bi,oi->bo", x, w).clamp(min=0)
+        found.append(x.pow(2).mean())
+    return torch.stack(found)
+
+
 # --- 3. Optimisers
 
 
@@ -276,6 +346,52 @@ class SGD(_SGD):
         v.copy_(p.grad)
         p.sub_(self.lr * v)
         p.grad.mul_(0)
+
+
+@mistake("it has moved, by the velocity of earlier steps")
+class SGD(_SGD):
+    @torch.no_grad()
+    def step(self):
+        for p, v in zip(self.params, self.velocity, strict=True):
+            v.mul_(self.momentum).add_(0 if p.grad is None else p.grad)
+            p.sub_(self.lr * v)
+
+
+@mistake("stops at a parameter whose grad is None")
+class SGD(_SGD):
+    @torch.no_grad()
+    def step(self):
+        for p, v in zip(self.params, self.velocity, strict=True):
+            if p.grad is None:
+                return
+            self.move(p, v)
+
+
+@mistake("the parameters have not moved")
+class SGD(_SGD):
+    @torch.no_grad()
+    def step(self):
+        self.params = [p if p.grad is None else p - self.lr * p.grad for p in self.params]
+
+
+@mistake("forgets the velocity when gradients are cleared")
+class SGD(_SGD):
+    def zero_grad(self):
+        super().zero_grad()
+        self.velocity = [torch.zeros_like(p) for p in self.params]
+
+
+@mistake("what is kept of them must be a tensor of its own")
+class SGD(_SGD):
+    @torch.no_grad()
+    def step(self):
+        for i, p in enumerate(self.params):
+            if p.grad is not None:
+                if self.velocity[i].any():
+                    self.velocity[i].mul_(self.momentum).add_(p.grad)
+                else:
+                    self.velocity[i] = p.grad
+                p.sub_(self.lr * self.velocity[i])
 
 
 @right("torch's own, in a shell")
@@ -503,11 +619,11 @@ def _epoch(model, optimizer, x, y, batch_size, generator, clear=True, order=None
         loss = F.cross_entropy(model(x[rows]), y[rows])
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
+        losses.append((F.cross_entropy(model(x[rows]), y[rows]) if after else loss).item())
     return losses
 
 
-@mistake("never clears the gradients, so that they pile up")
+@mistake("does not clear the gradients before each step, so that they pile up")
 def train_epoch(model, optimizer, x, y, batch_size, generator):
     return _epoch(model, optimizer, x, y, batch_size, generator, clear=False)
 
@@ -528,7 +644,7 @@ def train_epoch(model, optimizer, x, y, batch_size, generator):
     return _epoch(model, optimizer, x, y, batch_size, generator, order=order)
 
 
-@mistake("never moves the weights: optimizer.step() is missing")
+@mistake("never moves the weights")
 def train_epoch(model, optimizer, x, y, batch_size, generator):
     model.train()
     return [
@@ -540,6 +656,47 @@ def train_epoch(model, optimizer, x, y, batch_size, generator):
 @mistake("the model is not in training mode: model.train() comes first")
 def train_epoch(model, optimizer, x, y, batch_size, generator):
     return _epoch(model, optimizer, x, y, batch_size, generator, mode=False)
+
+
+@mistake("draws the order of the batches only")
+def train_epoch(model, optimizer, x, y, batch_size, generator):
+    batches = torch.arange(len(x)).split(batch_size)
+    order = torch.cat([batches[i] for i in torch.randperm(len(batches), generator=generator)])
+    if len(x) % batch_size:  # the smaller batch stays the last
+        order = torch.cat([order[order < len(x) - len(x) % batch_size], batches[-1]])
+    return _epoch(model, optimizer, x, y, batch_size, generator, order=order)
+
+
+@mistake("gives each batch's loss after its update: before is asked for")
+def train_epoch(model, optimizer, x, y, batch_size, generator):
+    return _epoch(model, optimizer, x, y, batch_size, generator, after=True)
+
+
+@right("the order by sorting uniform numbers, gradients cleared before and after")
+def train_epoch(model, optimizer, x, y, batch_size, generator):
+    model.train()
+    optimizer.zero_grad()
+    losses = []
+    for rows in torch.rand(len(x), generator=generator).argsort().split(batch_size):
+        loss = -model(x[rows]).log_softmax(-1).gather(1, y[rows][:, None]).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@right("by a DataLoader")
+def train_epoch(model, optimizer, x, y, batch_size, generator):
+    model.train()
+    data, losses = torch.utils.data.TensorDataset(x, y), []
+    for some_x, some_y in torch.utils.data.DataLoader(data, batch_size, shuffle=True, generator=generator):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(some_x), some_y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
 
 
 @right("by slices of a shuffled copy")
@@ -638,7 +795,7 @@ def _overfit(model, optimizer, x, y, steps, clear=True, after=False):
     return losses
 
 
-@mistake("never clears the gradients, so that they pile up")
+@mistake("does not clear the gradients before each step, so that they pile up")
 def overfit_one_batch(model, optimizer, x, y, steps):
     return _overfit(model, optimizer, x, y, steps, clear=False)
 
@@ -656,6 +813,14 @@ def overfit_one_batch(model, optimizer, x, y, steps):
 @mistake("in a step: all of the batch in each is asked for")
 def overfit_one_batch(model, optimizer, x, y, steps):
     return [_overfit(model, optimizer, x[i % len(x)][None], y[i % len(x)][None], 1)[0] for i in range(steps)]
+
+
+@mistake("one loss for each step: expected 100")
+def overfit_one_batch(model, optimizer, x, y, steps):
+    losses = []
+    while len(losses) < steps and not (losses and losses[-1] < 0.1):
+        losses += _overfit(model, optimizer, x, y, 1)
+    return losses
 
 
 @right("a loop of its own")
@@ -756,6 +921,12 @@ def _read(images, labels, seed, steps, label=True):
         F.cross_entropy(model(images[rows]), labels[rows]).backward()
         optimizer.step()
     return (lambda new: model(new).argmax(-1)) if label else model
+
+
+@mistake("digits are whole numbers")
+def read_digits(images, labels, seed):
+    nearest = KNeighborsClassifier(1).fit(images.numpy(), labels.numpy())
+    return lambda new: torch.as_tensor(nearest.predict(new.numpy())).float()
 
 
 @right("the nearest training image: no rule says that it must be a network")

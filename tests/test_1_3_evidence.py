@@ -14,6 +14,7 @@ from scipy import stats
 from concrete_steps.checking.testing import (
     assert_choice,
     assert_close,
+    assert_draws_from,
     assert_equal,
     assert_gradient_values,
     assert_independent,
@@ -82,6 +83,34 @@ def test_log_softmax__gradient(log_softmax, rng):
     assert_gradient_values(lambda x: log_softmax(x, 1.5), rng.normal(3, 4, dtype=F64), rng=rng)
 
 
+class notice_library:
+    """Within the block PyTorch's own softmax and logsumexp, under any name, are an error."""
+
+    def __enter__(self):
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        class Notice(TorchDispatchMode):
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                name = func._schema.name.removeprefix("aten::")
+                assert "softmax" not in name and "logsumexp" not in name, (
+                    "uses PyTorch's own softmax or logsumexp: write it with exp, sum and log"
+                )
+                return func(*args, **(kwargs or {}))
+
+        self.mode = Notice()
+        self.mode.__enter__()
+
+    def __exit__(self, *error):
+        self.mode.__exit__(*error)
+
+
+def test_log_softmax__by_hand(log_softmax, rng):
+    """Without PyTorch's own softmax and logsumexp"""
+    logits = rng.normal(2, 3)
+    with notice_library():
+        log_softmax(logits, 0.5)
+
+
 def loss_by_hand(logits, tokens, keep):
     """One text's cross-entropy, token by token."""
     costs = []
@@ -124,6 +153,16 @@ def test_cross_entropy__what_is_left_out(cross_entropy, rng):
         assert_close(answer_to(cross_entropy, spoilt, tokens, keep), expected, f"with {strange} where nothing is kept")
 
 
+def test_cross_entropy__a_token_that_was_forbidden(cross_entropy, rng):
+    """A kept token of probability 0 costs infinitely much, and only its own text"""
+    logits, tokens = rng.normal(2, 3, 4), rng.integers(0, 4, 2, 3)
+    logits[0, 1, int(tokens[0, 2])] = -torch.inf
+    keep = torch.ones(2, 3).bool()
+    losses = answer_to(cross_entropy, logits, tokens, keep)
+    expected = torch.stack([torch.tensor(torch.inf), loss_by_hand(logits[1], tokens[1], keep[1])])
+    assert_close(losses, expected, "the first text's last token had probability 0, and was kept")
+
+
 def test_perplexity(perplexity, rng):
     """Of all tokens together, whatever the texts' lengths."""
     cases = [(torch.tensor([math.log(2.0), math.log(8.0)]), torch.tensor([3, 1]))]
@@ -148,6 +187,7 @@ def test_entropy(entropy, rng):
     cases = [torch.tensor([[0.5, 0.5]]).log(), certain, torch.tensor([[0.25, 0.0, 0.75]]).log()]
     for dtype in (F32, F64):
         cases += [log_probs(rng, *shape, dtype=dtype) for shape in ((3,), *shapes_with_ones(2, 3, 4))]
+        cases += [(6 * rng.normal(2, 50, dtype=F64)).log_softmax(-1).to(dtype)]  # many small probabilities
     cases += [strided(log_probs(rng, 3, 4))]
     for log_p in cases:
         actual = answer_to(entropy, log_p)
@@ -206,15 +246,30 @@ def test_sample_categorical__independent(sample_categorical):
         return sample_categorical(torch.full((3, 4), 0.25), 600, torch.Generator().manual_seed(seed)).float()
 
     assert_independent(draw)
+    assert_draws_from(lambda generator: sample_categorical(torch.full((3, 4), 0.25), 5, generator))
     pairs = draw(5)
     share = (pairs[:, 1:] == pairs[:, :-1]).float().mean()
     assert 0.15 < share < 0.35, f"neighbouring draws are equal in {share:.2f} of cases; expected 0.25: are they sorted?"
 
 
 def test_sample_categorical__few(sample_categorical, rng):
-    """One draw, and none"""
-    for n in (1, 0):
-        assert_tensor(answer_to(sample_categorical, torch.full((2, 3), 1 / 3), n, seeded(rng)), shape=(2, n))
+    """One draw"""
+    assert_tensor(answer_to(sample_categorical, torch.full((2, 3), 1 / 3), 1, seeded(rng)), shape=(2, 1))
+
+
+def test_sample_categorical__borders(sample_categorical):
+    """Numbers at either end of [0, 1]: no token of probability 0, and none beyond the last"""
+    # Among the 20,000 numbers of torch.rand, this seed has an exact 0, and the other one 1 - 2^-24.
+    probs = torch.tensor([0.0, 0.5, 0.5])
+    drawn = sample_categorical(probs, 20_000, torch.Generator().manual_seed(146))
+    assert (drawn > 0).all(), (
+        "a token of probability 0 was drawn: where the number thrown is exactly 0, it hits no stretch of length 0"
+    )
+    probs = torch.tensor([0.25, 0.75 - 2**-22])  # as rounding leaves it
+    drawn = sample_categorical(probs, 20_000, torch.Generator().manual_seed(80))
+    assert (drawn < 2).all(), (
+        "gives a token that does not exist: rounding left the last border below 1, and the number thrown was above it"
+    )
 
 
 def test_bigram_model(bigram_model, rng):
@@ -268,6 +323,10 @@ def test_bootstrap_interval(bootstrap_interval, rng):
         low, high = np.quantile(means_of_draws(values), [(1 - level) / 2, (1 + level) / 2])
         found = answer_to(bootstrap_interval, values, level, 10_000, seeded(rng))
         assert_interval(found, low, high, f"{len(values)} values, level {level}: not the percentile interval")
+    values = skewed(6, spread=0.5)  # so few that a value more or less in each sample shows
+    low, high = np.quantile(means_of_draws(values, 200_000), [0.1, 0.9])
+    found = answer_to(bootstrap_interval, values, 0.8, 20_000, seeded(rng))
+    assert_interval(found, low, high, "6 values, level 0.8 (does each sample have 6?)", 0.033)
     found = answer_to(bootstrap_interval, torch.tensor([2.0, 2.0, 2.0]), 0.95, 100, seeded(rng))
     assert_interval(found, 2 - 1e-6, 2 + 1e-6, "equal values", 1.0)
 
@@ -277,6 +336,7 @@ def test_bootstrap_interval__seed(bootstrap_interval):
     ends = [tuple(bootstrap_interval(skewed(9), 0.9, 50, torch.Generator().manual_seed(s))) for s in (0, 0, 1)]
     assert ends[0] == ends[1], "the same seed gives other numbers each time"
     assert ends[0] != ends[2], "another seed gives the same numbers: use the generator"
+    assert_draws_from(lambda generator: bootstrap_interval(skewed(9), 0.9, 50, generator))
 
 
 def bca_by_hand(values, level):
@@ -294,12 +354,21 @@ def bca_by_hand(values, level):
 def test_bca_interval(bca_interval, rng):
     """Quantiles corrected for bias and acceleration."""
     cases = [*interval_cases(rng), (skewed(7, spread=1.5), 0.95)]
+    cases += [(skewed(9, spread=1.2), 0.5)]  # the bias is large beside so narrow an interval
     for values, level in cases:
         low, high = bca_by_hand(values, level)
         found = answer_to(bca_interval, values, level, 20_000, seeded(rng))
         assert_interval(found, low, high, f"{len(values)} values, level {level}: not the BCa interval")
     found = answer_to(bca_interval, torch.tensor([3.0, 3.0, 3.0]), 0.95, 100, seeded(rng))
     assert_interval(found, 3 - 1e-6, 3 + 1e-6, "equal values: the value twice", 1.0)
+
+
+def test_bca_interval__seed(bca_interval):
+    """The generator decides the draws: the same seed gives the same interval, another another"""
+    ends = [tuple(bca_interval(skewed(9), 0.9, 50, torch.Generator().manual_seed(s))) for s in (0, 0, 1)]
+    assert ends[0] == ends[1], "the same seed gives other numbers each time"
+    assert ends[0] != ends[2], "another seed gives the same numbers: use the generator"
+    assert_draws_from(lambda generator: bca_interval(skewed(9), 0.9, 50, generator))
 
 
 def test_bca_interval__ties(bca_interval, rng):
@@ -368,11 +437,23 @@ def exact_p(a, b):
     return sum(g >= real - 1e-9 * max(map(abs, both)) for g in gaps) / len(gaps)
 
 
+def hint(a, b):
+    values = torch.cat([a, b])
+    if values.dtype == F64 and len(values.unique()) < len(values):
+        return "; many differences here are equal, but for rounding"
+    return f"; no value here is above {float(values.abs().max()):.1g}" if values.abs().max() < 1e-4 else ""
+
+
+TIED = (([0.1, 0.2, 0.3], [0.1, 0.2, 0.3, 0.6]), ([0.7, 0.1, 0.1], [0.1, 0.2, 0.1, 0.2, 0.1, 0.7]))
+
+
 def test_permutation_test(permutation_test, rng):
     """Near the exact p over all ways to give out the labels; ties count, and so does the real one."""
     cases = [(torch.tensor([0.0, 0.0, 0.0]), torch.tensor([1.0, 1.0, 1.0]))]
     cases += [(torch.tensor([3.0, 4.0, 5.0, 9.0]), torch.tensor([1.0, 2.0])), (torch.ones(3), torch.ones(4))]
-    cases += [(torch.tensor([0.1, 0.2, 0.3, 0.7]), torch.tensor([0.2, 0.1, 0.7, 0.6, 0.8]))]
+    # In float64: tenths in float32 are equal or not according to who adds them up.
+    cases += [(torch.tensor(a, dtype=F64), torch.tensor(b, dtype=F64)) for a, b in TIED]
+    cases += [(1e-6 * rng.normal(4, dtype=F64), 1e-6 * rng.normal(5, dtype=F64))]
     cases += [(rng.normal(5, dtype=F64), rng.normal(6, dtype=F64) + 1), (rng.normal(6) + 1, rng.normal(4))]
     cases += [(1000 + rng.normal(5), 1000 + rng.normal(5)), (strided(rng.normal(1)), rng.normal(9))]
     cases += [(10 * rng.normal(4, dtype=F64), torch.full((8,), 4.0, dtype=F64))]
@@ -382,7 +463,7 @@ def test_permutation_test(permutation_test, rng):
         expected = exact_p(a.double(), b.double())
         limit = 6 * math.sqrt(expected * (1 - expected) / n_draws) + 2e-4
         assert abs(actual - expected) <= limit, (
-            f"{len(a)} values against {len(b)}: p over all labellings is {expected:.4f}, got {actual:.4f}"
+            f"{len(a)} values against {len(b)}: p over all labellings is {expected:.4f}, got {actual:.4f}{hint(a, b)}"
         )
 
 
@@ -393,6 +474,7 @@ def test_permutation_test__never_zero(permutation_test, rng):
         assert math.isclose(p, 1 / (1 + n_draws), rel_tol=1e-6), (
             f"no shuffle of {n_draws} comes near: expected p = 1/{1 + n_draws}, got {p:.5f}"
         )
+    assert_draws_from(lambda generator: permutation_test(rng.normal(4), rng.normal(4), 9, generator))
 
 
 def test_answer_p(answer_p):
@@ -451,6 +533,7 @@ def test_matched_null__same_statistic(matched_null, rng):
     assert_equal(set(shapes), {((12, 4), (12,))}, "the shapes that the statistic was given")
     assert_equal(len(shapes), 20, "calls of the statistic: once for the data, once for each of 19 draws")
     assert math.isclose(p, 1 / 20, rel_tol=1e-6), f"no null value of 19 is as large: expected p = 0.05, got {p:.4f}"
+    assert_draws_from(lambda generator: matched_null(total_product, data, labels, 9, generator))
 
 
 def holm_by_hand(p_values):
@@ -471,6 +554,7 @@ def test_holm(holm, rng):
         torch.tensor([0.3]),
     ]
     cases += [torch.tensor([0.02, 0.02, 0.5, 0.02]), torch.zeros(3), torch.ones(2)]
+    cases += [0.02 + torch.arange(6) / 1000]  # the smallest decides for all
     for dtype in (F32, F64):
         cases += [(rng.uniform(n) ** 3).to(dtype) for n in (2, 5, 40)]
         cases += [strided(rng.uniform(6) / 20).to(dtype)]
@@ -535,6 +619,40 @@ def test_best_of_many__halves(best_of_many, rng):
             assert value <= 1e-6, f"1 prompt against 2: the best head never is the best again, got {value:.3f}"
         else:
             assert abs(value - expected) < 0.05, f"1 prompt chooses for 2: {name} is {expected:.3f}, got {value:.3f}"
+
+
+def over_all_splits(scores):
+    """Chosen score, fresh score and agreement of every way to cut the prompts."""
+    every = []
+    for chosen in itertools.combinations(range(len(scores)), len(scores) // 2):
+        first = scores[list(chosen)].mean(0)
+        rest = scores[[i for i in range(len(scores)) if i not in chosen]].mean(0)
+        head = int(first.argmax())
+        every.append((first[head].item(), rest[head].item(), float(rest.argmax() == head)))
+    return torch.tensor(every, dtype=F64)
+
+
+def test_best_of_many__on_average(best_of_many, rng):
+    """All three are means over random splits: near those over all splits there are"""
+    n_splits = 400
+    names = ("chosen score", "fresh score", "share of splits where it is the best again")
+    for n in (4, 5):
+        every = torch.ones(1, 3)
+        while not 0.3 < every[:, 2].mean() < 0.7:  # so that some splits agree and others do not
+            scores = rng.normal(n, 3)
+            every = over_all_splits(scores)
+        found = parts(answer_to(best_of_many, scores, n_splits, seeded(rng)))
+        limits = 6 * every.std(0, correction=0) / math.sqrt(n_splits) + 1e-4
+        for name, value, expected, limit in zip(names, found, every.mean(0).tolist(), limits.tolist(), strict=True):
+            assert abs(value - expected) <= limit, (
+                f"{n} prompts, 3 heads, {n_splits} splits: over all {len(every)} splits that there are the {name} is "
+                f"{expected:.3f}, got {value:.3f}"
+            )
+
+
+def test_best_of_many__generator(best_of_many, rng):
+    """Splits are drawn from the generator"""
+    assert_draws_from(lambda generator: best_of_many(rng.normal(4, 3), 9, generator))
 
 
 def parts(found):

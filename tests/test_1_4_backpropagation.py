@@ -145,6 +145,8 @@ def test_multiply_backward(multiply_backward, rng):
             with unchanged(grad, x, y):
                 actual = multiply_backward(grad, x, y)
             assert_gradients(actual, by_pytorch(torch.mul, grad, x, y), ("x", "y"))
+    x, y, grad = torch.tensor([0.0, 2.0, 0.0]), torch.tensor([3.0, 0.0, 0.0]), torch.ones(3)
+    assert_gradients(multiply_backward(grad, x, y), (y, x), ("x", "y"))
 
 
 def test_sum_backward(sum_backward, rng):
@@ -223,38 +225,49 @@ def test_answer_rows(answer_rows):
 
 def test_Node(Node, rng):
     """Value, inputs, rule and name of each operation; plain numbers become leaves; earlier nodes stay as they were."""
-    x, y, z = Node(rng.normal(2, 3)), Node(rng.normal(3)), Node(rng.normal(3, 2))
-    made = {"add": x + y, "multiply": x * y, "tanh": x.tanh(), "sum": x.sum(dim=1), "matmul": x @ z}
-    made["pick"] = x[torch.tensor([1, 1, 0])]
+    index = torch.tensor([1, 1, 0])
     forward = {
         "add": torch.add,
         "multiply": torch.mul,
         "tanh": torch.tanh,
         "sum": lambda a: a.sum(1),
         "matmul": torch.matmul,
-        "pick": lambda a: a[torch.tensor([1, 1, 0])],
+        "pick": lambda a: a[index],
     }
-    for op, node in made.items():
-        assert isinstance(node, Node), f"{op} on nodes must give a Node: it gave {type(node).__name__}"
-        assert_equal(node.op, op, "the node's op is the name of the operation")
-        inputs = {"add": (x, y), "multiply": (x, y), "matmul": (x, z)}.get(op, (x,))
-        assert isinstance(node.inputs, tuple), f"inputs is a tuple of nodes, not {type(node.inputs).__name__}"
-        assert len(node.inputs) > 0 and all(isinstance(part, Node) for part in node.inputs), (
-            "keeps the values and not the nodes they came from: the way back needs nodes in inputs"
-        )
-        assert len(node.inputs) == len(inputs) and all(a is b for a, b in zip(node.inputs, inputs, strict=True)), (
-            "makes copies of its inputs, or orders them anew: the way back must reach the very nodes that were combined"
-        )
-        values = [part.value for part in node.inputs]
-        assert_close(node.value, forward[op](*values), f"the value of {op}")
-        assert node.grad is None, "a fresh node has no gradient yet"
-    for op, node in made.items():
-        check_rule(op, node, forward[op], rng)
+    for dtype in (torch.float32, torch.float64):
+        x, y, z = (Node(rng.normal(*shape, dtype=dtype)) for shape in ((2, 3), (3,), (3, 2)))
+        made = [("add", x + y, (x, y)), ("multiply", x * y, (x, y)), ("tanh", x.tanh(), (x,))]
+        made += [("sum", x.sum(dim=1), (x,)), ("matmul", x @ z, (x, z)), ("pick", x[index], (x,))]
+        made += [("add", y + y, (y, y)), ("multiply", x * x, (x, x))]
+        for op, node, inputs in made:
+            check_node(Node, op, node, inputs)
+            assert_precise(node.value, forward[op](*(part.value for part in inputs)), f"the value of {op}")
+        for op, node, _ in made:
+            check_rule(op, node, forward[op], rng)
+
+
+def check_node(Node, op, node, inputs):
+    assert isinstance(node, Node), f"{op} on nodes must give a Node: it gave {type(node).__name__}"
+    assert_equal(node.op, op, "the node's op is the name of the operation")
+    assert isinstance(node.inputs, tuple), f"inputs is a tuple of nodes, not {type(node.inputs).__name__}"
+    assert len(node.inputs) > 0 and all(isinstance(part, Node) for part in node.inputs), (
+        "keeps the values and not the nodes they came from: the way back needs nodes in inputs"
+    )
+    twice = inputs[0] is inputs[-1] and len(inputs) == 2
+    assert not twice or len(node.inputs) == 2, (
+        f"keeps a node that is used twice only once: x {'+' if op == 'add' else '*'} x has two inputs, and its rule "
+        f"gives two gradients; inputs has {len(node.inputs)}"
+    )
+    assert len(node.inputs) == len(inputs) and all(a is b for a, b in zip(node.inputs, inputs, strict=True)), (
+        "makes copies of its inputs, or orders them anew: the way back must reach the very nodes that were combined"
+    )
+    assert node.grad is None, "a fresh node has no gradient yet"
 
 
 def check_rule(op, node, forward, rng):
     assert callable(node.rule), "runs the rule too early: rule is a function of grad, called on the way back"
-    grad, values = rng.normal(*node.value.shape), [part.value for part in node.inputs]
+    values = [part.value for part in node.inputs]
+    grad = rng.normal(*node.value.shape, dtype=node.value.dtype)
     try:
         actual = node.rule(grad)
     except TypeError as error:
@@ -280,6 +293,9 @@ def test_Node__numbers(Node, rng):
             raise AssertionError(
                 f"does not make a leaf of a plain number or tensor: node * {other} gives AttributeError: {error}"
             ) from None
+        assert len(node.inputs) == 2, (
+            f"does not make a leaf of a plain number or tensor: node * {other} has {len(node.inputs)} inputs, not 2"
+        )
         leaf = node.inputs[1]
         assert isinstance(leaf, Node) and len(leaf.inputs) == 0 and leaf.rule is None, (
             "does not make a leaf of a plain number or tensor: a Node without inputs and without rule"
@@ -353,6 +369,8 @@ def test_topological_order(topological_order, rng):
         end = spots[list(edges)[-1]]
         order = topological_order(end)
         assert isinstance(order, list), f"expected a list, got {type(order).__name__}"
+        kinds = {type(spot).__name__ for spot in order if not isinstance(spot, Spot)}
+        assert not kinds, f"expected a list of the nodes themselves, got {' and '.join(sorted(kinds))} in it"
         written = [spot.name for spot in order]
         graph = ", ".join(f"{name} from {' and '.join(inputs)}" if inputs else name for name, inputs in edges.items())
         assert len(set(written)) == len(written), f"a node stands twice in {written}; the graph: {graph}"
@@ -370,6 +388,15 @@ def test_topological_order__many_ways(topological_order):
     assert_equal(
         len(topological_order(spots[-1])), 8, "8 nodes, each made of two times the one before: how many listed"
     )
+
+
+def test_topological_order__a_long_chain(topological_order):
+    """Goes all the way down a chain of fifty nodes"""
+    spots = [Spot("0", torch.tensor(1.0))]
+    for i in range(1, 50):
+        spots.append(Spot(str(i), torch.tensor(1.0), [spots[-1]]))
+    written = [spot.name for spot in topological_order(spots[-1])]
+    assert_equal(written, [str(i) for i in range(50)], "the order of a chain of 50 nodes, 0 to 49")
 
 
 def test_answer_uses(answer_uses):
@@ -420,6 +447,11 @@ def test_backward(backward, rng):
             backward(end)
         assert end.grad is not None, "loss.grad is not set"
         assert_close(end.grad, torch.tensor(1.0), "the gradient of loss with respect to itself")
+        assert_tensor(end.grad)
+        assert end.grad.dtype == end.value.dtype, (
+            f"a gradient has the dtype of its value: loss.value is {end.value.dtype}, loss.grad {end.grad.dtype}, and "
+            "so are the gradients of a sum; torch.ones_like(loss.value) is 1 in the right dtype"
+        )
         used = below(end)
         for spot, their in zip(ours, theirs, strict=True):
             if spot.name in used:
@@ -506,3 +538,10 @@ def test_attention_backward(attention_backward, rng):
                 with unchanged(grad, q, k, v), nothing_left_behind():
                     actual = attention_backward(grad, q, k, v)
                 assert_gradients(actual, by_pytorch(head, grad, q, k, v), ("q", "k", "v"))
+
+
+def test_attention_backward__large_scores(attention_backward, rng):
+    """Scores of a thousand and more, whose exp is infinite, but which differ by little"""
+    q, k, v, grad = (rng.normal(3, 4, dtype=torch.float64) for _ in range(4))
+    q[:, 0], k[:, 0] = 50.0, 50.0
+    assert_gradients(attention_backward(grad, q, k, v), by_pytorch(head, grad, q, k, v), ("q", "k", "v"))

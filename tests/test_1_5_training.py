@@ -38,12 +38,13 @@ from concrete_steps.models import broken_runs
 # equivalent mutant of SGD, IsNot -> NotEq: a gradient is a tensor or None
 
 
-def slips(name, behaviour, learners):
-    """The sentences of the known wrong classes whose behaviour is the learner's."""
+def slips(name, behaviour, learners, right):
+    """The sentences of the known wrong classes that behave as the learner's does, and not as the right one."""
     found = []
     for entry in mistakes_of(load_course().notebook("1.5")).get(name, []):
         try:
-            if same(behaviour(entry.implementation), learners):
+            theirs = behaviour(entry.implementation)
+            if same(theirs, learners) and not same(theirs, right):
                 found.append(entry.sentence)
         except Exception:  # a wrong class need not survive every input
             continue
@@ -69,9 +70,7 @@ def test_Linear(Linear, rng):
         for dtype in (torch.float32, torch.float64):
             layer = layer.to(dtype)
             weight, bias = rng.normal(d_out, d_in, dtype=dtype), rng.normal(d_out, dtype=dtype)
-            with torch.no_grad():
-                layer.weight.copy_(weight)
-                layer.bias.copy_(bias)
+            filled(layer, (weight, bias))
             for batch in ((), (1,), (4,), (2, 3)):
                 x = strided(rng.normal(*batch, d_in, dtype=dtype))
                 with unchanged(x):
@@ -79,18 +78,37 @@ def test_Linear(Linear, rng):
                 expected = F.linear(x, weight, bias)
                 if not same(out, expected):
                     given = (d_in, d_out), (weight, bias), x
-                    twin = slips("Linear", lambda cls, given=given: outcome(cls, *given), out)
+                    twin = slips("Linear", lambda cls, given=given: outcome(cls, *given), out, expected)
                     assert not twin, twin
                 assert_precise(out, expected, f"not x @ weight.T + bias, for x of shape {list(x.shape)}", loosen=10)
+        assert_trainable(layer, rng.normal(4, d_in, dtype=dtype))
 
 
 def outcome(cls, sizes, values, x):
     """What a module says to x once its parameters have these values."""
-    module = cls(*sizes).to(x.dtype)
+    return filled(cls(*sizes).to(x.dtype), values)(x)
+
+
+def filled(module, values):
+    """The module with these weights and biases [weight, bias, weight, bias, ...]: it may hold them in another order."""
+    values = [value for axes in (2, 1) for value in values if value.ndim == axes]
+    own = [p for axes in (2, 1) for p in module.parameters() if p.ndim == axes]
     with torch.no_grad():
-        for p, value in zip(module.parameters(), values, strict=True):
+        for p, value in zip(own, values, strict=True):
             p.copy_(value)
-    return module(x)
+    return module
+
+
+def assert_trainable(module, x):
+    """Every parameter gets a gradient: nothing on the way is detached."""
+    module.zero_grad()
+    out = module(x)
+    assert out.requires_grad, "no gradient flows back: parameters are used as they are, not by .data or .detach()"
+    out.sum().backward()
+    for name, p in module.named_parameters():
+        assert p.grad is not None, (
+            f"no gradient reaches {name}: parameters and activations are used as they are, not by .data or .detach()"
+        )
 
 
 def test_Linear__start(Linear):
@@ -130,15 +148,13 @@ def test_MLP(MLP, rng):
         shapes = [s for a, b in itertools.pairwise(sizes) for s in ((b, a), (b,))]
         found = [tuple(p.shape) for p in model.parameters()]
         assert found, "has no parameters that PyTorch can see: nn.ModuleList, not a plain list"
-        assert_equal(found, shapes, f"the shapes of the parameters of MLP({sizes})")
+        order = sorted(found, key=len, reverse=True), sorted(shapes, key=len, reverse=True)  # weights, then biases
+        assert_equal(*order, f"the shapes of the parameters of MLP({sizes})")
         for dtype in (torch.float32, torch.float64):
             values = [rng.normal(*shape, dtype=dtype) for shape in shapes]
             for batch in ((4,), (), (2, 3)):
                 x = rng.normal(*batch, sizes[0], dtype=dtype)
-                model = model.to(dtype)
-                with torch.no_grad():
-                    for p, value in zip(model.parameters(), values, strict=True):
-                        p.copy_(value)
+                model = filled(model.to(dtype), values)
                 with unchanged(x):
                     out = model(x)
                 expected = x
@@ -146,9 +162,10 @@ def test_MLP(MLP, rng):
                     expected = F.linear(expected if i == 0 else expected.relu(), values[i], values[i + 1])
                 if not same(out, expected):
                     given = (sizes,), values, x
-                    twin = slips("MLP", lambda cls, given=given: outcome(cls, *given), out)
+                    twin = slips("MLP", lambda cls, given=given: outcome(cls, *given), out, expected)
                     assert not twin, twin
                 assert_precise(out, expected, f"MLP({sizes}) for x of shape {list(x.shape)}", loosen=10)
+        assert_trainable(model, x)
 
 
 def test_answer_start(answer_start):
@@ -174,36 +191,60 @@ def test_init_variance(init_variance, rng):
             actual = assert_tensor(
                 init_variance(x, n_layers, gain, torch.Generator().manual_seed(seed)), shape=(n_layers,)
             )
-        generator, value, expected = torch.Generator().manual_seed(seed), x, []
-        for _ in range(n_layers):
-            w = torch.randn(width, width, generator=generator) * math.sqrt(gain / width)
-            value = (value @ w.T).clamp(min=0)
-            expected.append(value.square().mean())
-        assert_close(actual, torch.stack(expected), f"the mean square after each layer, gain {gain}, width {width}")
+        generator = torch.Generator().manual_seed(seed)
+        in_turn = torch.stack([torch.randn(width, width, generator=generator) for _ in range(n_layers)])
+        at_once = torch.randn(n_layers, width, width, generator=generator.manual_seed(seed))
+        in_turn, at_once = (mean_squares(x, w * math.sqrt(gain / width)) for w in (in_turn, at_once))
+        expected = at_once if same(actual, at_once) else in_turn
+        assert_close(actual, expected, f"the mean square after each layer, gain {gain}, width {width}")
+
+
+def mean_squares(x, weights):
+    found = []
+    for w in weights:
+        x = (x @ w.T).clamp(min=0)
+        found.append(x.square().mean())
+    return torch.stack(found)
 
 
 # --- 3. Optimisers
 
 
-def walk(make, seed, steps=5, size=1.0, lrs=None):
-    """The parameters after each step of an optimiser, on gradients that depend on the seed alone."""
+def walk(make, seed, steps=5, size=1.0, lrs=None, pile=False):
+    """The parameters after each step of an optimiser, on gradients that depend on the seed alone.
+
+    `pile`: gradients are not cleared but added to in place, as backward() does.
+    """
     generator = torch.Generator().manual_seed(seed)
     params = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((2,), (3, 2), ())]
-    optimizer, path = make(p for p in params), []
+    optimizer, path = make(p for p in params), [_flat(params)]
     for step in range(steps):
         if lrs is not None:
             set_rate(optimizer, lrs[step])
-        optimizer.zero_grad()
+        if not pile:
+            optimizer.zero_grad()
         for p in params:
-            cleared = p.grad is None or not p.grad.any()
+            cleared = pile or p.grad is None or not p.grad.any()
             assert cleared, "zero_grad leaves gradients: backward adds to what is there"
-            p.grad = size * torch.randn(p.shape, generator=generator)
+            fresh = size * torch.randn(p.shape, generator=generator)
+            p.grad = p.grad.add_(fresh) if pile and p.grad is not None else fresh
         given = [p.grad.clone() for p in params]
-        optimizer.step()
+        with nothing_left_behind():
+            optimizer.step()
         for p, grad in zip(params, given, strict=True):
-            assert p.grad is not None and torch.equal(p.grad, grad), "step() changes the gradients themselves"
-        path.append(torch.cat([p.detach().flatten() for p in params]).clone())
-    return path
+            assert p.grad is not None and torch.equal(p.grad, grad), (
+                "step() changes the gradients themselves: what is kept of them must be a tensor of its own"
+            )
+        path.append(_flat(params))
+        assert step or not torch.equal(path[0], path[1]), (
+            "the parameters have not moved in the first step: it counts the new gradient, changes them in place "
+            "(p -= ..., not p = p - ...), and finds them in a list (params may be a generator, gone through once)"
+        )
+    return path[1:]
+
+
+def _flat(params):
+    return torch.cat([p.detach().flatten() for p in params]).clone()
 
 
 def set_rate(optimizer, rate):
@@ -214,27 +255,36 @@ def set_rate(optimizer, rate):
         optimizer.lr = rate
 
 
-def compare(name, cls, reference, rng, settings, steps=5):
+def compare(name, cls, reference, rng, settings):
     """The learner's optimiser walks as PyTorch's does, step by step, for each of the settings."""
-    for options in settings:
-        size, seed = options.pop("size", 1.0), rng.integer(0, 10**6)
-        lrs = options.pop("lrs", None)
+    seeds = [rng.integer(0, 10**6) for _ in settings]
 
-        def path(which, options=options, size=size, seed=seed, lrs=lrs):
-            return walk(lambda params: which(params, **options), seed, steps, size, lrs)
+    def paths(which):
+        return [walk_with(which, seed, **options) for seed, options in zip(seeds, settings, strict=True)]
 
-        mine, right = path(cls), path(reference)
-        told = ", ".join(f"{key}={value}" for key, value in options.items())
-        if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(mine, right, strict=True)):
-            slip = slips(name, path, mine)
-            assert not slip, f"{slip} ({name} with {told or 'defaults'})"
-        for step, (a, b) in enumerate(zip(mine, right, strict=True), 1):
-            assert_close(a, b, f"{name} with {told or 'defaults'}: all parameters after step {step}", atol=1e-6)
+    mine, right = paths(cls), paths(reference)
+    for options, my_path, right_path in zip(settings, mine, right, strict=True):
+        told = ", ".join(f"{key}={value}" for key, value in options.items() if key not in WALK) or "defaults"
+        told += ", gradients not cleared" if options.get("pile") else ""
+        if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(my_path, right_path, strict=True)):
+            slip = slips(name, paths, mine, right)
+            assert not slip, f"{slip} ({name} with {told})"
+        for step, (a, b) in enumerate(zip(my_path, right_path, strict=True), 1):
+            assert_close(a, b, f"{name} with {told}: all parameters after step {step}", atol=1e-6)
+
+
+WALK = ("size", "lrs", "pile")  # what is the walk's, not the optimiser's
+
+
+def walk_with(which, seed, **options):
+    of_walk = {key: options.pop(key) for key in WALK if key in options}
+    return walk(lambda params: which(params, **options), seed, **of_walk)
 
 
 def test_SGD(SGD, rng):
     """As torch.optim.SGD, step by step, with and without momentum."""
     settings = [{"lr": 0.1}, {"lr": 0.1, "momentum": 0.9}, {"lr": 0.5, "momentum": 0.5}, {"lr": 1e-3, "momentum": 0.0}]
+    settings += [{"lr": 0.1, "momentum": 0.9, "pile": True}]
     compare("SGD", SGD, torch.optim.SGD, rng, settings)
     alone(lambda params: SGD(params, 0.1, 0.9))
 
@@ -260,17 +310,22 @@ def test_AdamW(AdamW, rng):
 
 
 def alone(make):
-    """A parameter without gradient stays where it is."""
-    used, unused = nn.Parameter(torch.tensor([1.0])), nn.Parameter(torch.tensor([2.0]))
-    optimizer = make([used, unused])
-    for _ in range(2):
-        used.grad = torch.tensor([1.0])
-        try:
+    """A parameter without gradient stays where it is: from the start, and where its gradient was cleared later."""
+    first, used, later = (nn.Parameter(torch.tensor([value])) for value in (2.0, 1.0, 3.0))
+    optimizer = make([first, used, later])
+    try:
+        optimizer.zero_grad()
+        for step in range(3):
+            used.grad, later.grad = torch.tensor([1.0]), torch.tensor([1.0]) if step < 2 else None
+            before = later.item(), used.item()
             optimizer.step()
-        except (TypeError, AttributeError) as error:
-            raise AssertionError(f"a parameter whose grad is None must be left alone: {error}") from None
-    assert unused.item() == 2.0, "a parameter whose grad is None must be left alone: it has moved"
-    assert used.is_leaf and used.item() != 1.0, "parameters are changed in place: p -= ..., not p = p - ..."
+            assert used.item() != before[1], "stops at a parameter whose grad is None: those after it must still move"
+    except (TypeError, AttributeError) as error:
+        raise AssertionError(f"a parameter whose grad is None must be left alone: {error}") from None
+    assert first.item() == 2.0, "a parameter whose grad is None must be left alone: it has moved"
+    assert later.item() == before[0], (
+        "a parameter whose grad is None must be left alone: it has moved, by the velocity of earlier steps"
+    )
 
 
 # --- 4. The rate over time
@@ -331,7 +386,7 @@ def replay(model, batches, lr, piled=None):
     return losses, weights
 
 
-PILED = "never clears the gradients, so that they pile up"
+PILED = "does not clear the gradients before each step, so that they pile up"
 
 
 def test_train_epoch(train_epoch, rng):
@@ -349,6 +404,8 @@ def test_train_epoch(train_epoch, rng):
         with unchanged(x, y), nothing_left_behind():
             losses = train_epoch(model, optimizer, x, y, batch_size, generator)
         shown = [rows_of(x, batch) for batch in model.seen]
+        if len(shown) == 2 * math.ceil(n / batch_size) and shown[::2] == shown[1::2]:
+            shown = shown[::2]  # the model may be asked for a batch's loss once more
         rows = list(itertools.chain(*shown))
         assert len(set(rows)) == len(rows), f"some examples come twice in an epoch: the rows shown are {rows}"
         short = len(rows) == n - n % batch_size < n
@@ -364,12 +421,16 @@ def test_train_epoch(train_epoch, rng):
         after = [p.detach() for p in model.inner.parameters()]
         assert not same(after, piled), PILED
         assert not same(after, [p.detach() for p in first.inner.parameters()]), (
-            "never moves the weights: optimizer.step() is missing"
+            "never moves the weights: is optimizer.step() missing, or are gradients cleared before it can use them?"
         )
         assert_plain(losses, list, of=float)
+        updated = [replay(first, [*batches[: i + 1], batch], lr=0.5)[0][-1] for i, batch in enumerate(batches)]
+        assert not same(losses, updated), "gives each batch's loss after its update: before is asked for"
         assert_close(torch.tensor(losses), torch.tensor(right), "each batch's cross-entropy before its update")
         for mine, theirs in zip(after, weights, strict=True):
-            assert_close(mine, theirs, "the weights after the epoch: not one step of the optimiser for each batch")
+            assert_close(
+                mine, theirs, "the weights after the epoch: not one step for each batch, on its gradients alone"
+            )
 
 
 def test_train_epoch__order(train_epoch, rng):
@@ -384,6 +445,10 @@ def test_train_epoch__order(train_epoch, rng):
             orders.append([row for batch in model.seen for row in rows_of(x, batch)])
     assert orders[0] != list(range(30)), "the order is not drawn: examples come as they stand"
     assert orders[0] == orders[2], "the same generator gives another order: draw from it, and from nothing else"
+    parts = [orders[0][i : i + 7] for i in range(0, 30, 7)]
+    assert not all(part == list(range(part[0], part[0] + len(part))) for part in parts), (
+        "draws the order of the batches only: which examples come together must be drawn, too"
+    )
     assert orders[0] != orders[1], "two epochs in a row have the same order"
     assert orders[0] != orders[3], "another generator gives the same order: it is not used"
 
@@ -396,9 +461,9 @@ def test_evaluate(evaluate, rng):
         logits = F.linear(x, model.inner.weight, model.inner.bias).detach()
         with nothing_left_behind(model), unchanged(x, y):
             result = evaluate(model, x, y)
+            assert not any(model.modes), "the model is not in evaluation mode, so dropout is on"
         assert isinstance(result, tuple) and len(result) == 2, "expected two numbers: loss and accuracy"
         loss, accuracy = (assert_plain(value, float) for value in result)
-        assert not any(model.modes), "the model is not in evaluation mode, so dropout is on"
         assert not any(model.graphs), "builds a graph: no gradients are needed here, torch.no_grad()"
         assert_close(loss, F.cross_entropy(logits, y), "the mean cross-entropy")
         assert_close(accuracy, (logits.argmax(-1) == y).float().mean(), "the share of right answers")
@@ -414,7 +479,7 @@ def test_answer_chosen(answer_chosen):
 
 def test_overfit_one_batch(overfit_one_batch, rng):
     """All of the batch in each step, and the loss before each step."""
-    for n, steps in ((2, 1), (1, 3), (5, 6), (3, 0)):
+    for n, steps in ((2, 1), (1, 3), (5, 6), (3, 0), (1, 100)):
         x, y = rng.normal(n, 4), rng.integers(0, 3, n)
         model, first = Watched(rng, 4), Watched(rng, 4)
         first.load_state_dict(model.state_dict())
@@ -436,7 +501,8 @@ def test_what_is_wrong(what_is_wrong, rng):
     """A fresh run of every kind, a sound one among them, each named rightly."""
     missed = []
     for fault in broken_runs.FAULTS:
-        run = broken_runs.train(fault, rng.integer(0, 10**6))
+        # Of three runs each: broken_runs keeps them, so that many answers can be tried in the time of a few.
+        run = broken_runs.train(fault, 1000 + rng.integer(0, 3))
         answer = what_is_wrong(run)
         assert answer in broken_runs.FAULTS, f"{answer!r} is none of FAULTS"
         if answer != fault:
@@ -462,6 +528,9 @@ def test_read_digits(read_digits, rng):
         says = assert_tensor(read(images[held]))
         assert says.ndim == 1, f"gives a score for each digit, not the digit: shape {list(says.shape)}, expected [450]"
         assert_tensor(says, shape=(450,))
+        assert not says.is_floating_point(), f"digits are whole numbers, not {says.dtype}"
+        alone = assert_tensor(read(images[held[:1]]), shape=(1,))  # batch norm in training mode cannot read one image
+        assert alone.equal(says[:1]), "reads the same image differently when it is alone: is the network in eval mode?"
         shares.append((says == labels[held]).float().mean().item())
         if shares[0] >= 0.97 or max(shares) < 0.95:
             break

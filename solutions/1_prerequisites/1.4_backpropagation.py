@@ -3,8 +3,8 @@
 #
 # Training, saliency, attribution patching, steering by optimisation: all ask how a number would change if a thousand
 # others moved a little. **Backpropagation** answers for all of them in one sweep from the loss back to the inputs. Here
-# you build it from nothing, on plain tensors: first a slow oracle that cannot be wrong, then a rule for each operation,
-# then a tape that strings the rules together.
+# you build it from nothing, on plain tensors: first a slow oracle, too simple to get wrong, then a rule for each
+# operation, then a tape that strings the rules together.
 #
 # ![Forward, values go from x and w through multiply, add and square to the loss. Backward, each node hands its gradient
 # to the nodes it came from, times the local derivative.](figures/1.4_tape.svg)
@@ -70,15 +70,15 @@ def numerical_gradient(
 #
 # </details>
 # %% experiment=True
-point = torch.tensor(1.0, dtype=torch.float64)
+points = torch.linspace(0.5, 1.5, 30, dtype=torch.float64)
 steps = [10.0**-power for power in range(1, 14)]
 errors = {"both sides": [], "one side": [], "both sides, float32": []}
 for step in steps:
-    found = numerical_gradient(torch.sin, point, step)
-    one_side = (torch.sin(point + step) - torch.sin(point)) / step
-    rounded = numerical_gradient(torch.sin, point.float(), step)
-    for name, slope in zip(errors, (found, one_side, rounded), strict=True):
-        errors[name].append((slope - point.cos()).abs().clamp(min=1e-16).item())
+    found = torch.stack([numerical_gradient(torch.sin, x, step) for x in points])
+    one_side = (torch.sin(points + step) - torch.sin(points)) / step
+    rounded = torch.stack([numerical_gradient(torch.sin, x, step) for x in points.float()])
+    for name, slopes in zip(errors, (found, one_side, rounded), strict=True):
+        errors[name].append((slopes - points.cos()).abs().mean().item())
 for name, curve in errors.items():
     best = curve.index(min(curve))
     print(f"{name}: least error {curve[best]:.0e}, at step {steps[best]:.0e}")
@@ -88,11 +88,11 @@ plot.line(
     log_x=True,
     log_y=True,
     x_label="step",
-    y_label="error",
-    title="The derivative of sin at 1",
+    y_label="mean error",
+    title="The derivative of sin at 30 points",
 )
 # %% [markdown]
-# From now on `step=1e-5` and float64: with float32's 7 digits no step does well.
+# From now on `step=1e-5` and float64: float32 has 7 digits, and at its best step only five of them are right.
 #
 # **A model has 135 million weights, and one forward pass takes 0.1 seconds. The numerical gradient needs ...**
 # (a) one pass for each layer; (b) 135 million passes; (c) 270 million passes
@@ -129,7 +129,8 @@ def tanh_backward(
 #
 # <details><summary>Answer</summary>
 #
-# Far from 0, on both sides, where tanh is flat (it *saturates*). In a chain the factors multiply: gradients vanish.
+# Far from 0, on both sides, where tanh is flat (it *saturates*). In a chain the factors multiply: gradients vanish,
+# but at 0 every factor is 1.
 #
 # </details>
 # %% experiment=True
@@ -227,7 +228,8 @@ def sum_backward(
 #
 # <details><summary>Answer</summary>
 #
-# 0: the sum is 0 whatever `x` is. Through the rules, each entry gets +1 by the direct way and -1 in all by the mean.
+# 0: the sum is 0 whatever `x` is. Through the rules, each entry gets +1 by the direct way; by the
+# mean, a quarter of a sum and subtracted 4 times, it gets -1.
 #
 # </details>
 # %% experiment=True
@@ -294,8 +296,8 @@ def by_rule():
 print(evidence.ratio_of_times(by_oracle, by_rule, repeats=5))
 print(f"largest difference: {(by_oracle() - by_rule()).abs().max():.0e}")
 # %% [markdown]
-# The rule costs two products where forward cost one. That ratio holds for whole networks: a backward pass costs about
-# twice a forward pass, however many weights there are.
+# The rule costs two products where forward cost one. A network's cost is mostly products, so its backward pass costs
+# about twice its forward pass, however many weights there are (Kaplan et al., 2020, section 2.1, count it so).
 #
 # ## 5. Picking
 #
@@ -330,7 +332,9 @@ answer_rows = "b"
 ### END SOLUTION
 # %% check="answer_rows"
 # %% [markdown]
-# This is why rare tokens are badly trained.
+# So a token that no text uses is never learnt: Land and Bartolo (*Fishing for Magikarp*, 2024) find such
+# under-trained tokens in many models. Where the unembedding is the same matrix (GPT-2, SmolLM2), its softmax
+# gives every row a gradient, used or not.
 #
 # ## 6. A tape
 #
@@ -549,11 +553,12 @@ def backward(loss: Node) -> None:
 # Does it hold for *any* graph? Make random ones: each step takes two earlier nodes and combines them. PyTorch says what
 # the gradients are. As a control, the same sweep in a plausible order: breadth first, from the end.
 #
-# **Predict**: in which share of the graphs does the plausible order give a wrong gradient?
+# **Predict**: does the plausible order ever give a wrong gradient? In long graphs more often than in short ones?
 #
 # <details><summary>Answer</summary>
 #
-# In none of the shortest, in most of the longest: one node that is reached by a short and by a long way is enough.
+# In none of the shortest, in most of the longest: one node is enough that passes its gradient on before the longer of
+# two ways has reached it.
 #
 # </details>
 # %% experiment=True
@@ -618,7 +623,7 @@ plot.line(
     title="Gradients unlike PyTorch's",
 )
 # %% [markdown]
-# Random graphs show that no *listed* case was forgotten; they say nothing about operations that never occur in them.
+# Forty graphs of one kind: they say nothing about an operation that never occurs in them, such as picking.
 #
 # ## 8. Learning with your own autograd
 #
@@ -628,8 +633,8 @@ plot.line(
 #
 # <details><summary>Hint</summary>
 #
-# `Node(w)` and `Node(b)`; the error is `x @ w + b - y`, and a node knows no minus: add `Node(-y)`. The mean is a sum
-# times `1 / len(y)`.
+# `Node(x)`, `Node(w)` and `Node(b)`; the error is `x @ w + b - y`, and a node knows no minus: add `Node(-y)`. The
+# mean is a sum times `1 / len(y)`.
 #
 # </details>
 # %% exercise="linear_regression" points=3 difficulty=4 minutes=20
@@ -668,7 +673,8 @@ x = torch.randn(200, 3, dtype=torch.float64)
 true_w = torch.tensor([[2.0], [-1.0], [0.5]], dtype=torch.float64)
 y = x @ true_w + 1 + 0.5 * torch.randn(200, 1, dtype=torch.float64)
 w, b, losses = linear_regression(x, y, 60, 0.1)
-_, _, shuffled = linear_regression(x, y[torch.randperm(200)], 60, 0.1)
+shuffles = [linear_regression(x, y[torch.randperm(200)], 60, 0.1)[2] for _ in range(20)]
+shuffled = torch.tensor(shuffles).mean(0).tolist()
 
 their_w = torch.zeros(3, 1, dtype=torch.float64, requires_grad=True)
 their_b = torch.zeros(1, dtype=torch.float64, requires_grad=True)
@@ -682,10 +688,11 @@ for _ in range(60):
     theirs.append(loss.item())
 gap = max(abs(a - b) for a, b in zip(losses, theirs, strict=True))
 print(f"w {[round(weight, 2) for weight in w[:, 0].tolist()]}, b {b.item():.2f}")
-print(f"last loss {losses[-1]:.3f}; shuffled {shuffled[-1]:.2f}, variance of y {y.var():.2f}")
+print(f"last loss {losses[-1]:.3f}; variance of y {y.var():.2f}")
+print(f"with y shuffled: {evidence.interval([curve[-1] for curve in shuffles]):.2f}")
 print(f"largest difference between your curve and PyTorch's: {gap:.0e}")
 plot.line(
-    {"yours": losses, "PyTorch": theirs, "yours, y shuffled": shuffled},
+    {"yours": losses, "PyTorch": theirs, "yours, y shuffled (mean of 20)": shuffled},
     x_label="step",
     y_label="loss",
     title="One curve, two autograds",
@@ -732,18 +739,18 @@ def attention_backward(
 # In attribution patching gradients stand in for experiments: *gradient times change* guesses what a change would do.
 # When may one trust it?
 #
-# **Predict**: make the head surer, by multiplying `q`. What becomes of the gradients of `q` and of `v`? Does the guess
-# of what exchanging `q` for another does get better or worse? And for a hundredth of that exchange?
+# **Predict**: multiply `q`, so that the softmax goes to one key. What becomes of the gradients of `q` and of `v`? Put
+# another head's `q` in its place: does the guess of the effect get better or worse? And for a hundredth of that change?
 #
 # <details><summary>Answer</summary>
 #
-# That of `v` stays; that of `q` falls towards 0, for the softmax is flat there. The guess loses all connection with the
-# true effect; for a hundredth of the exchange it stays good.
+# That of `v` grows a little; that of `q` falls towards 0, for the softmax is flat there. The guess loses almost all
+# connection with the true effect; for a hundredth of the exchange it stays good.
 #
 # </details>
 # %% experiment=True
-# 300 heads, 6 positions, d = 8
-k, v, q, other_q, grad = torch.randn(5, 300, 6, 8, dtype=torch.float64).unbind(0)
+# 3000 heads, 6 positions, d = 8
+k, v, q, other_q, grad = torch.randn(5, 3000, 6, 8, dtype=torch.float64).unbind(0)
 
 
 def effect(q, change):
@@ -752,15 +759,16 @@ def effect(q, change):
     return (grad * (after - before)).sum((1, 2))
 
 
-agreement = {"all of the exchange": [], "a hundredth of it": []}
+agreement = {"all of the exchange": [], "a hundredth of it": [], "null: other heads": []}
 sharpness = [1, 2, 4, 8, 16, 32, 64]
 for times in sharpness:
     grad_q, _, grad_v = attention_backward(grad, times * q, k, v)
     change = times * (other_q - q)
     guess = (grad_q * change).sum((1, 2))  # [head]
-    for name, part in zip(agreement, (1, 0.01), strict=True):
-        both = torch.stack([guess * part, effect(times * q, part * change)])
-        agreement[name].append(both.corrcoef()[0, 1].item())
+    whole, small = effect(times * q, change), effect(times * q, 0.01 * change)
+    pairs = ((guess, whole), (guess, small), (guess.roll(1), whole))
+    for name, pair in zip(agreement, pairs, strict=True):
+        agreement[name].append(torch.stack(pair).corrcoef()[0, 1].item())
     typical = [g.abs().mean((1, 2)).median().item() for g in (grad_q, grad_v)]
     shown = ", ".join(f"{name} {values[-1]:.2f}" for name, values in agreement.items())
     sizes = f"gradient of q {typical[0]:.4f}, of v {typical[1]:.2f}"
@@ -770,12 +778,13 @@ plot.line(
     x=sharpness,
     log_x=True,
     x_label="q times",
-    y_label="correlation over 300 heads",
+    y_label="correlation over 3000 heads",
     title="Gradient times change against the true effect",
 )
 # %% [markdown]
-# The gradient is right, for *small* changes. In a saturated head a patch is not small. Kramár et al. (*AtP\**, 2024)
-# found this failure in language models, and mend it by computing the softmax anew.
+# The gradient is right, for *small* changes. In a saturated head a patch is not small. These heads
+# are random; Kramár et al. (*AtP\**, 2024) found this failure in language models, and mend it by computing the softmax
+# anew.
 #
 # ## Bonus (not graded)
 #

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from concrete_steps.checking import outcomes
 from concrete_steps.checking.checks import run_check
 from concrete_steps.checking.further import Further
 from concrete_steps.checking.loader import Loaded, load
@@ -32,6 +33,12 @@ RIGHT = [
     for answers in right_answers_of(notebook).values()
     for answer in answers
 ]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Whether a mistake is recognised is asked here, not how quickly on a busy machine."""
+    monkeypatch.setattr(outcomes, "SECONDS_TO_RECOGNISE", 60.0)
 
 
 @cache

@@ -96,6 +96,8 @@ def test_values_are_compared_as_closely_as_the_dtype_allows():
         assert_precise(x.float() / 3, x / 3, "a third")
     with refused(r"^a third: at \[0\] expected 0.33333, got 0.5"):
         assert_precise(x / 2, x / 3, "a third")
+    with refused("expected 0.333333333333, got 0.333333343333"):  # with as many digits as tell them apart
+        assert_precise(x / 3 + 1e-8, x / 3, "a third")
     with refused("expected shape"):
         assert_precise(x[:1], x, "a third")
     with refused("3 of 3 entries differ.; only the sign is wrong"):
@@ -253,6 +255,12 @@ def test_rows_that_share_their_random_numbers_are_seen():
         testing.assert_independent(lambda seed: torch.randn(3, 500))
     with refused("head 0 of seed 0 and head 1 of seed 0 are not independent: their numbers have correlation"):
         testing.assert_independent(lambda seed: rows(seed, 9).cumsum(0), "head")
+
+
+def test_a_generator_must_be_drawn_from():
+    testing.assert_draws_from(lambda generator: torch.rand(1, generator=generator))
+    with refused("the generator is as it was before"):
+        testing.assert_draws_from(lambda generator: torch.Generator().manual_seed(generator.initial_seed()))
 
 
 def test_uncorrelated_also_in_size(rng):

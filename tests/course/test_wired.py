@@ -120,3 +120,30 @@ def test_what_does_not_fit_gets_one_sentence():
     model, truth = wired.build(0)
     with pytest.raises(CourseError, match="no behaviour"):
         wired.measure(model, truth, "poetry", wired.repeated(truth, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("rule", "row", "answers"),
+    [
+        ("A", "^abcab", "...abc"),
+        ("B", "^abcab", ".....a"),  # before the first a stands [BOS], and that is no answer
+        ("C", "^abacab", "...b.ca"),
+        ("D", "^abcabdab", ".....c..."),  # at the end the pair a b stood twice before
+    ],
+)
+def test_a_riddle_says_what_its_rule_says(rule, row, answers):
+    from concrete_steps.wired.riddles import RULES
+
+    tokens = ["^abcd".index(letter) for letter in row]
+    said = [RULES[rule](tokens[: i + 1]) for i in range(len(tokens))]
+    assert "".join("." if answer == wired.NO_ANSWER else "^abcd"[answer] for answer in said) == answers
+
+
+def test_riddles_come_from_the_seed_and_leave_the_global_random_state_alone():
+    state = torch.random.get_rng_state()
+    tokens, answers = wired.riddle("C", rows=4, seed=1, n_tokens=5, length=12)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(wired.riddle("C", 4, 1, 5, 12)[1], answers)
+    assert tokens.shape == answers.shape == (4, 12) and not tokens[:, 0].any() and tokens[:, 1:].min() > 0
+    with pytest.raises(CourseError, match="no rule"):
+        wired.riddle("E", rows=1, seed=0)

@@ -42,7 +42,8 @@ class Further:
         exercise: the name of the exercise.
         namespace: the learner's objects, which checks may ask for by name.
         at_hand: other arguments of checks, such as models; a check that needs one that is not here is left out.
-        seconds: after so long no more calls are made than LEAST_CALLS.
+        seconds: after so much time of this thread on a processor no more calls are made than LEAST_CALLS; other
+            programs on a busy machine change no verdict.
     """
 
     checks: Path
@@ -54,7 +55,7 @@ class Further:
 
     def calls(self) -> Iterator[Call]:
         """The calls, each made when it is asked for or a little before."""
-        end = time.perf_counter() + self.seconds
+        end = time.thread_time() + self.seconds
         random, checks = _Noise(), _checks_of(self.checks, self.exercise)
         met = 0
         for run, (seed, check) in enumerate(itertools.product(self.seeds, checks)):
@@ -63,7 +64,7 @@ class Further:
                 yield call
                 if number < SHAKEN:
                     yield from self._shaken(call, random)
-                if time.perf_counter() > end and number + 1 >= needed:
+                if time.thread_time() > end and number + 1 >= needed:
                     return
                 met += 1
 
@@ -76,7 +77,7 @@ class Further:
 
         @functools.wraps(recorded)
         def limited(*args, **kwargs):
-            if len(made) >= MOST_CALLS or (len(made) >= least and time.perf_counter() > end):
+            if len(made) >= MOST_CALLS or (len(made) >= least and time.thread_time() > end):
                 raise Enough
             return recorded(*args, **kwargs)
 

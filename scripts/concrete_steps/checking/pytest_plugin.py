@@ -165,8 +165,14 @@ def _fixture(name: str):
 def _under_its_name(value: Any, name: str) -> Any:
     """For `GPT2 = DemoTransformer` a class that is called GPT2: checks and messages go by the exercise's name."""
     if isinstance(value, type) and value.__name__ != name:
+
+        class Renamed(type(value)):
+            def __instancecheck__(cls, instance):  # what its methods make by the name that they know is one, too
+                return isinstance(instance, value)
+
         with contextlib.suppress(TypeError):  # a class that nothing may inherit from stays as it is
-            return types.new_class(name, (value,), exec_body=lambda body: body.update(__module__=value.__module__))
+            named = {"metaclass": Renamed}
+            return types.new_class(name, (value,), named, lambda body: body.update(__module__=value.__module__))
     return value
 
 

@@ -88,7 +88,7 @@ def _train(fault: str) -> Run:
     order = torch.randperm(len(images))
     test, train = order[:HELD_OUT], order[HELD_OUT:]
     if fault == "leaked test set":
-        train = torch.cat([train, test[: HELD_OUT // 2]])
+        train = torch.cat([train[HELD_OUT // 2 :], test[: HELD_OUT // 2]])  # as many as ever: the number tells nothing
     x, y, test_x, test_y = images[train], labels[train], images[test], labels[test]
     if fault == "labels shuffled":
         y = y[torch.randperm(len(y))]

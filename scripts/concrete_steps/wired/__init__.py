@@ -8,10 +8,28 @@
 
 The model has attention only and no normalisation. Three things can be measured in its logits: "induction" (the token
 that followed the current one before), "seen" (the token SEEN, where the current token occurred before) and "copying"
-(tokens of the context above others). Notebook 2.2 teaches how each head is written.
+(tokens of the context above others). Notebook 2.2 teaches how each head is written: `Weights` holds the four matrices
+of one, `to_bridge` makes a model of heads written by hand, and `riddle` gives the examples of its open task.
 """
 
-from concrete_steps.wired.build import build
+from concrete_steps.wired.build import build, to_bridge
+from concrete_steps.wired.heads import Weights
+from concrete_steps.wired.riddles import NO_ANSWER, riddle
 from concrete_steps.wired.truth import BEHAVIOURS, Edge, Head, Truth, measure, measures, random_text, removed, repeated
 
-__all__ = ["BEHAVIOURS", "Edge", "Head", "Truth", "build", "measure", "measures", "random_text", "removed", "repeated"]
+__all__ = [
+    "BEHAVIOURS",
+    "NO_ANSWER",
+    "Edge",
+    "Head",
+    "Truth",
+    "Weights",
+    "build",
+    "measure",
+    "measures",
+    "random_text",
+    "removed",
+    "repeated",
+    "riddle",
+    "to_bridge",
+]

@@ -187,7 +187,12 @@ def add_noise(grid, ends: list[Tensor], noise: float, generator: torch.Generator
 
 
 def to_bridge(grid, embed, positions, unembed, n_layers: int, n_heads: int) -> TransformerBridge:
-    """The matrices as an attention-only TransformerBridge in evaluation mode."""
+    """The matrices as an attention-only TransformerBridge in evaluation mode.
+
+    Args:
+        grid: the weights of each (layer, head), all of one d_head.
+        embed, positions, unembed: [d_vocab d_model], [n_ctx d_model] and [d_model d_vocab].
+    """
     from transformer_lens import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
 

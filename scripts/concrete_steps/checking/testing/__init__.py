@@ -14,10 +14,11 @@ always tries, where it applies:
 | -1e9 for minus infinity                       | `assert_minus_infinity` |
 | arguments or models changed                   | `unchanged` |
 | hooks, modes, random state left behind        | `nothing_left_behind`, of a bridge that is `settled` |
+| a generator seeded anew in every call         | `assert_draws_from` |
 | rows or runs that share their random numbers  | `assert_independent`, `assert_uncorrelated` |
 """
 
-from concrete_steps.checking.testing.draws import assert_independent, assert_uncorrelated
+from concrete_steps.checking.testing.draws import assert_draws_from, assert_independent, assert_uncorrelated
 from concrete_steps.checking.testing.gradients import assert_gradient_flows, assert_gradient_values
 from concrete_steps.checking.testing.inputs import Rng, awkward, shapes_with_ones, strided
 from concrete_steps.checking.testing.state import nothing_left_behind, settled, unchanged
@@ -35,6 +36,7 @@ __all__ = [
     "Rng",
     "assert_choice",
     "assert_close",
+    "assert_draws_from",
     "assert_equal",
     "assert_gradient_flows",
     "assert_gradient_values",

@@ -27,6 +27,16 @@ def assert_independent(draw: Callable[[int], Tensor], what: str = "row") -> None
             assert_uncorrelated(row, other, f"{pair} are not independent")
 
 
+def assert_draws_from(call: Callable[[torch.Generator], object]) -> None:
+    """`call(generator)` draws from the generator itself, so that a second call gives other numbers."""
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    call(generator)
+    assert not torch.equal(before, generator.get_state()), (
+        "the generator is as it was before: draw from it, not from one of your own, or every call gives the same"
+    )
+
+
 def assert_uncorrelated(a: Tensor, b: Tensor, message: str) -> None:
     """Neither the numbers of a and b, nor their distances from the mean, go together more than chance has it."""
     centred = [x.detach().flatten().double() - x.detach().double().mean() for x in (a, b)]

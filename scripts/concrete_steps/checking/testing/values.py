@@ -42,6 +42,8 @@ def assert_close(actual: Any, expected: Any, message: str, rtol: float = 1e-4, a
         share = f" ({int(wrong.sum())} of {wrong.numel()} entries differ)" if wrong.numel() > 1 else ""
         sign = "; only the sign is wrong" if _close(-1 * actual, expected, rtol, atol).all() else ""
         got = f"expected {_number(expected[index])}, got {_number(actual[index])}"
+        if _number(expected[index]) == _number(actual[index]):  # alike as shown
+            got = f"expected {_number(expected[index], 12)}, got {_number(actual[index], 12)}"
         raise AssertionError(f"{message}: {at}{got}{share}{sign}")
 
 
@@ -141,5 +143,5 @@ def _dtype(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _number(value: Tensor) -> str:
-    return str(value.item()) if not value.is_floating_point() else f"{value.item():.5g}"
+def _number(value: Tensor, digits: int = 5) -> str:
+    return str(value.item()) if not value.is_floating_point() else f"{value.item():.{digits}g}"
