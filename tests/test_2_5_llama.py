@@ -279,6 +279,7 @@ def test_answer_shifted(answer_shifted):
 # equivalent mutant of rope, drop device= of arange: where there is one device
 # equivalent mutant of rope, x -> positions: of their device, where there is one device
 
+
 def test_rope(rope, rng):
     """Each pair is turned by position times frequency, for several sizes, positions and thetas."""
     for dtype in (torch.float32, torch.float64):
@@ -416,6 +417,13 @@ def test_grouped_query_attention__gradient(grouped_query_attention, rng):
 
 # --- 5. A cache
 
+# equivalent mutant of LayerCache, Is -> Eq: of None
+# equivalent mutant of LayerCache, k -> v: no positions of v are as good as none of k
+# equivalent mutant of LayerCache, v -> k: no positions of k are as good as none of v
+# equivalent mutant of LayerCache, 0 -> 1: there are as many values as keys
+# equivalent mutant of LayerCache, 0 -> -1: there are as many values as keys
+# equivalent mutant of LayerCache, 1 -> -1: the last of two is the second
+
 
 def _joined(axis):
     return lambda parts: torch.cat(parts, axis)
@@ -476,6 +484,16 @@ def cache_slip(outs, sofar):
 
 
 # --- 6. Attention
+
+# equivalent mutant of LlamaAttention, drop device= of arange: where there is one device
+# equivalent mutant of LlamaAttention, IsNot -> NotEq: of None
+# equivalent mutant of LlamaAttention, Is -> Eq: of None
+# equivalent mutant of LlamaAttention, keep LayerCache: an annotation
+# equivalent mutant of LlamaAttention, keep None: an annotation
+# equivalent mutant of LlamaAttention, 0 -> 1: without a past only distances count, so any start will do
+# equivalent mutant of LlamaAttention, 0 -> -1: without a past only distances count, so any start will do
+# equivalent mutant of LlamaAttention, swap arguments 0 and 1 of transpose: the same two axes
+# equivalent mutant of LlamaAttention, 2 -> -2: axis 2 of four
 
 
 def test_LlamaAttention(LlamaAttention, rng):
