@@ -539,6 +539,11 @@ def test_SwiGLU__gradient(SwiGLU, rng):
 
 # --- 8. Block and whole
 
+# equivalent mutant of LlamaBlock, keep LayerCache: an annotation
+# equivalent mutant of LlamaBlock, keep None: an annotation
+# equivalent mutant of Llama, keep list[LayerCache]: an annotation
+# equivalent mutant of Llama, keep None: an annotation
+
 
 def own_composition(module, x):
     """What the block of these very parts should give."""

@@ -787,8 +787,9 @@ plot.bar(
     title="Your SmolLM2 on this machine",
 )
 # %% [markdown]
-# The bytes of the weights set a lower limit than the operations: a model that writes for one reader waits for memory.
-# So 4-bit weights, an eighth of these bytes, pay; and servers answer many readers with one reading of the weights.
+# Of the two limits that of the bytes is by far the lower; both models stay below it (other programs, many small steps
+# between the large ones). So 4-bit weights, an eighth of these bytes, pay; and servers answer many readers with one
+# reading of the weights.
 #
 # ## 13. The wrong convention, measured
 #
