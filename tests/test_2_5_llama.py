@@ -5,7 +5,6 @@ as a whole, with transformers' LlamaForCausalLM. When a class does exactly what 
 the same weights, the message says which.
 """
 
-import functools
 import inspect
 import math
 from dataclasses import dataclass
@@ -719,9 +718,8 @@ def test_load_smollm2__logits(load_smollm2, Llama, rng):
         assert_close(got, right, message, rtol=1e-4, atol=1e-4)
 
 
-@functools.cache
 def smollm2():
-    """The real model's state dict, a text's tokens, and the logits that it gives them."""
+    """The real model's state dict, a text's tokens, and the logits that it gives them. Loaded anew: it is large."""
     from concrete_steps import models
 
     reference, tokenizer = models.smollm2_hf()
