@@ -23,6 +23,8 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of one_hot, drop device= of arange: only a GPU can tell, and there a check does
 # equivalent mutant of causal_mask, drop device= of ones: only a GPU can tell, and there a check does
 # equivalent mutant of sliding_windows, drop device= of arange: index tensors on the CPU also pick from a GPU
+# equivalent mutant of mix_values, FloorDiv -> Div: einops repeats 2.0 times as it does 2 times
+# equivalent mutant of attention_pattern, FloorDiv -> Div: einops repeats 2.0 times as it does 2 times
 # equivalent mutant of attention_scores, q -> k: queries and keys have the same d_head
 # equivalent mutant of causal_mask, [-2:] -> [:]: a mask with the batch axes too is as good
 # equivalent mutant of causal_mask, 2 -> 3: a mask with one of the batch axes too is as good

@@ -20,6 +20,8 @@ from concrete_steps.checking.testing import (
 
 F32, F64 = torch.float32, torch.float64
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
+# equivalent mutant of eigenvalue_copying_score, Gt -> NotEq: a sum of sizes is not below 0
+# equivalent mutant of eigenvalue_copying_score, 0.0 -> -0.0: they are equal
 # equivalent mutant of gram_schmidt, 2 -> 3: a third time changes nothing
 # equivalent mutant of gram_schmidt, 2 -> 1: a second time matters only for vectors that are nearly dependent
 

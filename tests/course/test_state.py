@@ -120,3 +120,10 @@ def test_what_was_compiled_before_is_checked_as_it_was_written():
     namespace = {"refuse": lambda graph, inputs: 1 / 0}
     exec(compiled, namespace)
     assert run_check(NOTEBOOK, "logit_difference", Loaded(NOTEBOOK.path, namespace)).outcome == PASSED
+
+
+def test_eigenvalues_of_nan_are_an_error_and_not_the_end():
+    before = torch.linalg.eigvals
+    with clean_state(), pytest.raises(RuntimeError, match="infs or NaNs"):
+        torch.linalg.eigvals(torch.full((3, 3), torch.nan))
+    assert torch.linalg.eigvals is before

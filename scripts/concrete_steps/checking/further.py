@@ -172,13 +172,16 @@ def _quiet(path: Path) -> dict[str, Any]:
 
 
 class _Quiet(ast.NodeTransformer):
-    """Assertions are evaluated, for the calls in them, and never fail; nor does a statement that is one call."""
+    """Assertions are evaluated, for the calls in them, and never fail; nor does a call, or what is assigned."""
 
     def visit_Assert(self, node: ast.Assert) -> ast.stmt:
         return _tried(ast.Expr(node.test))
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
         return _tried(node) if isinstance(node.value, ast.Call) else node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt:
+        return _tried(node)  # the next input is met, too, where the answer to one cannot be computed
 
     def visit_Raise(self, node: ast.Raise) -> ast.stmt:
         raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc

@@ -7,6 +7,7 @@ runs without them, and afterwards they are as it found them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import sys
 import warnings
@@ -34,6 +35,7 @@ def clean_state() -> Iterator[None]:
         if torch.get_default_device().type != "cpu":  # inside a learner's `with torch.device(...)`
             stack.enter_context(torch.device("cpu"))
         stack.enter_context(_without_compiler())
+        stack.enter_context(_careful_eigenvalues())
         yield
 
 
@@ -100,3 +102,23 @@ def _without_compiler() -> Iterator[None]:
             yield
     finally:
         torch.compile = before
+
+
+@contextlib.contextmanager
+def _careful_eigenvalues() -> Iterator[None]:
+    """torch.linalg.eigvals refuses nan and infinity, as eig does: in PyTorch 2.13 they end the whole process."""
+    import torch
+
+    before = torch.linalg.eigvals
+
+    @functools.wraps(before)
+    def eigvals(A, **options):
+        if not torch.isfinite(A).all():
+            raise RuntimeError("torch.linalg.eigvals: input tensor should not contain infs or NaNs.")
+        return before(A, **options)
+
+    torch.linalg.eigvals = eigvals
+    try:
+        yield
+    finally:
+        torch.linalg.eigvals = before
