@@ -901,4 +901,4 @@ plot.bar(
 # Read on: Touvron et al., *LLaMA* (2023); Su et al., *RoFormer* (2021); Shazeer, *GLU Variants Improve Transformer*
 # (2020); Ainslie et al., *GQA* (2023); Zhang and Sennrich, *Root Mean Square Layer Normalization* (2019); Ben Allal et
 # al., *SmolLM2* (2025).
-# Next: **3.1 Hooks**.
+# Next: **3.2 Attention heads and induction**.
