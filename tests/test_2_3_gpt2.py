@@ -16,13 +16,13 @@ from concrete_steps.checking.recognition import alike, one_name
 from concrete_steps.checking.testing import (
     assert_choice,
     assert_close,
-    assert_gradient_values,
     assert_precise,
     assert_tensor,
     nothing_left_behind,
     strided,
     unchanged,
 )
+from concrete_steps.checking.testing.parts import assert_trains, set_weights
 from concrete_steps.course import load_course
 
 
@@ -151,48 +151,6 @@ def build(name, cls, c, rng, dtype=torch.float32):
     return module.to(dtype).eval(), weights
 
 
-def set_weights(module, weights, name):
-    """Write the weights into the module's parameters; every slip in names, shapes or kinds is named."""
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    for key, value in weights.items():
-        if key not in parameters:
-            raise AssertionError(f"{name}(cfg) has no parameter {key} {list(value.shape)}{_why_missing(module, key)}")
-        shape = tuple(parameters[key].shape)
-        assert shape == tuple(value.shape), f"{key} has shape {list(shape)}, the text asks for {list(value.shape)}"
-    extra = sorted(parameters.keys() - weights.keys())
-    shown = ", ".join(extra[:4]) + (f", ... ({len(extra)} in all)" if len(extra) > 4 else "")
-    assert not extra, f"{name}(cfg) has parameters that the text does not name: {shown}"
-    buffers = sorted(module.state_dict().keys() - parameters.keys())
-    assert not buffers, f"the state dict also holds {', '.join(buffers)}: use register_buffer(..., persistent=False)"
-    slots = {}
-    for key, parameter in parameters.items():
-        slots.setdefault(parameter.data_ptr(), []).append(key)
-    shared = next((keys for keys in slots.values() if len(keys) > 1), None)
-    assert not shared, (
-        f"uses one and the same part more than once: make a new one for each place ({', '.join((shared or [])[:2])})"
-    )
-    with torch.no_grad():
-        for key, value in weights.items():
-            parameters[key].data = value.clone()
-
-
-def _why_missing(module, key):
-    """What stands in the place of a parameter that is missing."""
-    path = key.split(".")
-    for step, part in enumerate(path):
-        found = getattr(module, part, None) if not isinstance(module, list | tuple) else module[int(part)]
-        if found is None:
-            return f": {'.'.join(path[: step + 1])} is missing"
-        if isinstance(found, list | tuple):
-            return ": blocks is a plain list, which hides its blocks from PyTorch: use nn.ModuleList"
-        module = found
-    if isinstance(module, torch.nn.Module):
-        kind = type(module).__name__
-        return f": what stands there is a module ({kind}), and the text asks for nn.Parameter(...) itself"
-    is_plain = isinstance(module, torch.Tensor) and not isinstance(module, torch.nn.Parameter)
-    return ": it is a plain tensor, not a parameter: wrap it in nn.Parameter" if is_plain else ""
-
-
 def run(module, x, method="forward"):
     """The module's output; input, weights, hooks and modes stay as they are, and a second call gives the same."""
     function = module if method == "forward" else getattr(module, method)
@@ -234,21 +192,6 @@ def assert_output(name, module, c, weights, x, out, expected, message, methods=(
         assert_close(out, expected, f"{message} (input of shape {shown})")
         raise AssertionError(f"{message} (input of shape {shown}): differs by more than rounding")
     assert_precise(out, expected, f"{message} (input of shape {shown})", loosen=10)
-
-
-def assert_trains(module, x):
-    """A gradient reaches the input and every parameter, and each is the derivative of the output."""
-    leaf = x.clone().requires_grad_() if x.is_floating_point() else x
-    # Not the leaf itself: PyTorch forbids to change one in place, in words that tell a learner little.
-    out = module(leaf.clone())
-    assert out.requires_grad, "no gradient flows through your class: keep to torch operations (no .data, no numpy)"
-    (out * torch.arange(1, out.numel() + 1).reshape(out.shape).sin()).sum().backward()
-    without = [name for name, parameter in module.named_parameters() if parameter.grad is None]
-    assert not without, f"no gradient reaches {', '.join(without)}: is it used, and not detached?"
-    assert not x.is_floating_point() or leaf.grad is not None, "no gradient reaches the input: is it detached?"
-    module.zero_grad()
-    module, x = module.double(), x.double() if x.is_floating_point() else x
-    assert_gradient_values(module, x, weights=module.named_parameters())
 
 
 def inputs(c, rng, dtype=torch.float32):

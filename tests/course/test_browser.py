@@ -42,6 +42,8 @@ SLIPS = {
     "2.1": ("merge", "i += 2 if found else 1", "i += 1"),
     "2.2": ("value_table", "W_O[:, spaces[into]] = table", "W_O[:, spaces[into]] = table * len(table) ** 0.5"),
     "2.3": ("LayerNorm", "centred.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True)"),
+    "2.4": ("apply_temperature", "logits / temperature", "logits * temperature"),
+    "2.5": ("RMSNorm", "x.square().mean(-1, keepdim=True)", "x.abs().mean(-1, keepdim=True)"),
     "3.2": ("current_token_score", "[..., 2:]", ""),
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
     "5.3": ("fourier_basis", " / waves.norm(dim=1, keepdim=True)", ""),
