@@ -68,7 +68,14 @@ class Lab:
         self.cells = nbformat.read(self.work / path, as_version=4).cells
         self.page.goto(f"{self.address}/lab/tree/{path.as_posix()}?reset&token={TOKEN}")
         self.page.locator(".jp-Notebook .jp-Cell").nth(len(self.cells) - 1).wait_for(state="attached")
+        self.wait_until(lambda: self.is_connected(path), f"the kernel of {path.name} to be connected")
         self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
+
+    def is_connected(self, path: Path) -> bool:
+        """The server knows it; JupyterLab's own sign may say idle before, and Run All would ask for a kernel."""
+        sessions = self.page.request.get(f"{self.address}/api/sessions?token={TOKEN}").json()
+        kernels = [session["kernel"] for session in sessions if session["path"] == path.as_posix()]
+        return any(kernel["connections"] and kernel["execution_state"] == "idle" for kernel in kernels)
 
     def cell(self, name: str):
         """The cell with this id: an exercise's is its name, its check's is check_ and the name."""
