@@ -18,6 +18,7 @@ from concrete_steps.checking.checks import Check, CheckFailed, Panel, run_check
 from concrete_steps.checking.loader import Loaded, load
 from concrete_steps.checking.mistakes import Call
 from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, again
+from concrete_steps.checking.pytest_plugin import _under_its_name
 from concrete_steps.course import load_course
 from concrete_steps.paths import course_root
 
@@ -290,3 +291,14 @@ def test_a_stream_without_signs_gets_plain_ones():
         environment = {**os.environ, "PYTHONIOENCODING": encoding}
         done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env=environment)
         assert done.returncode == 0 and done.stdout.startswith("+ logit_difference: passed"), done.stderr
+
+
+def test_a_class_bound_to_the_exercise_s_name_still_makes_itself():
+    """`Node = Value`, where Value's own methods make a Value: a check that asks for a Node takes it."""
+
+    class Value:
+        def twin(self):
+            return Value()
+
+    Node = _under_its_name(Value, "Node")
+    assert Node.__name__ == "Node" and isinstance(Node().twin(), Node) and not isinstance(3, Node)

@@ -138,6 +138,21 @@ def test_an_unlisted_slip_gets_no_name(key, exercise, text, seed):
     assert not result.mistake, result.text()
 
 
+def test_a_crash_on_every_input_is_not_a_slip_that_crashes_on_some():
+    """Inputs behind the one that crashes are met, too: there the listed slip gives windows."""
+    result = check_of(
+        "1.1",
+        "sliding_windows",
+        """
+        def sliding_windows(tokens, size):
+            starts = torch.arange(tokens.shape[1] + size + 1)
+            return tokens[:, starts[:, None] + torch.arange(size)]
+        """,
+    )
+    assert result.outcome == ERROR and "IndexError" in result.message, result.text()
+    assert not result.mistake, result.text()
+
+
 MESSAGES = {
     "a mask that hides the query's own key, by -inf": (
         "1.1",
