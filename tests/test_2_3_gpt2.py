@@ -22,7 +22,7 @@ from concrete_steps.checking.testing import (
     strided,
     unchanged,
 )
-from concrete_steps.checking.testing.parts import assert_trains, set_weights
+from concrete_steps.checking.testing.parts import assert_trains, how_composed, own_composition, set_weights
 from concrete_steps.course import load_course
 
 
@@ -334,39 +334,6 @@ def test_MLP__gradient(MLP, rng):
 
 
 # --- 5. Block
-
-
-def own_composition(module, x):
-    """What the block of these very parts should give."""
-    mid = x + module.attn(module.ln1(x))
-    return mid + module.mlp(module.ln2(mid))
-
-
-def how_composed(module, x):
-    """Where the block first departs from that: what each part read and gave, by hooks."""
-    seen = {}
-
-    def keep(part):
-        return lambda _, args, out: seen.update({part: (args[0].detach().clone(), out.detach().clone())})
-
-    hooks = [getattr(module, part).register_forward_hook(keep(part)) for part in ("ln1", "attn", "ln2", "mlp")]
-    module(x.clone())
-    for hook in hooks:
-        hook.remove()
-    unseen = [part for part in ("ln1", "attn", "ln2", "mlp") if part not in seen]
-    if unseen:
-        return f"your block does not call {unseen[0]}"
-    (ln1_read, ln1), (attn_read, attn), (ln2_read, ln2), (mlp_read, _) = (
-        seen[part] for part in ("ln1", "attn", "ln2", "mlp")
-    )
-    steps = [
-        (ln1_read, x, "ln1 does not read the block's input"),
-        (attn_read, ln1, "attn does not read what ln1 gives"),
-        (ln2_read, x + attn, "ln2 does not read the new stream, the block's input plus attn's output"),
-        (mlp_read, ln2, "mlp does not read what ln2 gives"),
-    ]
-    wrong = next((text for got, right, text in steps if not same(got, right)), None)
-    return wrong or "the parts read what they should, but the output is not the new stream plus mlp's output"
 
 
 def test_TransformerBlock(TransformerBlock, rng):
