@@ -27,7 +27,7 @@ def test_quick_benchmark_shows_every_row_but_the_executed_notebooks(tmp_path):
 
 def test_ci_is_projected_from_reports(tmp_path):
     (tmp_path / "a.xml").write_text(
-        '<testsuites><testsuite><testcase classname="tests.course.test_plot" name="test_line" time="60"/>'
+        '<testsuites><testsuite time="180"><testcase classname="tests.course.test_plot" name="test_line" time="60"/>'
         '<testcase classname="tests.course.test_mistakes" name="test_m[1.1-one_hot-adds]" time="120"/>'
         '<testcase classname="tests.test_5_3_grokking" name="test_fft2d" time="60"/>'
         '<testcase classname="tests.course.test_browser" name="test_wrong[0]" time="120"/></testsuite></testsuites>'
@@ -37,4 +37,4 @@ def test_ci_is_projected_from_reports(tmp_path):
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())
     each = 3 / len(load_course().notebooks)
-    assert f"{1 + 2 + 40 * each:.3g} min" in shown and "tests of the machinery" in shown
+    assert f"{(1 + 2 + 40 * each) / 2:.3g} min" in shown and "2.0 tests at a time" in shown
