@@ -606,7 +606,7 @@ print("rows that differ from the first suspect's by less than 1 %:", *twins)
 #
 # The simplest model with a context knows one thing: the token before. **Bigram** logits are a table, `logits[a]` for
 # what follows *a*. A transformer without layers is one too: `W_E @ W_U`. In 1.3 all unseen pairs were alike. Better: a
-# row leans on how frequent *b* is at all, the more, the more often something new came after *a* (Witten and Bell, 1991):
+# row leans on how frequent *b* is at all, the more so where most of what followed *a* was new (Witten and Bell, 1991):
 #
 # $$p(b \mid a) = \frac{c(a, b) + T(a)\, p(b)}{N(a) + T(a)}, \qquad p(b) = \frac{c(b) + 1}{C + V}$$
 #
