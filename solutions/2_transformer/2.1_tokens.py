@@ -406,10 +406,10 @@ for n_merges in (10, 200):
 # The first two, and these are different ones. Each digit is a piece of its own, and the space before it, too: that is
 # the other rule.
 #
-# </details>
-#
 # (GPT-2 and SmolLM2 show each byte as one character. Those that print stand for themselves; `Ġ` is a space, `Ċ` a line
 # break.)
+#
+# </details>
 # %% experiment=True
 smollm2, smol_tokenizer = models.smollm2_hf()
 
@@ -429,10 +429,11 @@ kinds["invented names"] = [name.strip() for name in invented[::130]]
 for kind, members in kinds.items():
     for lead, place in (("", "at the start"), (" ", "after a space")):
         costs = [len(smol_ids(lead + word)) for word in members]
-        ones = costs.count(1) / len(costs)
-        print(f"{kind}, {place}: {evidence.interval(costs, 'bca'):.2f} tokens, {ones:.0%} are one")
+        ones, mean = costs.count(1) / len(costs), evidence.interval(costs, "bca")
+        print(f"{kind}, {place}: {mean:.2f} tokens, {ones:.0%} are one")
     saved = [len(smol_ids(word)) - len(smol_ids(" " + word)) for word in members]
-    print(f"    after a space {sum(n > 0 for n in saved)} cost less, {sum(n < 0 for n in saved)} more")
+    less, more = sum(n > 0 for n in saved), sum(n < 0 for n in saved)
+    print(f"    after a space {less} of {len(members)} cost less, {more} more")
 # %% [markdown]
 # (An interval holds for words drawn like these.) After a space none of these words costs more, and many cost less.
 #
@@ -460,7 +461,9 @@ plot.imshow(
     title="Cosine of rows of W_E",
 )
 # %% [markdown]
-# It has, for these: frequent names, one token either way.
+# It has, for these names, which are one token either way.
+#
+# ### A space at the end
 #
 # **You want the model to continue a text with a name, and give it `"My name is "`, with a space at the end. What has
 # the tokenizer made of that space?**
