@@ -711,7 +711,7 @@ answer_compare = "b"
 #
 # </details>
 #
-# (The merges are the library's, which are yours. The table takes half a minute.)
+# (The merges are the library's, which are yours. The table takes a while.)
 # %% experiment=True
 texts = [story.text for story in corpus.stories(1000, "tokens")]
 held_out = list(corpus.stories(300, corpus.HELD_OUT))
@@ -746,6 +746,7 @@ figure = plot.line(
     title="A bigram table over ever longer tokens",
 )
 figure.add_hline(y=law_bits, line_dash="dash", annotation_text="the law")
+figure.update_yaxes(rangemode="tozero")
 figure.show()
 # %% [markdown]
 # Nats a token and bits per byte order the tokenizers differently. And one token of context, however long, is not
