@@ -91,7 +91,7 @@ def test_a_loop_is_stopped(monkeypatch, caught):
 
 
 def test_under_a_debugger_calls_still_return_after_a_check():
-    """Python 3.11 hangs in the first traced call of a thread that still looks for an interruption that was taken back."""
+    """Python 3.11 hangs in a traced call when a thread still looks for an interruption that was taken back."""
     code = "import sys; from concrete_steps.checking.outcomes import time_limit\nwith time_limit(60): pass\n"
     code += "def here(): return 1\nsys.settrace(lambda *event: None); here(); sys.settrace(None); print('returned')"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
