@@ -324,24 +324,21 @@ def test_score_tables(score_tables, rng):
             expected += x[:, spaces[a]] @ table.double() @ x[:, spaces[b]].T
         scores = (x @ W_Q.double()) @ (x @ W_K.double()).T / math.sqrt(W_Q.shape[1])
         said = f"with tables for {', '.join(map(str, pairs)) or 'nothing'}, and d_head {W_Q.shape[1]}"
-        said += f", [query, key] is not the tables' sum{what_is_off(scores, expected, W_Q.shape[1])}"
+        root = math.sqrt(W_Q.shape[1])
+        facts = {
+            " (exchanged, as [key, query], it would be: the table's rows belong to the query)": (scores.T, expected),
+            " (before the division by sqrt(d_head) it would be)": (scores * root, expected),
+            " (it is sqrt(d_head) times that)": (scores, expected * root),
+            " (it is d_head times that)": (scores, expected * root**2),
+        }
+        said += f", [query, key] is not the tables' sum{the_fact(facts)}"
         assert_close(scores, expected, said, rtol=1e-4, atol=1e-4)
 
 
-def what_is_off(scores, expected, d_head):
-    """A fact about wrong scores, or nothing."""
-
-    def is_right(other):
-        return torch.allclose(other, expected, rtol=1e-4, atol=1e-4)
-
-    facts = {
-        " (exchanged, as [key, query], it would be: the table's rows belong to the query)": scores.T,
-        " (before the division by sqrt(d_head) it would be)": scores * math.sqrt(d_head),
-        " (it is sqrt(d_head) times that)": scores / math.sqrt(d_head),
-        " (it is d_head times that)": scores / d_head,
-    }
-    known = [fact for fact, other in facts.items() if is_right(other)]
-    return known[0] if len(known) == 1 and not is_right(scores) else ""
+def the_fact(facts):
+    """The one fact whose two tensors are alike; "" if there is none, or several."""
+    holding = [fact for fact, pair in facts.items() if torch.allclose(*pair, rtol=1e-4, atol=1e-4)]
+    return holding[0] if len(holding) == 1 else ""
 
 
 # --- 3. What it writes is a table, too
@@ -361,7 +358,12 @@ def test_value_table(value_table, rng):
         expected[:, spaces[into]] = x[:, spaces[source]] @ table.double()
         out = x @ W_V.double() @ W_O.double()
         said = f'from "{source}" into "{into}" with a table of {list(table.shape)}'
-        assert_close(out[:, spaces[into]], expected[:, spaces[into]], f"{said}, what is written is wrong", 1e-4, 1e-5)
+        written, right = out[:, spaces[into]], expected[:, spaces[into]]
+        facts = {" (it is sqrt(d_head) times that)": (written, right * math.sqrt(W_V.shape[1]))}
+        if len(table) == table.shape[1]:
+            turned = x[:, spaces[source]] @ table.double().T
+            facts[" (it is so for a table whose rows and columns are exchanged)"] = (written, turned)
+        assert_close(written, right, f"{said}, what is written is wrong{the_fact(facts)}", 1e-4, 1e-5)
         assert_close(out, expected, f"{said}, other axes are written to", 1e-4, 1e-5)
 
 
