@@ -99,7 +99,7 @@ def stream_of(tokens, spaces):
     return x
 
 
-def with_junk(x, spaces, rng, keep=("token", "position")):
+def with_junk(x, spaces, rng, keep):
     """The same stream with random numbers on all axes but those of the spaces in keep."""
     junk = 100 * rng.normal(*x.shape)
     for name in keep:
@@ -181,7 +181,8 @@ def assert_looks(pattern, wanted, tokens):
             elif rival not in keys and seen[rival] > 0.99 * weights[key]:
                 said += f"; key {rival} gets {seen[rival]:.3f}"
             elif len(keys) == 1:
-                said += "; it is the right key, but not sure enough: are the scores large enough?"
+                second = f", key {rival} gets {seen[rival]:.3f}" * bool(seen[rival] > 0.2 * (1 - weights[key]))
+                said += f"; it is the right key, but not sure enough{second}: are the scores far enough apart?"
             raise AssertionError(said)
 
 
@@ -205,10 +206,10 @@ def assert_writes(out, expected, spaces, into, tokens, free=None):
         raise AssertionError(f"the head writes on axis {axis}, {where}, where it is to write nothing")
 
 
-def check_head(make, rng, extra, into, wanted_of, expected_of, keep, scored=None, free=None):
+def check_head(make, rng, extra, into, wanted_of, expected_of, scored, valued, free=None):
     """A head on many layouts and texts, with and without junk in the spaces that it does not read.
 
-    `keep` are the spaces that it may read, `scored` those that it may read for scores; None for the same.
+    `scored` are the spaces that it may read for scores, `valued` those for values.
     """
     for n_tokens, n_ctx, length, rows in [(4, 6, 6, 3), (2, 2, 2, 1), (3, 5, 1, 1), (7, 32, 32, 2), (5, 12, 9, 2)]:
         spaces = layout(rng, token=n_tokens, position=n_ctx, **extra(n_tokens))
@@ -216,7 +217,7 @@ def check_head(make, rng, extra, into, wanted_of, expected_of, keep, scored=None
             head = weights_of(make(spaces), width(spaces))
         tokens = random_text(rng, rows, length, n_tokens)
         plain = stream_of(tokens, spaces)
-        for x in (plain, with_junk(plain, spaces, rng, keep)):
+        for x in (plain, with_junk(plain, spaces, rng, {*scored, *valued})):
             pattern, out = run(x, head)
             expected = expected_of(tokens, n_tokens) if into is not None else None
             try:
@@ -225,13 +226,16 @@ def check_head(make, rng, extra, into, wanted_of, expected_of, keep, scored=None
             except AssertionError as error:
                 hint = "" if x is plain else " (other spaces held numbers: read only those that the text names)"
                 raise AssertionError(f"{error}{hint}") from None
-        if scored is not None:
+        for part, spared in (("scores", scored), ("values", valued)):
+            x = with_junk(plain, spaces, rng, spared)
+            for_scores, for_values = (x, plain) if part == "scores" else (plain, x)
+            pattern = pattern_of(for_scores, head.W_Q, head.W_K)
             try:
-                pattern = pattern_of(with_junk(plain, spaces, rng, scored), head.W_Q, head.W_K)
                 assert_looks(pattern, wanted_of(tokens), tokens)
+                assert_writes(pattern @ for_values @ head.W_V @ head.W_O, expected, spaces, into, tokens, free)
             except AssertionError as error:
-                names = " and ".join(f'"{name}"' for name in scored) or "nothing"
-                raise AssertionError(f"{error} (all other spaces held numbers: scores may read {names} only)") from None
+                names = " and ".join(f'"{name}"' for name in spared) or "nothing"
+                raise AssertionError(f"{error} (other spaces held numbers: {part} may read {names})") from None
 
 
 def one_hot(tokens, n):
@@ -383,7 +387,7 @@ def test_first_token_head(first_token_head, rng):
         wanted[:, :, 0] = True
         return wanted
 
-    check_head(first_token_head, rng, lambda n: {"out": n}, None, first, None, keep=("position",))
+    check_head(first_token_head, rng, lambda n: {"out": n}, None, first, None, ("position",), ())
 
 
 def before(tokens):
@@ -402,8 +406,8 @@ def test_previous_token_head(previous_token_head, rng):
         def make(spaces, into=into):
             return previous_token_head(spaces, into)
 
-        keep = ("token", "position")
-        check_head(make, rng, lambda n: {"previous": n, "note": n}, into, before, notes, keep, ("position",), free=0)
+        more = {"scored": ("position",), "valued": ("token",), "free": 0}
+        check_head(make, rng, lambda n: {"previous": n, "note": n}, into, before, notes, **more)
 
 
 def test_copying_head(copying_head, rng):
@@ -418,7 +422,7 @@ def test_copying_head(copying_head, rng):
         n = tokens.shape[1]
         return torch.ones(len(tokens), n, n, dtype=torch.bool).tril()
 
-    check_head(copying_head, rng, lambda n: {"out": n, "note": n}, "out", all_before, shares, ("token",), scored=())
+    check_head(copying_head, rng, lambda n: {"out": n, "note": n}, "out", all_before, shares, (), ("token",))
 
 
 def earlier_copies(tokens):
@@ -437,8 +441,8 @@ def test_duplicate_token_head(duplicate_token_head, rng):
     def flag(tokens, n):
         return earlier_copies(tokens).any(-1, keepdim=True).float()
 
-    keep = ("token", "position")
-    check_head(duplicate_token_head, rng, lambda n: {"seen": 1, "note": n}, "seen", wanted, flag, keep)
+    read = {"scored": ("token", "position"), "valued": ("token",)}
+    check_head(duplicate_token_head, rng, lambda n: {"seen": 1, "note": n}, "seen", wanted, flag, **read)
 
 
 # --- 5. Two layers
