@@ -148,7 +148,7 @@ def train_step(model, optimizer, tokens, rate, clip=1.0):
     return _step(model, optimizer, tokens, rate, clip, cut=lambda parameters, clip: None)
 
 
-@mistake("clips each parameter by itself: the norm is that of all gradients together")
+@mistake("clips in parts: the norm is that of all gradients together")
 def train_step(model, optimizer, tokens, rate, clip=1.0):
     def cut(parameters, clip):
         for p in parameters:
@@ -182,7 +182,7 @@ def train_step(model, optimizer, tokens, rate, clip=1.0):
     return _step(model, optimizer, tokens, rate, clip, after=True)
 
 
-@mistake("the weights have not moved: optimizer.step() is missing")
+@mistake("the weights have not moved: no optimizer.step(), or no gradients before it")
 def train_step(model, optimizer, tokens, rate, clip=1.0):
     loss = _loss(model, tokens)
     loss.backward()
@@ -620,7 +620,7 @@ class KVCache(_KVCache):
         return self.keys[layer], self.values[layer]
 
 
-@mistake("mixes the layers, or caches")
+@mistake("mixes the layers")
 class KVCache(_KVCache):
     def append(self, layer, k, v):
         return super().append(0, k, v)
