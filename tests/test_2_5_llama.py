@@ -680,6 +680,7 @@ def our_weights(theirs, c):
 
 # the last has n_heads * d_head = d_model, as SmolLM2 has: two more matrices are square
 LOADED = (
+    Config(d_model=4, n_heads=2, n_kv_heads=1, d_head=2, d_mlp=3, n_layers=12, d_vocab=3),  # layers of two digits
     Config(d_model=6, n_heads=2, n_kv_heads=1, d_head=4, d_mlp=7, n_layers=2, d_vocab=9),
     Config(d_model=9, n_heads=3, n_kv_heads=3, d_head=2, d_mlp=16, n_layers=1, d_vocab=4),
     Config(d_model=24, n_heads=4, n_kv_heads=2, d_head=6, d_mlp=24, n_layers=3, d_vocab=6),
