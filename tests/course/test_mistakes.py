@@ -13,7 +13,7 @@ from concrete_steps.checking import outcomes
 from concrete_steps.checking.checks import run_check
 from concrete_steps.checking.further import Further
 from concrete_steps.checking.loader import Loaded, load
-from concrete_steps.checking.mistakes import Call, Mistake, mistakes_of, record, right_answers_of, same
+from concrete_steps.checking.mistakes import MOST_CALLS, Call, Mistake, mistakes_of, record, right_answers_of, same
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, WRONG
 from concrete_steps.checking.recognition import alike, recognise
 from concrete_steps.course import load_course
@@ -35,6 +35,10 @@ RIGHT = [
 ]
 
 
+# A change is judged on one draw of inputs, always the same; `scripts/mutate.py --seeds` measures what luck does.
+SEED = 0
+
+
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """Whether a mistake is recognised is asked here, not how quickly on a busy machine."""
@@ -53,7 +57,8 @@ def test_mistake_is_rejected_and_named(notebook, mistake):
     loaded = solved(notebook)
     right = loaded.namespace[mistake.exercise]
     answer = mistake.answer(right)
-    result = run_check(notebook, mistake.exercise, Loaded(loaded.path, {**loaded.namespace, mistake.exercise: answer}))
+    given = Loaded(loaded.path, {**loaded.namespace, mistake.exercise: answer})
+    result = run_check(notebook, mistake.exercise, given, SEED)
     assert result.outcome in (WRONG, ERROR, TIMED_OUT), f"the check accepts: {mistake.sentence}"
     # Of a class, and where it is not values that are wrong, the check's own message says it.
     said = result.mistake == mistake.sentence or mistake.sentence in result.message
@@ -66,7 +71,9 @@ def test_mistake_is_rejected_and_named(notebook, mistake):
 def test_right_answer_in_another_style_passes(notebook, answer):
     loaded = solved(notebook)
     given = answer.answer(loaded.namespace[answer.exercise])
-    result = run_check(notebook, answer.exercise, Loaded(loaded.path, {**loaded.namespace, answer.exercise: given}))
+    result = run_check(
+        notebook, answer.exercise, Loaded(loaded.path, {**loaded.namespace, answer.exercise: given}), SEED
+    )
     assert result.outcome == PASSED, f"refused though right: {answer.sentence}\n{result.text()}"
 
 
@@ -313,6 +320,18 @@ def mean(x):
 
 SUM, MEAN = Mistake("f", "sums", total), Mistake("f", "means", mean)
 ONE, TWO = (torch.tensor([3.0]),), (torch.tensor([1.0, 2.0]),)
+
+
+def test_the_newest_call_is_kept_however_many_there_were():
+    """It is the one that failed, and that the learner is shown."""
+    calls: list[Call] = []
+    helper, recorded = record(abs, calls), record(total, calls, "f")
+    for count in range(MOST_CALLS + 5):
+        helper(-1)
+        recorded(torch.ones(count))
+    assert len(calls) == MOST_CALLS
+    assert [len(call.args[0]) for call in calls if call.name == "f"][-1] == MOST_CALLS + 4
+    assert [len(call.args[0]) for call in calls if call.name == "f"][:3] == [0, 1, 2]
 
 
 def test_recognised_by_what_it_does_not_by_its_name():
