@@ -241,7 +241,7 @@ def _greedy(model, tokens, n, pick=lambda logits: logits[:, -1].argmax(-1), stop
     return tokens
 
 
-@mistake("goes on after the end")
+@mistake("never stops: after END or PAD a text is filled with PAD")
 def greedy(model, tokens, n):
     return _greedy(model, tokens, n, stop=False)
 
@@ -819,7 +819,7 @@ def generate_with_cache(model, tokens, n, choose):
     return _generate(model, tokens, n, choose, prompt=lambda tokens: tokens[:, -1:])
 
 
-@mistake("goes on after the end")
+@mistake("never stops: after END or PAD a text is filled with PAD")
 def generate_with_cache(model, tokens, n, choose):
     return _generate(model, tokens, n, choose, stop=False)
 
@@ -829,15 +829,10 @@ def generate_with_cache(model, tokens, n, choose, cache=_KVCache()):  # noqa: B0
     return _generate(model, tokens, n, choose, make=lambda: cache)
 
 
-@mistake("`choose` gets the texts so far")
+@mistake("shows `choose` the prompt alone: it gets the texts so far")
 def generate_with_cache(model, tokens, n, choose):
     known = tokens.shape[1]
     return _generate(model, tokens, n, lambda logits, text: choose(logits, text[:, :known]))
-
-
-@mistake("`choose` gets the logits of the last position, as the model gives them")
-def generate_with_cache(model, tokens, n, choose):
-    return _generate(model, tokens, n, lambda logits, text: choose(logits.log_softmax(-1), text))
 
 
 @mistake("takes the likeliest itself: `choose` decides")

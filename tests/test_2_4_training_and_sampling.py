@@ -47,6 +47,11 @@ FALSE_ALARM = 1e-6  # how often a check of draws refuses a right answer
 # equivalent mutant of top_p, masked_fill -> masked_fill_: the sorted logits are a tensor of its own
 # equivalent mutant of top_p, drop .clone(): nothing says that the result is another tensor
 # equivalent mutant of top_p, drop USub: of the tensor in which every place is then filled
+# equivalent mutant of generate_with_cache, BitOr -> Add: of true and false
+# equivalent mutant of generate_with_cache, Eq -> LtE: PAD is 0, and no id is below it
+# equivalent mutant of generate_with_cache, masked_fill -> masked_fill_: what `choose` gives is needed no more
+# equivalent mutant of generate_with_cache, drop USub: the last of two axes
+# equivalent mutant of generate_with_cache, 1 -> -1: the last of two axes
 # equivalent mutant of KVCache, 2 -> -2: axis 2 is the last but one
 # equivalent mutant of KVCache, 0 -> 1: of keys and values, which have as many positions
 # equivalent mutant of KVCache, 0 -> -1: of keys and values, which have as many positions
@@ -354,17 +359,19 @@ def test_greedy(greedy, rng):
                 assert_text(actual, continued(model, tokens, n, likeliest), tokens, "the likeliest token each time")
 
 
-def assert_text(actual, expected, tokens, what):
-    assert_tensor(actual, shape=expected.shape)
+def assert_ids(actual, shape):
+    assert_tensor(actual, shape=shape)
     assert not actual.is_floating_point(), f"token ids are whole numbers, these are {actual.dtype}"
+
+
+def assert_text(actual, expected, tokens, what):
+    assert_ids(actual, expected.shape)
     known = tokens.shape[1]
     assert torch.equal(actual[:, :known], tokens), "the texts themselves are changed: new tokens come behind them"
     for got, want in zip(actual.tolist(), expected.tolist(), strict=True):
         place = next((i for i in range(known, len(want)) if got[i] != want[i]), None)
-        over = place is not None and want[place - 1] in (END, PAD)
-        assert not over, (
-            f"goes on after the end: {got[place - 1]} (END is 2, PAD 0) is followed by {got[place]}, not PAD"
-        )
+        end = {END: "END (2)", PAD: "PAD (0)"}.get(want[place - 1]) if place is not None else None
+        assert not end, f"goes on after {end}: the next token is {got[place]}, and PAD is asked for"
         assert place is None, f"not {what}: text {want[:place]} goes on with {want[place]}, yours with {got[place]}"
 
 
@@ -525,8 +532,7 @@ def test_sample_next(sample_next, rng):
         logits, tokens = LOGITS.repeat(n, 1), TEXTS.repeat(n, 1)
         with nothing_left_behind(), unchanged(logits, tokens):
             drawn = sample_next(logits, tokens, seeded(rng), **options)
-        assert_tensor(drawn, shape=(2 * n,))
-        assert not drawn.is_floating_point(), f"token ids are whole numbers, these are {drawn.dtype}"
+        assert_ids(drawn, (2 * n,))
         for row in (0, 1):
             expected = reference(LOGITS[row], TEXTS[row].tolist(), **options)
             counts = drawn[row::2].bincount(minlength=6)
@@ -707,9 +713,9 @@ def test_generate_with_cache(generate_with_cache, rng):
                 assert cached, "calls the model without a cache: model(new, cache)"
                 begun = seen[0][1] if seen else 0
                 assert not begun, f"begins with {begun} positions in the cache: each call needs a KVCache of its own"
-                assert_tensor(actual, shape=expected.shape)
+                assert_ids(actual, expected.shape)
                 for call, given in enumerate(watched.calls[:n]):
-                    assert_choice_is_given(given, expected[:, : tokens.shape[1] + call], tokens.shape[1], model)
+                    assert_choice_is_given(given, actual[:, : tokens.shape[1] + call], tokens.shape[1], model)
                 read, total = sum(new for new, _ in seen), expected.shape[1]
                 assert read <= total, f"{AGAIN}: {read} of a text of {total}, in {len(seen)} calls"
                 assert_text(actual, expected, tokens, "the token that `choose` gives")
@@ -719,7 +725,10 @@ AGAIN = "reads positions again that are in the cache"
 
 
 def assert_choice_is_given(given, so_far, prompt, model):
-    """When `choose` is called each position has been read once; it gets the last logits, and the texts so far."""
+    """When `choose` is called each position has been read once; it gets the last logits, and the texts so far.
+
+    Those are the learner's own: what should stand in them is another question.
+    """
     logits, text, read = given
     known = so_far.shape[1]
     assert read <= known, f"{AGAIN}: {read} where the text has {known}"
