@@ -42,6 +42,7 @@ FALSE_ALARM = 1e-6  # how often a check of draws refuses a right answer
 # equivalent mutant of get_batch, drop .tolist(): a tensor of one number is an index, too
 # equivalent mutant of get_batch, drop strict= of zip: there are as many drawn as rows
 # equivalent mutant of get_batch, True -> False: there are as many drawn as rows
+# equivalent mutant of train_step, optimizer -> model: of the parameters that both have
 # equivalent mutant of top_p, GtE -> Gt: only where a sum is p to the last digit
 # equivalent mutant of top_p, GtE -> Eq: p is 1 at most
 # equivalent mutant of top_p, masked_fill -> masked_fill_: the sorted logits are a tensor of its own
