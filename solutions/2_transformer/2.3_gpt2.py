@@ -763,9 +763,9 @@ reference.eval()
 mine = my_gpt2(reference.state_dict(), GPT2_SMALL)
 compare(mine, reference, tokens)
 # %% [markdown]
-# To write, both are asked again for each new token. Theirs can keep what it computed of the earlier ones, in a **cache**
-# (2.4 builds one). Even then each token needs every weight once, so no writer of one text outruns the memory: bytes
-# read a second, over bytes of weights.
+# To write, both are asked again for each new token. Theirs can keep what it computed of the earlier ones, in a
+# **cache** (2.4 builds one). Even then each token needs every weight once, so whoever writes one text is limited by
+# the memory: bytes read a second, over bytes of weights.
 #
 # **Predict**: how many tokens a second does yours write after these 64: 0.5, 5, 50? And theirs with the cache?
 #

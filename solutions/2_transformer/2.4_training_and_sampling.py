@@ -48,6 +48,8 @@ def lm_loss(
     ### END SOLUTION
 # %% check="lm_loss"
 # %% [markdown]
+# A batch is one tensor: several texts, drawn at random, one in each row.
+#
 # <details><summary>Hint</summary>
 #
 # `torch.randperm(n, generator=generator)[:rows]` are different numbers; a tensor full of zeros awaits the texts.
@@ -92,7 +94,7 @@ for name, shelf in (("any length", texts), ("one shelf", shelves[5])):
 # %% [markdown]
 # ## 2. A model, and one step
 #
-# You wrote a GPT in 2.3, so this one is given, small, and fused where that is quicker. `cache` is for section 6.
+# You wrote a GPT in 2.3, so this one is given, small, and fused where that is quicker. `cache` is for section 7.
 # %%
 @dataclass
 class Config:
@@ -245,11 +247,11 @@ for step in range(STEPS):
     if step in (10, 30, 100, 300, 500, STEPS - 1):
         with torch.no_grad():
             judged_at[step] = judged(storyteller(judge_tokens)).mean().item()
+        print(f"after step {step:3}: {judged_at[step]:.2f} nats a token on the judges")
 print(f"{STEPS} batches in {time.perf_counter() - began:.0f} s")
 smooth = [sum(curve[max(0, i - 9) : i + 1]) / min(i + 1, 10) for i in range(STEPS)]
 rivals_and_law = (rival_loss | {"law": law_loss}).items()
 flat = {name: [loss.mean().item()] * 2 for name, loss in rivals_and_law}
-print("on the judges, after step:", {step: round(x, 2) for step, x in judged_at.items()})
 plot.line(
     {
         "yours, last 10 batches": smooth,
@@ -297,7 +299,8 @@ for how in (True, False):
 # answer questions that have one right answer.
 #
 # **Predict**: on which of its claims does yours come closest: who *receives* a gift (not the giver), *agreement* of a
-# pronoun with its person, a *list* told again in order, the *colour* that a thing was given? Compare with a blind
+# pronoun with its person, a *list* told again in order, the *colour* that a thing was given? (Hanna gave the book to
+# **Sam**. Sam was angry, so **he** ... Later he took out the **map** ... The stone was **white**.) Compare with a blind
 # guess: one of the two people, of two pronouns, of all things, of all colours.
 #
 # <details><summary>Answer</summary>
@@ -332,7 +335,7 @@ print("questions:", counts)
 told = corpus.words
 named = {f" {word}" for word in [*told.WOMEN, *told.MEN, *told.NAME_OPENINGS]}
 named |= {f" {word}" for word in told.OBJECTS} | set(told.NAME_ENDINGS)
-vocabulary = corpus.vocabulary()
+vocabulary = corpus.tokenizer().convert_ids_to_tokens(range(size))
 is_named = torch.tensor([token in named for token in vocabulary])[judge_tokens[:, 1:]]
 by_law = torch.zeros(100, 127)
 for row, story in zip(by_law, judges, strict=True):
@@ -438,21 +441,23 @@ plot.line(
 # %% [markdown]
 # Predicting well and pleasing a reader are two aims. Here we ask only what is *true to the law*.
 #
-# ## 5. Forbid and discourage
+# ## 5. Discourage, and cut
 #
 # Models that repeat themselves get a **frequency penalty**: each time that a token has occurred takes something off its
 # logit.
 #
 # <details><summary>Hint</summary>
 #
-# One count for each row and token id: `scatter_add` of ones, or `F.one_hot` and a sum.
+# One count for each row and token id: `scatter_add` of ones, or `F.one_hot` and a sum, in the logits' dtype.
 #
 # </details>
 # %% exercise="apply_frequency_penalty" points=2 difficulty=2 minutes=10
 def apply_frequency_penalty(
     logits: Float[Tensor, "batch vocab"], tokens: Int[Tensor, "batch pos"], penalty: float
 ) -> Float[Tensor, "batch vocab"]:
-    """Each token's logit less penalty times how often the token occurs in its row's text."""
+    """Each token's logit less penalty times how often the token occurs in its row's text, in
+    the dtype of the logits.
+    """
     ### BEGIN SOLUTION
     counts = torch.zeros_like(logits).scatter_add(-1, tokens, torch.ones_like(tokens, dtype=logits.dtype))
     return logits - penalty * counts
@@ -513,7 +518,8 @@ def top_k(logits: Float[Tensor, "... vocab"], k: int) -> Float[Tensor, "... voca
 # </details>
 # <details><summary>Hint</summary>
 #
-# A token stays if those *before* it in the order have less than p together. Then put the order back: `scatter`.
+# A token stays if those *before* it in the order have less than p together. Then put the order back: `scatter`. (With
+# p = 1 do nothing: rounded sums reach 1 too early.)
 #
 # </details>
 # %% exercise="top_p" points=2 difficulty=4 minutes=15
@@ -536,7 +542,7 @@ def top_p(logits: Float[Tensor, "... vocab"], p: float) -> Float[Tensor, "... vo
 # story could have here; and **silence**, the law's probability of tokens that the sampler says less than a tenth as
 # often as the law.
 #
-# **Predict**: from top-k of 1 to 50, which of the two changes by more: a factor of two, or of ten?
+# **Predict**: from top-k of 1 to 50, which of the two changes more? By a factor of two, or of ten?
 #
 # <details><summary>Answer</summary>
 #
@@ -845,18 +851,18 @@ def multiplications(new: int, t: int) -> float:
 
 
 def step_seconds(t: int, cached: bool) -> float:
-    """The quickest of seven steps that give the logits after t tokens (or a few more)."""
-    cache, times = KVCache() if cached else None, []
+    """A step that gives the logits after t tokens."""
+    cache = KVCache() if cached else None
     if cached and t > 1:
         large(long[:, : t - 1], cache)
-    for i in range(t, t + 7):
-        new = long[:, i - 1 : i] if cached else long[:, :t]
-        times.append(evidence.seconds(functools.partial(large, new, cache)))
-    return min(times)
+    new = long[:, t - 1 : t] if cached else long[:, :t]
+    return evidence.seconds(functools.partial(large, new, cache))
 
 
-with torch.no_grad():
-    measured = {c: [step_seconds(t, c) for t in places] for c in (False, True)}
+ways = [(t, cached) for t in places for cached in (False, True)]
+with torch.no_grad():  # by turns, and the quickest: another program may be busy
+    rounds = [{way: step_seconds(*way) for way in ways} for _ in range(9)]
+measured = {c: [min(found[t, c] for found in rounds) for t in places] for c in (False, True)}
 fixed = measured[False][0]
 each = (measured[False][-1] - fixed) / multiplications(500, 500)
 curves = {}
@@ -887,6 +893,7 @@ plot.line(
     x=places,
     x_label="length of the text",
     y_label="milliseconds for one more token",
+    log_y=True,
     title="A step with and without cache, and what counting says",
 )
 # %% [markdown]
@@ -916,3 +923,4 @@ plot.line(
 #
 # Read on: Holtzman et al., *The Curious Case of Neural Text Degeneration* (2020); Pope et al., *Efficiently Scaling
 # Transformer Inference* (2022); Karpathy, *nanoGPT*.
+# Next: **2.5 Llama**.

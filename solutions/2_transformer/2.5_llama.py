@@ -106,11 +106,11 @@ answer_shifted = "c"
 ### END SOLUTION
 # %% check="answer_shifted"
 # %% [markdown]
-# **Predict**: what of a vector does RMSNorm throw away: its length, its mean, or both? What did LayerNorm?
+# **Predict**: how long is every vector after RMSNorm, with d_model 8? After LayerNorm, which also takes the mean off?
 #
 # <details><summary>Answer</summary>
 #
-# Only the length: every vector comes out with length $\sqrt{d_\text{model}}$. LayerNorm loses the mean as well.
+# $\sqrt{8} = 2.83$, both: the mean of the squares is 1. RMSNorm throws away the length alone.
 #
 # </details>
 # %% experiment=True
@@ -333,7 +333,8 @@ def grouped_query_attention(
 # ## 5. A cache
 #
 # To write token 101, a model needs the queries of token 100 alone, and the keys and values of all. A layer's **cache**
-# keeps those. Keys go in as they are read: already turned by `rope`.
+# keeps those, as in 2.4, but one for each layer, and positions on axis 1. Keys go in as they are read: already turned
+# by `rope`.
 #
 # <details><summary>Hint</summary>
 #
@@ -696,7 +697,7 @@ for question in ("What is the capital of France?", "Write one sentence about the
 #
 # ## 12. How fast, and why not faster
 #
-# **Predict**: one text, a token at a time, with the cache. What takes the time?
+# **Predict**: one text of a hundred tokens goes on, a token at a time, with the cache. What takes the time?
 # (a) reading the weights; (b) multiplying by them; (c) reading the cache
 # %% exercise="answer_limit" points=1 difficulty=2 minutes=4
 answer_limit = None  # "a", "b" or "c"
@@ -717,6 +718,8 @@ answer_limit = "a"
 # Some 5 times, more or less by machine: 60 times the operations, but the weights are read once for all 60 positions.
 #
 # </details>
+#
+# (The next cell takes half a minute, or some on a busy machine.)
 # %% experiment=True
 @torch.no_grad()
 def step_seconds(step, prompt: Int[Tensor, "1 pos"], n: int, cached: bool) -> float:
@@ -871,9 +874,10 @@ orders = {
     "mended": lambda w, n_heads: pairs_to_halves(halves_to_pairs(w, n_heads), n_heads),
     **{f"random {seed}": in_random_order(seed) for seed in range(3)},
 }
-found = {name: losses(reordered(order)) for name, order in orders.items()}
-for name, values in found.items():
-    print(f"{name:>14}: {interval(values):.2f} nats a token")
+found = {}
+for name, order in orders.items():
+    found[name] = losses(reordered(order))
+    print(f"{name:>14}: {interval(found[name]):.2f} nats a token")
 print(f"an even guess: {math.log(SMOLLM2.d_vocab):.2f}")
 for seed in range(3):
     better = difference(found[f"random {seed}"], found["file's order"], paired=True)
