@@ -3,11 +3,15 @@
     python scripts/mutate.py                 every notebook
     python scripts/mutate.py 1.1             one notebook
     python scripts/mutate.py 1.1 one_hot     one exercise
+    python scripts/mutate.py 1.1 --seeds 20  no mutants: what luck does to answers that were written
 
 A name is false if the mutant that got it does otherwise than the written mistake on fresh inputs: there must be none.
 A survivor is a gap in the check (tighten it), or no wrong answer at all: then say why in a line beside the check,
 `# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart. `--write` puts the figures into the README;
 rows of other notebooks stay while they have as many exercises.
+
+Checks draw fresh inputs. With `--seeds N` every written answer is put to N draws: a wrong one that some draw accepts
+needs a fixed case in the check that rejects it, a right one that some draw refuses needs a wider margin.
 """
 
 import argparse
@@ -22,10 +26,10 @@ from rich.table import Table
 from concrete_steps.authoring.build import between, write
 from concrete_steps.authoring.mutants import Mutant, Names, known_equivalents, mutants_of
 from concrete_steps.authoring.source import exercise_cells, read_source
-from concrete_steps.checking import pytest_plugin
+from concrete_steps.checking import outcomes, pytest_plugin
 from concrete_steps.checking.checks import run_check
 from concrete_steps.checking.loader import Loaded, load
-from concrete_steps.checking.mistakes import mistakes_of
+from concrete_steps.checking.mistakes import mistakes_of, right_answers_of
 from concrete_steps.checking.outcomes import PASSED
 from concrete_steps.course import Course, Notebook, load_course
 from concrete_steps.errors import CourseError
@@ -54,6 +58,7 @@ def main() -> int:
     parser.add_argument("notebook", nargs="?", help="id such as 1.1; all of them by default")
     parser.add_argument("exercise", nargs="?", help="one exercise of it")
     parser.add_argument("--write", action="store_true", help="put the figures of the notebooks into the README")
+    parser.add_argument("--seeds", type=int, metavar="N", help="put the written answers to N draws; no mutants")
     options = parser.parse_args()
     pytest_plugin.SECONDS = 5.0  # a mutant that loops for ever is rejected soon
     try:
@@ -61,7 +66,10 @@ def main() -> int:
         chosen = [course.notebook(options.notebook)] if options.notebook else list(course.notebooks)
         if options.exercise and options.exercise not in chosen[0].exercises:
             raise CourseError(f"{chosen[0].name} has no exercise {options.exercise!r}.")
-        figures = {item: measure(item, (options.exercise,) if options.exercise else item.exercises) for item in chosen}
+        parts = {item: (options.exercise,) if options.exercise else item.exercises for item in chosen}
+        if options.seeds:
+            return int(any([luck(item, names, options.seeds) for item, names in parts.items()]))
+        figures = {item: measure(item, names) for item, names in parts.items()}
     except CourseError as error:
         print(error, file=sys.stderr)
         return 1
@@ -119,6 +127,33 @@ def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, e
         figures.named += mistake.sentence in run_check(notebook, name, Loaded(loaded.path, wrong)).text()
     figures.seconds = time.perf_counter() - start
     return figures
+
+
+def luck(notebook: Notebook, exercises: tuple[str, ...], n_seeds: int) -> int:
+    """Put the solution, the right styles and the wrong answers to `n_seeds` draws; returns how many depend on one."""
+    outcomes.Judge._recognise = lambda *_: ""  # whether it passes is asked here, not what it is
+    loaded = load(course_root() / "solutions" / notebook.path, notebook.exercises)
+    rows: list[tuple[str, str, str]] = []
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(notebook.name, total=len(exercises))
+        for name in exercises:
+            progress.update(task, description=f"{notebook.id} {name}")
+            right = loaded.namespace[name]
+            answers = [("refused", "the solution", right)]
+            for fault, written in (("refused", right_answers_of(notebook)), ("accepted", mistakes_of(notebook))):
+                answers += [(fault, entry.sentence, entry.answer(right)) for entry in written.get(name, ())]
+            for fault, sentence, answer in answers:
+                given = Loaded(loaded.path, {**loaded.namespace, name: answer})
+                passed = [run_check(notebook, name, given, seed).outcome == PASSED for seed in range(n_seeds)]
+                faults = [seed for seed in range(n_seeds) if passed[seed] == (fault == "accepted")]
+                if faults:
+                    rows.append((name, sentence, f"{fault} on {len(faults)} of {n_seeds}, such as seed {faults[0]}"))
+            progress.advance(task)
+    table = Table("exercise", "answer", "luck", title=notebook.name)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table if rows else f"{notebook.name}: no written answer depends on the draw, of {n_seeds}.")
+    return len(rows)
 
 
 def share(rows: list[Figures]) -> str:

@@ -48,7 +48,7 @@ def main(arguments):
                 python,
                 ["tests/course"] + browser + chosen + ([] if chosen else PARALLEL),
             ),
-            run_pytest("The solutions", python, ["--of", "solutions"] + chosen),
+            run_pytest("The solutions", python, ["--of", "solutions", "--seed", "0"] + chosen),
         ]
         if parts[1]["skipped"] and not chosen:
             print("A check that is skipped found no answer: that is no solution.")

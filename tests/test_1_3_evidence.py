@@ -492,7 +492,13 @@ def total_product(x, y):
 def test_matched_null(matched_null, rng):
     """The value, its null over shuffled labels, and p with the real value counted."""
     x, y = torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([1.0, 2.0, 4.0])
-    cases = [(x, y, 600), (x.flip(0), y, 600), (rng.normal(4, 3), rng.normal(4), 1500), (torch.ones(3, 2), y, 50)]
+    cases = [
+        (x, y, 600),
+        (x.flip(0), y, 600),
+        (-x, y, 600),
+        (rng.normal(4, 3), rng.normal(4), 1500),
+        (torch.ones(3, 2), y, 50),
+    ]
     for x, y, n_draws in cases:
         found = answer_to(matched_null, total_product, x, y, n_draws, seeded(rng))
         assert isinstance(found, tuple | list) and len(found) == 3, f"expected (value, null, p), got {found!r}"

@@ -382,8 +382,8 @@ plot.show(
     ),
 )
 # %% [markdown]
-# The head's picture has next to no products: it is a wave of a plus a wave of b, of one frequency. The neuron's has. But
-# three pictures are anecdotes; the next section counts.
+# The head's picture has next to no products: it is a wave of a plus a wave of b, of one frequency. The neuron's
+# has. But three pictures are anecdotes; the next section counts.
 #
 # ## 5. Neurons of one frequency
 #
@@ -1143,9 +1143,9 @@ plot.line(
     title="Restricted loss passes chance level long before test loss",
 )
 # %% [markdown]
-# Test loss falls all the time, too, from its top of 34 nats; on this axis that hardly shows. Only restricted loss says that what
-# grows is the circuit. After step 16,500 excluded loss comes down again, and restricted loss goes up a little: weight
-# decay makes all logits smaller, noise and peaks alike.
+# Test loss falls all the time, too, from its top of 34 nats; on this axis that hardly shows. Only restricted loss says
+# that what grows is the circuit. After step 16,500 excluded loss comes down again, and restricted loss goes
+# up a little: weight decay makes all logits smaller, noise and peaks alike.
 #
 # ### What rises
 #
@@ -1627,8 +1627,8 @@ for i, name in enumerate(("memorised", "formed", "generalised")):
 #
 # Somebody hands you the weights of a model that adds (any p; all pairs are yours to run). Which frequencies of the
 # embedding would it miss? The strangers have strong ones that nothing reads, weak ones that all depends on, and
-# output weights of frequencies that never arrive. Choose your measure, and the null that it must beat. (Noise as long as
-# a strong wave hits all other waves, too, and may do more harm than the strong wave's loss.)
+# output weights of frequencies that never arrive. Choose your measure, and the null that it must beat. (Noise as
+# long as a strong wave hits all other waves, too, and may do more harm than the strong wave's loss.)
 #
 # Graded on models that nobody has seen, built for the purpose: by how many used frequencies you find, and by the decoys
 # that you do not fall for.
