@@ -2,9 +2,9 @@
 # # 2.5 Llama
 #
 # GPT-2 is from 2019. Many open models are now built like **Llama** (Touvron et al. 2023), with four things done in
-# another way: norms, positions, the MLP, and, from Llama 2 on, keys and values that heads share. You will write each,
-# and then load **SmolLM2-135M-Instruct**, a real model that answers questions, into your own class: its logits come out
-# of your lines, and so does every word that it says.
+# another way: norms, positions, the MLP, and (since Llama 2's larger models) keys and values that heads share. You will
+# write each, and then load **SmolLM2-135M-Instruct**, a real model that answers questions, into your own class: its
+# logits come out of your lines, and so does every word that it says.
 #
 # ![A GPT-2 block beside a Llama block: four parts differ](figures/llama_block.svg)
 # %% generated="overview"
