@@ -781,7 +781,8 @@ n_weights = sum(p.numel() for p in smol.parameters())
 n_cached = prompt.shape[1] * SMOLLM2.n_layers * 2 * SMOLLM2.n_kv_heads * SMOLLM2.d_head
 print(f"{prompt.shape[1]} tokens before, {torch.get_num_threads()} thread(s)")
 print(f"weights {4 * n_weights / 1e6:.0f} MB, cache {4 * n_cached / 1e6:.1f} MB")
-print(f"here {bandwidth / 1e9:.1f} GB/s, {operations / 1e9:.0f} billion operations/s", end="; ")
+print(f"here {operations / 1e9:.0f} billion operations/s", end="; ")
+print(f"{bandwidth / 1e9:.1f} GB/s", end=", ")
 print(f"{narrow.numel() * 4e-9 / times['in rows of 576']:.1f} GB/s in rows of 576 numbers")
 speeds = {name: 1 / times[name] for name in [*steps, "products with the weights"]}
 speeds["limit: bytes of weights"] = bandwidth / (4 * n_weights)
