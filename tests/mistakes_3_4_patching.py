@@ -287,7 +287,8 @@ def patch_heads(model, tokens, source, heads, metric, positions=None):
         for its, head in heads:
             if its == layer:
                 mask[:, positions, head] = 1
-        hooks.append((_name("z", layer), lambda z, hook, m=mask, s=source[_name("z", layer)]: z * (1 - m) + s * m))
+        name = _name("z", layer)
+        hooks.append((name, lambda z, hook, m=mask, s=source[name]: z * (1 - m) + s * m))
     with model.hooks(fwd_hooks=hooks):
         return metric(model(tokens))
 
@@ -515,14 +516,15 @@ def _batched(model, tokens, source, metric, repeat=None, head_of=lambda head: he
     rows_of = rows_of or (lambda head: slice(head * n, (head + 1) * n))
     streams, values = _own(model, tokens, "resid_pre"), []
     for layer in range(model.cfg.n_layers):
+        name = _name("z", layer)
 
-        def swap(z, hook, kept=source[_name("z", layer)]):
+        def swap(z, hook, kept=source[name]):
             z = z.clone()
             for head in range(n_heads):
                 z[rows_of(head), :, head_of(head)] = kept[:, :, head_of(head)]
             return z
 
-        logits = _resume(model, repeat(streams[_name("resid_pre", layer)]), layer, [(_name("z", layer), swap)])
+        logits = _resume(model, repeat(streams[_name("resid_pre", layer)]), layer, [(name, swap)])
         values.append(torch.stack([metric(logits[rows_of(head)]) for head in range(n_heads)]))
     return torch.stack(values)
 

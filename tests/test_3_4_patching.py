@@ -414,8 +414,8 @@ def test_batched_head_patching__work(batched_head_patching, rng):
     # Block i runs for the layers 0 to i, and once more in the run that keeps the streams.
     for layer in range(3):
         assert runs[layer] <= layer + 2, (
-            f"block {layer} of 3 runs {runs[layer]} times; once for each layer up to its own, and once for the streams, "
-            f"makes {layer + 2}: resume from the patched layer, with all its heads in one batch"
+            f"block {layer} of 3 runs {runs[layer]} times; once for each layer up to its own, and once for the "
+            f"streams, makes {layer + 2}: resume from the patched layer, with all its heads in one batch"
         )
 
 

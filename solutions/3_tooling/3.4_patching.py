@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 3.4 Patching
 #
-# After *"Once Anna Wood met Mark Stone at the station. The next day Anna"* a model expects *" Wood"*. Exchange the first
-# names in the middle, *"Once Mark Wood met Anna Stone ..."*, and it expects *" Stone"*. Two prompts that differ in one
-# thing: run the model on one, put a single activation of the other into it, and watch the answer. If the answer comes
-# back, that activation carries the difference. This is **activation patching**, the field's main causal tool.
+# After *"Once Anna Wood met Mark Stone at the station. The next day Anna"* a model expects *" Wood"*. Exchange the
+# first names in the middle, *"Once Mark Wood met Anna Stone ..."*, and it expects *" Stone"*. Two prompts that differ
+# in one thing: run the model on one, put a single activation of the other into it, and watch the answer. If the answer
+# comes back, that activation carries the difference. This is **activation patching**, the field's main causal tool.
 #
 # ![One activation of the clean run is copied into the corrupted run, and the answer is measured](figures/patching.svg)
 #
@@ -41,8 +41,14 @@ Metric = Callable[[Tensor], Tensor]
 # %%
 smol = models.smollm2()
 N_LAYERS, N_HEADS = smol.cfg.n_layers, smol.cfg.n_heads
-FIRST = "Anna Mark Mary John Tom Peter Alice Paul Sarah James David Emma Simon Laura".split()
-LAST = "Wood Stone Green King Fox Hill Rose Young White Bell Cook Baker Field Brown".split()
+FIRST = [
+    "Anna", "Mark", "Mary", "John", "Tom", "Peter", "Alice",
+    "Paul", "Sarah", "James", "David", "Emma", "Simon", "Laura",
+]
+LAST = [
+    "Wood", "Stone", "Green", "King", "Fox", "Hill", "Rose",
+    "Young", "White", "Bell", "Cook", "Baker", "Field", "Brown",
+]
 FRAMES = [
     "Once {} {} met {} {} at the station. The next day {}",
     "Once {} {} saw {} {} in the garden. A week later {}",
@@ -62,8 +68,8 @@ def name_pairs(n: int, seed: int):
         corrupted.append(frame.format(b, last_a, a, last_b, (a, b)[asked]))
         right.append(smol.to_single_token(" " + (last_a, last_b)[asked]))
         wrong.append(smol.to_single_token(" " + (last_b, last_a)[asked]))
-    prompts = (torch.cat([smol.to_tokens(text) for text in texts]) for texts in (clean, corrupted))
-    return *prompts, torch.tensor(right), torch.tensor(wrong)
+    clean, corrupted = (torch.cat([smol.to_tokens(x) for x in xs]) for xs in (clean, corrupted))
+    return clean, corrupted, torch.tensor(right), torch.tensor(wrong)
 
 
 clean, corrupted, right, wrong = name_pairs(4, seed=0)  # to search on
@@ -72,9 +78,9 @@ for prompt in (clean[0], corrupted[0]):
     print(smol.to_str_tokens(prompt))
 PLACES = {"first a": 2, "last a": 3, "first b": 5, "last b": 6, "period": 10, "end": 14}
 # %% [markdown]
-# The measure is the **logit difference**: the right answer's logit less the wrong one's, at the last position. What both
-# answers share (*some last name comes*) cancels, and it adds up: logits are sums of what the parts of a model write,
-# probabilities are not.
+# The measure is the **logit difference**: the right answer's logit less the wrong one's, at the last position. What
+# both answers share (*some last name comes*) cancels, and it adds up: logits are sums of what the parts of a model
+# write, probabilities are not.
 # %% exercise="logit_diff" points=1 difficulty=2 minutes=5
 def logit_diff(
     logits: Float[Tensor, "pair pos d_vocab"],
@@ -104,7 +110,8 @@ with torch.no_grad():
     for name, tokens in (("clean", fresh[0]), ("corrupted", fresh[1])):
         differences = logit_diff(smol(tokens, logits_to_keep=1), *fresh[2:])
         n_right = (differences > 0).sum()
-        print(f"{name:>9}: {evidence.interval(differences):.2f} nats, above 0 on {n_right} of 12")
+        said = evidence.interval(differences)
+        print(f"{name:>9}: {said:.2f} nats, above 0 on {n_right} of 12")
 # %% [markdown]
 # ### How much came back?
 #
@@ -156,11 +163,12 @@ with torch.no_grad():
     for name in ("hook_resid_mid", "hook_attn_out"):
         zero = (f"blocks.1.{name}", lambda x, hook: torch.zeros_like(x))
         cut = toy.run_with_hooks(toy_tokens, fwd_hooks=[zero])
-        stream = []
-        watch = ("blocks.1.hook_resid_post", lambda x, hook: stream.append(x.clone()))
-        toy.run_with_hooks(toy_tokens, fwd_hooks=[zero, watch])
-        print(f"{name} at zero: logits move by up to {(cut - whole).abs().max():.2f},", end=" ")
-        print(f"the stream after it has norm {stream[0].norm():.1f}")
+        with toy.hooks(fwd_hooks=[zero]):
+            _, after = keep(toy, toy_tokens, ["resid_post"])
+        stream = after["blocks.1.hook_resid_post"].norm()
+        moved = (cut - whole).abs().max()
+        print(f"{name} at zero: logits move by up to {moved:.2f},", end=" ")
+        print(f"the stream after the block has norm {stream:.1f}")
 # %% [markdown]
 # With all of `resid_mid` at zero the stream flows on: only what the MLP read was missing.
 #
@@ -357,12 +365,13 @@ def patch_pattern(
 #   nothing saved. So call the blocks yourself.
 # - **Batch.** One copy of the prompts for each head of a layer; in copy `h`, head `h` is patched.
 #
-# And unembed the last position only: with 49,152 tokens in the vocabulary the unembedding costs as much as eight blocks.
+# And unembed the last position only: with 49,152 tokens in the vocabulary the unembedding costs as much as eight
+# blocks.
 # %%
 def one_block(
     model: TransformerBridge, layer: int, resid: Float[Tensor, "row pos d_model"]
 ) -> Float[Tensor, "row pos d_model"]:
-    """What leaves a block when resid enters; its hooks run. Rotary models need their angles."""
+    """What leaves a block when resid enters; its hooks run. Rotary models need angles."""
     angles = {}
     if hasattr(model, "rotary_emb"):
         places = torch.arange(resid.shape[1], device=resid.device)[None]
@@ -437,8 +446,9 @@ def batched_head_patching(
     ### END SOLUTION
 # %% check="batched_head_patching"
 # %% [markdown]
-# **Predict**: how many of the 270 heads restore more than a tenth of the gap: about 5, 30 or 100? And how many times as
-# long does the library's helper (`transformer_lens.patching`, a whole run for each head) take? We give it every 18th head.
+# **Predict**: how many of the 270 heads restore more than a tenth of the gap: about 5, 30 or 100? And how many times
+# as long does the library's helper (`transformer_lens.patching`, a whole run for each head) take? We give it every
+# 18th head.
 #
 # <details><summary>Answer</summary>
 #
@@ -470,11 +480,11 @@ slow = slow[0]
 mine = torch.stack([exact[head].mean() for head in some])
 whole_sweep = helper_seconds * N_LAYERS * N_HEADS / len(some)
 print(f"yours, 270 heads: {batched_seconds:.1f} s")
-print(f"the helper, {len(some)} heads: {helper_seconds:.1f} s; at that pace 270 take", end=" ")
-print(f"{whole_sweep:.0f} s: {whole_sweep / batched_seconds:.1f} times as long")
+print(f"the helper, {len(some)} heads: {helper_seconds:.1f} s; at that pace 270 take")
+print(f"  {whole_sweep:.0f} s: {whole_sweep / batched_seconds:.1f} times as long")
 print(f"largest difference {(mine - slow).abs().max():.0e} nats")
 best = [divmod(i, N_HEADS) for i in by_head.flatten().topk(6).indices.tolist()]
-print("best:", ", ".join(f"L{layer}H{head} {by_head[layer, head]:.2f}" for layer, head in best))
+print("best:", ", ".join(f"L{head[0]}H{head[1]} {by_head[head]:.2f}" for head in best))
 print(f"over a tenth: {(by_head > 0.1).sum()} of 270; below -0.1: {(by_head < -0.1).sum()}")
 plot.imshow(
     by_head.T,
@@ -537,7 +547,8 @@ sets = {
 }
 for name, found in sets.items():
     print(f"{name:>23}: {found:.2f}  (0: as corrupted, 1: as clean)")
-print(f"sum of the best six, one at a time: {sum(each.value for each in on_test.values()):.2f}")
+total = sum(each.value for each in on_test.values())
+print(f"sum of the best six, one at a time: {total:.2f}")
 # %% [markdown]
 # **Denoising a head restores nothing, and noising the same head destroys the whole difference. What fits?**
 # (a) the head does nothing here, and noising merely breaks the model; (b) it works together with a part that the
@@ -668,8 +679,8 @@ def compare_with_exact(
     ### END SOLUTION
 # %% check="compare_with_exact"
 # %% [markdown]
-# **Predict**: over all heads the correlation is high. For which heads will the estimate be too small: those whose output
-# is read by the unembedding, or those whose output is read by another head's keys?
+# **Predict**: over all heads the correlation is high. For which heads will the estimate be too small: those whose
+# output is read by the unembedding, or those whose output is read by another head's keys?
 #
 # <details><summary>Answer</summary>
 #
@@ -696,8 +707,8 @@ plot.scatter(
     title="Attribution patching against patching, 270 heads",
 )
 # %% [markdown]
-# Is the gradient wrong? No: it is the tangent at the corrupted run, and the clean run is far away. Move `z` there bit by
-# bit (`from_corrupted + part * (from_clean - from_corrupted)`) and look.
+# Is the gradient wrong? No: it is the tangent at the corrupted run, and the clean run is far away. Move `z` there bit
+# by bit (`from_corrupted + part * (from_clean - from_corrupted)`) and look.
 #
 # Then the same in a model of **known truth** (`wired`): a previous-token head writes a note, an induction head finds it
 # by its keys.
@@ -722,18 +733,20 @@ for layer, head in misjudged[:2]:
         values = patch_heads(smol, corrupted, mixed, [(layer, head)], metric)
         curve.append(recovered(values, at_clean, at_corrupted).item())
     curves[f"L{layer}H{head}"] = curve
-    curves[f"L{layer}H{head}, tangent"] = [part * linear[layer, head].item() for part in steps]
+    slope = linear[layer, head].item()
+    curves[f"L{layer}H{head}, tangent"] = [part * slope for part in steps]
 
 wired_model, truth = wired.build(seed=4, n_layers=3, n_heads=6)
 wired_clean = torch.tensor([[0, 3, 7, 1, 5, 8, 2, 3], [0, 6, 2, 4, 9, 1, 5, 9]])
 wired_corrupted = wired_clean.clone()
-wired_corrupted[0, [1, 4]] = wired_clean[0, [4, 1]]  # ..., 5, 7, ..., 3, 8, ... 3: now 8 follows
+wired_corrupted[0, [1, 4]] = wired_clean[0, [4, 1]]  # 3 is followed by 8 now
 wired_corrupted[1, [4, 1]] = wired_clean[1, [1, 4]]
 wired_metric = partial(
     logit_diff, right=torch.tensor([7, 1]), wrong=torch.tensor([8, 2])
 )
 high_logits, wired_source = keep(wired_model, wired_clean, ["z"])
-wired_high, wired_low = wired_metric(high_logits), wired_metric(wired_model(wired_corrupted).detach())
+low_logits, _ = keep(wired_model, wired_corrupted, ["z"])
+wired_high, wired_low = wired_metric(high_logits), wired_metric(low_logits)
 wired_exact = recovered(
     batched_head_patching(wired_model, wired_corrupted, wired_source, wired_metric),
     wired_high,
@@ -791,9 +804,9 @@ def path_patch(
     """
     ### BEGIN SOLUTION
     _, own = keep(model, tokens, ["z"])
-    layer, head = sender
-    own[utils.get_act_name("z", layer)] = own[utils.get_act_name("z", layer)].clone()
-    own[utils.get_act_name("z", layer)][:, :, head] = source[utils.get_act_name("z", layer)][:, :, head]
+    name, head = utils.get_act_name("z", sender[0]), sender[1]
+    own[name] = own[name].clone()
+    own[name][:, :, head] = source[name][:, :, head]
     there = {}
 
     def freeze(z, hook, name):
@@ -811,7 +824,8 @@ def path_patch(
     ### END SOLUTION
 # %% check="path_patch"
 # %% [markdown]
-# **Predict**: the earliest of the best heads feeds the others, or the logits alone? If it feeds them: through q, k or v?
+# **Predict**: the earliest of the best heads feeds the others, or the logits alone? If it feeds them: through q, k or
+# v?
 #
 # <details><summary>Answer</summary>
 #
@@ -823,7 +837,7 @@ sender = min(best)
 receivers = [head for head in best if head[0] > sender[0]]
 beside = [(sender[0], head) for head in range(N_HEADS) if head != sender[1]]
 null_senders = random.Random(0).sample(beside, 2)
-print(f"L{sender[0]}H{sender[1]} to", ", ".join(f"L{layer}H{head}" for layer, head in receivers))
+print(f"L{sender[0]}H{sender[1]} to", ", ".join(f"L{ly}H{head}" for ly, head in receivers))
 through = {}
 for part in ("q", "k", "v"):
     values = path_patch(smol, corrupted, from_clean, sender, receivers, part, metric)
@@ -831,10 +845,10 @@ for part in ("q", "k", "v"):
 null_paths = []
 for other in null_senders:
     values = path_patch(smol, corrupted, from_clean, other, receivers, "k", metric)
-    null_paths.append(recovered(values, at_clean, at_corrupted).item())
+    null_paths.append(round(recovered(values, at_clean, at_corrupted).item(), 2))
 alone = by_head[sender].item()
-print(f"by every path {alone:.2f}; by one:", {part: f"{x:.2f}" for part, x in through.items()})
-print("by k from two other heads of its layer:", [f"{value:.2f}" for value in null_paths])
+print(f"by every path {alone:.2f}; by one:", {part: round(x, 2) for part, x in through.items()})
+print("by k from two other heads of its layer:", null_paths)
 # %% [markdown]
 # ## 8. Open task: who carries it?
 #
@@ -843,9 +857,9 @@ print("by k from two other heads of its layer:", [f"{value:.2f}" for value in nu
 # write. Some models are noisy: every weight is a little off.
 #
 # You get a model and pairs of prompts for **one** behaviour; nobody tells you which. Name the heads that carry the
-# difference between clean and corrupted: those that write it and those that feed them, spare ones included. A model may
-# lack the behaviour: then there is nothing to name. Your function must find at least 90 % of all such heads, and at most
-# 10 % of those that it names may be others.
+# difference between clean and corrupted: those that write it and those that feed them, spare ones included. A model
+# may lack the behaviour: then there is nothing to name. Your function must find at least 90 % of all such heads, and
+# at most 10 % of those that it names may be others.
 #
 # <details><summary>Hint</summary>
 #
@@ -858,7 +872,8 @@ example, truth = wired.build(seed=0, n_layers=3, n_heads=6, copies=2, noise=0.03
 for behaviour in wired.BEHAVIOURS:
     tokens = wired.pairs(truth, behaviour, batch=1, seed=0)
     said = [x[0].tolist() for x in tokens]
-    print(f"{behaviour:>10}: clean {said[0]}, corrupted {said[1]}, right {said[2]}, wrong {said[3]}")
+    print(f"{behaviour:>10}: clean {said[0]}, right {said[2]}")
+    print(f"{'':>10}  corrupted {said[1]}, wrong {said[3]}")
 for role in sorted(set(truth.roles.values())):
     print(f"{role:>21}: {sorted(truth.with_role(role))}")
 # %% exercise="find_heads" points=5 difficulty=5 minutes=40
@@ -885,8 +900,9 @@ def find_heads(
 for behaviour in wired.BEHAVIOURS:
     found = find_heads(example, *wired.pairs(truth, behaviour, batch=8, seed=1))
     carriers = set().union(*truth.paths[behaviour])
-    print(f"{behaviour:>10}: found {sorted(found)}, missed {sorted(carriers - found)},", end=" ")
-    print("wrong", {head: truth.roles[head] for head in sorted(found - carriers)})
+    wrong_roles = {head: truth.roles[head] for head in sorted(found - carriers)}
+    print(f"{behaviour:>10}: found {sorted(found)}, missed {sorted(carriers - found)}", end="")
+    print(f", wrong {wrong_roles}")
 # The null: a model with the other heads, and without the behaviour
 lacking, its_truth = wired.build(
     seed=0,
@@ -901,15 +917,23 @@ print("without induction:", sorted(without))
 # %% [markdown]
 # ## What was found
 # %% experiment=True
+high_said = f"{evidence.interval(high):.2f}"
+noised_said = f"{sets['six controls, noised']:.2f}"
+controls_said = f"{sets['six controls, denoised']:.2f}"
 rows = [
-    ("logit difference, clean (nats)", f"{evidence.interval(high):.2f}", "corrupted: " + f"{evidence.interval(low):.2f}"),
-    ("best six heads, denoised", f"{sets['best six, denoised']:.2f}", f"other heads {sets['six controls, denoised']:.2f}"),
-    ("the same", "", f"from another pair {sets['from another pair']:.2f}"),
-    ("best six heads, noised", f"{sets['best six, noised']:.2f}", f"other heads {sets['six controls, noised']:.2f}"),
-    ("best head alone", f"{on_test[best[0]]:.2f}", ""),
+    ("logit difference, clean (nats)", high_said, f"corrupted {evidence.interval(low):.2f}"),
+    ("best six, denoised", f"{sets['best six, denoised']:.2f}", f"controls {controls_said}"),
+    ("the same", "", f"another pair's {sets['from another pair']:.2f}"),
+    ("best six, noised", f"{sets['best six, noised']:.2f}", f"controls {noised_said}"),
 ]
+for head in best[:3]:
+    searched = f"{on_test[head]:.2f}"
+    name = f"L{head[0]}H{head[1]} alone, denoised"
+    rows.append((name, searched, f"controls, all six {controls_said}"))
+found = f"{through['k']:.2f}"
+rows.append((f"L{sender[0]}H{sender[1]} through keys", found, f"two others {null_paths}"))
 for finding, value, null in rows:
-    print(f"{finding:<34} {value:<22} null: {null}")
+    print(f"{finding:<32} {value:<22} {null}")
 # %% [markdown]
 # Intervals: t, 95 %, over 8 pairs of drawn names in four sentences; the model is one model, SmolLM2-135M-*Instruct*,
 # unpacked from 4-bit weights, and the behaviour one kind of sentence.
@@ -924,8 +948,8 @@ for finding, value, null in rows:
 #
 # ## Recap
 #
-# Measure (a base rate, a difference that cancels what is shared), localise (stream, heads, parts, paths), compare (fresh
-# pairs, other heads, another pair's activations), and use gradients to look, not to conclude.
+# Measure (a base rate, a difference that cancels what is shared), localise (stream, heads, parts, paths), compare
+# (fresh pairs, other heads, another pair's activations), and use gradients to look, not to conclude.
 #
 # | confusion | what holds |
 # |---|---|

@@ -89,15 +89,8 @@ def random_text(truth: Truth, batch: int, length: int, seed: int) -> Int[Tensor,
     return torch.cat([torch.zeros(batch, 1, dtype=torch.long), drawn], dim=1)
 
 
-def pairs(
-    truth: Truth, behaviour: str, batch: int, seed: int
-) -> tuple[
-    Int[Tensor, "batch pos"],  # noqa: F722
-    Int[Tensor, "batch pos"],  # noqa: F722
-    Int[Tensor, "batch"],  # noqa: F821
-    Int[Tensor, "batch"],  # noqa: F821
-]:
-    """Clean and corrupted prompts that differ in what one behaviour reads, and the right and the wrong token for each.
+def pairs(truth: Truth, behaviour: str, batch: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Clean and corrupted prompts [batch pos] that differ in what one behaviour reads, right and wrong tokens [batch].
 
     induction: two tokens change places, so that another one follows the last token's precedent; seen: the last token's
     precedent is replaced, `wrong` being a token of neither prompt; copying: one token of the context is replaced. The
