@@ -610,6 +610,7 @@ def _linear(model, tokens, source, metric, move=None):
 
 def own_z(z, hook, own, name):
     own[name] = z
+    return z
 
 
 @mistake("leaves out the own value: the step is from the own z to the source's")
@@ -652,6 +653,21 @@ def attribution_patching(model, tokens, source, metric):
     return _linear(model, tokens, source, metric).abs().sum((2, 4)).transpose(1, 2)
 
 
+@mistake("appears to not have been used in the graph")
+def attribution_patching(model, tokens, source, metric):
+    """A hook that keeps z and returns nothing: the bridge goes on with another tensor."""
+    names, own = [_name("z", layer) for layer in range(model.cfg.n_layers)], {}
+    hooks = [(name, functools.partial(_kept_only, own=own, name=name)) for name in names]
+    value = metric(model.run_with_hooks(tokens, fwd_hooks=hooks))
+    gradients = torch.autograd.grad(value.sum(), [own[name] for name in names])
+    terms = [((source[n] - own[n].detach()) * g).sum((1, 3)) for n, g in zip(names, gradients, strict=True)]
+    return torch.stack(terms).transpose(1, 2)
+
+
+def _kept_only(z, hook, own, name):
+    own[name] = z
+
+
 @mistake("of the weights: torch.autograd.grad does not")
 def attribution_patching(model, tokens, source, metric):
     names, own = [_name("z", layer) for layer in range(model.cfg.n_layers)], {}
@@ -659,6 +675,7 @@ def attribution_patching(model, tokens, source, metric):
     def watch(z, hook, name):
         z.retain_grad()
         own[name] = z
+        return z
 
     hooks = [(name, functools.partial(watch, name=name)) for name in names]
     metric(model.run_with_hooks(tokens, fwd_hooks=hooks)).sum().backward()
@@ -859,7 +876,7 @@ def _ends(model, clean, corrupted, metric):
     return _run(model, clean, [], metric).mean(), _run(model, corrupted, [], metric).mean()
 
 
-@mistake("others were named, too")
+@mistake("heads that carry the difference were found; missed were")
 def find_heads(model, clean, corrupted, right, wrong):
     """By where they look: whoever's last query looks elsewhere, or looks at what changed."""
     a, b = _own(model, clean, "pattern"), _own(model, corrupted, "pattern")

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 3.4 Patching
 #
-# After *"Once Anna Wood met Mark Stone at the station. The next day Anna"* a model expects *" Wood"*. Exchange the
+# After *"Once Anna Wood met Mark Stone. Later Anna"* a model expects *" Wood"*. Exchange the
 # first names in the middle, *"Once Mark Wood met Anna Stone ..."*, and it expects *" Stone"*. Two prompts that differ
 # in one thing: run the model on one, put a single activation of the other into it, and watch the answer. If the answer
 # comes back, that activation carries the difference. This is **activation patching**, the field's main causal tool.
@@ -50,10 +50,10 @@ LAST = [
     "Young", "White", "Bell", "Cook", "Baker", "Field", "Brown",
 ]
 FRAMES = [
-    "Once {} {} met {} {} at the station. The next day {}",
-    "Once {} {} saw {} {} in the garden. A week later {}",
-    "Once {} {} called {} {} from the office. On Monday morning {}",
-    "Once {} {} helped {} {} with the boat. Some days later {}",
+    "Once {} {} met {} {}. Later {}",
+    "Once {} {} saw {} {}. Today {}",
+    "Once {} {} called {} {}. Then {}",
+    "Once {} {} helped {} {}. Now {}",
 ]
 
 
@@ -63,12 +63,13 @@ def name_pairs(n: int, seed: int):
     clean, corrupted, right, wrong = [], [], [], []
     for i in range(n):
         (a, b), (last_a, last_b) = draw.sample(FIRST, 2), draw.sample(LAST, 2)
-        frame, asked = FRAMES[i % 4], i // 2 % 2
+        frame, asked = FRAMES[i // 2 % 4], i % 2
         clean.append(frame.format(a, last_a, b, last_b, (a, b)[asked]))
         corrupted.append(frame.format(b, last_a, a, last_b, (a, b)[asked]))
         right.append(smol.to_single_token(" " + (last_a, last_b)[asked]))
         wrong.append(smol.to_single_token(" " + (last_b, last_a)[asked]))
-    clean, corrupted = (torch.cat([smol.to_tokens(x) for x in xs]) for xs in (clean, corrupted))
+    clean = torch.cat([smol.to_tokens(text) for text in clean])
+    corrupted = torch.cat([smol.to_tokens(text) for text in corrupted])
     return clean, corrupted, torch.tensor(right), torch.tensor(wrong)
 
 
@@ -76,7 +77,7 @@ clean, corrupted, right, wrong = name_pairs(4, seed=0)  # to search on
 fresh = name_pairs(12, seed=1)  # to test on what was found
 for prompt in (clean[0], corrupted[0]):
     print(smol.to_str_tokens(prompt))
-PLACES = {"first a": 2, "last a": 3, "first b": 5, "last b": 6, "period": 10, "end": 14}
+PLACES = {"first a": 2, "last a": 3, "first b": 5, "last b": 6, "period": 7, "end": 9}
 # %% [markdown]
 # The measure is the **logit difference**: the right answer's logit less the wrong one's, at the last position. What
 # both answers share (*some last name comes*) cancels, and it adds up: logits are sums of what the parts of a model
@@ -226,7 +227,7 @@ clean_logits, from_clean = keep(smol, clean, PARTS)
 corrupted_logits, from_corrupted = keep(smol, corrupted, PARTS)
 at_clean, at_corrupted = metric(clean_logits), metric(corrupted_logits)
 two = slice(0, 2)  # two pairs are enough for a first look
-layers = [0, 6, 10, 12, 14, 16, 18, 20, 24, 28]
+layers = [0, 6, 10, 12, 14, 16, 18, 21, 24, 27]
 by_place = patch_residual(
     smol,
     corrupted[two],
@@ -365,8 +366,7 @@ def patch_pattern(
 #   nothing saved. So call the blocks yourself.
 # - **Batch.** One copy of the prompts for each head of a layer; in copy `h`, head `h` is patched.
 #
-# And unembed the last position only: with 49,152 tokens in the vocabulary the unembedding costs as much as eight
-# blocks.
+# And unembed the last position only: 49,152 tokens make it expensive.
 # %%
 def one_block(
     model: TransformerBridge, layer: int, resid: Float[Tensor, "row pos d_model"]
@@ -388,6 +388,8 @@ with torch.no_grad():
         seconds[f"start_at_layer={start}"] = evidence.seconds(again)
     seconds["one_block(smol, 29, ...)"] = evidence.seconds(lambda: one_block(smol, 29, resid))
 print({name: f"{value:.2f} s" for name, value in seconds.items()})
+block_size = sum(weight.numel() for weight in smol.blocks[0].parameters())
+print(f"the unembedding has as many weights as {smol.W_U.numel() / block_size:.0f} blocks")
 # %% [markdown]
 # `model.ln_final` and `model.unembed` make logits of what leaves the last block. Hooks for a stretch of code:
 # `with model.hooks(fwd_hooks=[...]): ...`
@@ -456,33 +458,36 @@ def batched_head_patching(
 #
 # </details>
 # %% experiment=True
-exact = []
+# the clocks, on one pair; each result comes back through a list
+one_metric = partial(logit_diff, right=right[:1], wrong=wrong[:1])
+one = {name: kept[:1] for name, kept in from_clean.items()}
+mine, slow = [], []
 batched_seconds = evidence.seconds(
-    lambda: exact.append(batched_head_patching(smol, corrupted, from_clean, metric))
+    lambda: mine.append(batched_head_patching(smol, corrupted[:1], one, one_metric))
 )
-exact = exact[0]  # [layer head pair]
-by_head = recovered(exact, at_clean, at_corrupted)
 some = [divmod(i, N_HEADS) for i in range(0, N_LAYERS * N_HEADS, 18)]
 helper = partial(
     patching.generic_activation_patch,
     smol,
-    corrupted,
-    from_clean,
-    lambda logits: metric(logits).mean(),
+    corrupted[:1],
+    one,
+    lambda logits: one_metric(logits).mean(),
     patching.layer_head_vector_patch_setter,
     "z",
+    index_df=pd.DataFrame(some, columns=["layer", "head"]),
 )
-index = pd.DataFrame(some, columns=["layer", "head"])
-with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-    slow = []
-    helper_seconds = evidence.seconds(lambda: slow.append(helper(index_df=index)))
-slow = slow[0]
-mine = torch.stack([exact[head].mean() for head in some])
+with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+    helper_seconds = evidence.seconds(lambda: slow.append(helper()))
+slow, mine = slow[0], torch.stack([mine[0][head].mean() for head in some])
 whole_sweep = helper_seconds * N_LAYERS * N_HEADS / len(some)
 print(f"yours, 270 heads: {batched_seconds:.1f} s")
 print(f"the helper, {len(some)} heads: {helper_seconds:.1f} s; at that pace 270 take")
 print(f"  {whole_sweep:.0f} s: {whole_sweep / batched_seconds:.1f} times as long")
 print(f"largest difference {(mine - slow).abs().max():.0e} nats")
+
+# the map, on all four
+exact = batched_head_patching(smol, corrupted, from_clean, metric)  # [layer head pair]
+by_head = recovered(exact, at_clean, at_corrupted)
 best = [divmod(i, N_HEADS) for i in by_head.flatten().topk(6).indices.tolist()]
 print("best:", ", ".join(f"L{head[0]}H{head[1]} {by_head[head]:.2f}" for head in best))
 print(f"over a tenth: {(by_head > 0.1).sum()} of 270; below -0.1: {(by_head < -0.1).sum()}")
@@ -496,7 +501,7 @@ plot.imshow(
 # %% [markdown]
 # Best of 270, on four pairs: luck helped some of them. So they are scored again on pairs that did not choose them, next
 # to two nulls: other heads of the same layers, and the same heads, but patched from the clean run of **another** pair
-# (the same sentence with other names). A patch is also a disturbance; the second null says what the disturbance does.
+# (another sentence of the same build, other names, the same question). A patch is also a disturbance; the second null says what the disturbance does.
 #
 # ### Denoising and noising
 #
@@ -520,7 +525,7 @@ test_clean_logits, test_from_clean = keep(smol, test_clean, PARTS)
 test_corrupted_logits, test_from_corrupted = keep(smol, test_corrupted, ["z"])
 high, low = test_metric(test_clean_logits), test_metric(test_corrupted_logits)
 gap = (high - low).mean()
-another = {name: kept.roll(4, 0) for name, kept in test_from_clean.items()}
+another = {name: kept.roll(2, 0) for name, kept in test_from_clean.items()}
 draw = random.Random(0)
 controls = [
     (layer, draw.choice([head for head in range(N_HEADS) if (layer, head) not in best]))
@@ -623,8 +628,9 @@ answer_shared = "c"
 # One forward and one backward pass give all heads at once: **attribution patching** (Nanda 2023). It is exact where the
 # rest of the model is linear in `z`. Softmax and norms are not.
 #
-# - A hook can keep the tensor itself. All parameters need a gradient already, so `z` is part of the graph:
-#   `torch.autograd.grad(value.sum(), list_of_z)` differentiates by it.
+# - A hook can keep the tensor itself: `torch.autograd.grad(value.sum(), list_of_z)` differentiates by it. Here the hook
+#   must **return** what it kept: the bridge shows a hook a reshaped `z`, and goes on with another tensor if nothing
+#   comes back. PyTorch then says *appears to not have been used in the graph*.
 # - `.backward()` would also fill `.grad` of every weight: half a gigabyte in SmolLM2, and it stays.
 # %% exercise="attribution_patching" points=3 difficulty=4 minutes=20
 def attribution_patching(
@@ -644,6 +650,7 @@ def attribution_patching(
 
     def watch(z, hook, name):
         own[name] = z
+        return z
 
     hooks = [(name, partial(watch, name=name)) for name in names]
     value = metric(model.run_with_hooks(tokens, fwd_hooks=hooks))
@@ -694,7 +701,7 @@ linear_seconds = evidence.seconds(
 )
 linear = linear[0].mean(-1) / (at_clean - at_corrupted).mean()
 r, shared, misjudged = compare_with_exact(by_head, linear, 6)
-print(f"{linear_seconds:.1f} s against {batched_seconds:.1f} s; r = {r:.2f};", end=" ")
+print(f"all heads on four pairs: {linear_seconds:.1f} s; r = {r:.2f};", end=" ")
 print(f"{shared} of the best 6 are found")
 for head in misjudged:
     print(f"  L{head[0]}H{head[1]}: exact {by_head[head]:+.2f}, estimate {linear[head]:+.2f}")
@@ -847,7 +854,7 @@ for other in null_senders:
     values = path_patch(smol, corrupted, from_clean, other, receivers, "k", metric)
     null_paths.append(round(recovered(values, at_clean, at_corrupted).item(), 2))
 alone = by_head[sender].item()
-print(f"by every path {alone:.2f}; by one:", {part: round(x, 2) for part, x in through.items()})
+print(f"by every path {alone:.2f}; by one:", {part: round(through[part], 2) for part in "qkv"})
 print("by k from two other heads of its layer:", null_paths)
 # %% [markdown]
 # ## 8. Open task: who carries it?
@@ -901,8 +908,8 @@ for behaviour in wired.BEHAVIOURS:
     found = find_heads(example, *wired.pairs(truth, behaviour, batch=8, seed=1))
     carriers = set().union(*truth.paths[behaviour])
     wrong_roles = {head: truth.roles[head] for head in sorted(found - carriers)}
-    print(f"{behaviour:>10}: found {sorted(found)}, missed {sorted(carriers - found)}", end="")
-    print(f", wrong {wrong_roles}")
+    missed = sorted(carriers - found)
+    print(f"{behaviour:>10}: found {sorted(found)}, missed {missed}, wrong {wrong_roles}")
 # The null: a model with the other heads, and without the behaviour
 lacking, its_truth = wired.build(
     seed=0,
