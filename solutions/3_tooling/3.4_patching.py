@@ -499,9 +499,10 @@ plot.imshow(
     title="SmolLM2: z of one head from the clean run",
 )
 # %% [markdown]
-# Best of 270, on four pairs: luck helped some of them. So they are scored again on pairs that did not choose them, next
-# to two nulls: other heads of the same layers, and the same heads, but patched from the clean run of **another** pair
-# (another sentence of the same build, other names, the same question). A patch is also a disturbance; the second null says what the disturbance does.
+# Best of 270, on four pairs: luck helped some of them. So they are scored again on pairs that did not choose them,
+# next to two nulls: other heads of the same layers, and the same heads, but patched from the clean run of **another**
+# pair (another sentence of the same build, other names, the same question). A patch is also a disturbance; the second
+# null says what the disturbance does.
 #
 # ### Denoising and noising
 #
