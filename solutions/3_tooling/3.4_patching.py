@@ -12,12 +12,11 @@
 # hand, and find out when the popular gradient shortcut lies.
 # %% generated="overview"
 # %% setup=True
-import contextlib
-import io
 import random
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from unittest import mock
 
 import pandas as pd
 import torch
@@ -102,7 +101,7 @@ def logit_diff(
 #
 # <details><summary>Answer</summary>
 #
-# On nearly all, by several nats. In the corrupted prompt, where the other name is right, the sign turns.
+# On 11, by 3.3 nats on average. In the corrupted prompt, where the other name is right, the sign turns.
 #
 # </details>
 # %% experiment=True
@@ -171,7 +170,8 @@ with torch.no_grad():
         print(f"{name} at zero: logits move by up to {moved:.2f},", end=" ")
         print(f"the stream after the block has norm {stream:.1f}")
 # %% [markdown]
-# With all of `resid_mid` at zero the stream flows on: only what the MLP read was missing.
+# Zeros in `resid_mid` do change the logits, because the MLP reads them; but what attention wrote is still in the
+# stream. So a patch there looks as if it worked, and is not what you think.
 #
 # Now the first tool: replace the stream at one layer's entrance (`resid_pre`) and one position.
 #
@@ -248,8 +248,9 @@ plot.imshow(
     title="The clean stream put into the corrupted run, one place at a time",
 )
 # %% [markdown]
-# One name alone restores half or less: each prompt holds two exchanged names. Read the columns from the first layer to
-# the last: the stream map says *where* the difference is, and not yet which parts carry it on.
+# Up to layer 16 the difference sits at the first names; each of the two restores a third to two thirds. At layer 18 it
+# is on its way: some at the last names, .56 at the end. From layer 21 on the end has all of it. So whatever moves it
+# does so in blocks 16 to 20. Two pairs, one model: a first look, which says *where*, not *by what*.
 #
 # ## 3. Which heads?
 #
@@ -454,7 +455,7 @@ def batched_head_patching(
 #
 # <details><summary>Answer</summary>
 #
-# A handful, in the middle layers and after. And several times as long; the numbers are the same.
+# Seven, from layer 16 on. And several times as long; the numbers are the same.
 #
 # </details>
 # %% experiment=True
@@ -476,7 +477,7 @@ helper = partial(
     "z",
     index_df=pd.DataFrame(some, columns=["layer", "head"]),
 )
-with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+with torch.no_grad(), mock.patch.object(patching, "tqdm", iter):  # no progress bar
     helper_seconds = evidence.seconds(lambda: slow.append(helper()))
 slow, mine = slow[0], torch.stack([mine[0][head].mean() for head in some])
 whole_sweep = helper_seconds * N_LAYERS * N_HEADS / len(some)
@@ -501,8 +502,8 @@ plot.imshow(
 # %% [markdown]
 # Best of 270, on four pairs: luck helped some of them. So they are scored again on pairs that did not choose them,
 # next to two nulls: other heads of the same layers, and the same heads, but patched from the clean run of **another**
-# pair (another sentence of the same build, other names, the same question). A patch is also a disturbance; the second
-# null says what the disturbance does.
+# pair (another sentence of the same build, other names, the same question). A patch also **wipes out** what was there,
+# and the second null says what that alone does.
 #
 # ### Denoising and noising
 #
@@ -510,13 +511,14 @@ plot.imshow(
 # corrupted into clean is **noising**: is it *needed*, given the rest of the clean run? Your functions do both: exchange
 # the two prompts.
 #
-# **Predict**: together, what do the best six restore: about the sum of what each restores, or more, or less? And when
-# they are noised instead, does as much break as they restore?
+# **Predict**: together, what do the best six restore: the sum of what each restores, or more, or less? And patched from
+# another pair, whose names are all wrong here: about 0, or far from it?
 #
 # <details><summary>Answer</summary>
 #
-# The run below says it. In a chain, where one head feeds the next, each alone can restore the same share, and a sum
-# counts it twice. Where parts need each other, it is the other way round.
+# Less than the sum: in a chain each link alone can restore the same share, and a sum counts it twice. And another
+# pair's activations restore far more than 0. The corrupted run is not ignorant, it is *sure of the other name*.
+# Whoever wipes that out brings the difference from there to about 0 nats, and on our scale that lies above the middle.
 #
 # </details>
 # %% experiment=True
@@ -542,8 +544,12 @@ def share(values: Float[Tensor, "pair"]) -> evidence.Interval:
 denoise = partial(patch_heads, smol, test_corrupted, metric=test_metric)
 noise = partial(patch_heads, smol, test_clean, metric=test_metric)
 on_test = {head: share(denoise(test_from_clean, [head])) for head in best}
+wiped = {head: share(denoise(another, [head])) for head in best}
 for head in best:
-    print(f"L{head[0]}H{head[1]}: searched {by_head[head]:.2f}, fresh {on_test[head]:.2f}")
+    name = f"{f'L{head[0]}H{head[1]}':>6}"
+    print(f"{name}: searched {by_head[head]:.2f}, fresh {on_test[head]:.2f},", end=" ")
+    print(f"from another pair {wiped[head]:.2f}")
+print(f"a run that favours neither name is at {(-low.mean() / gap).item():.2f}")
 sets = {
     "best six, denoised": share(denoise(test_from_clean, best)),
     "from another pair": share(denoise(another, best)),
@@ -555,7 +561,15 @@ for name, found in sets.items():
     print(f"{name:>23}: {found:.2f}  (0: as corrupted, 1: as clean)")
 total = sum(each.value for each in on_test.values())
 print(f"sum of the best six, one at a time: {total:.2f}")
+gained = evidence.difference(
+    denoise(test_from_clean, best) / gap, denoise(another, best) / gap, paired=True
+)
+print(f"the right names minus another pair's: {gained:.2f}")
 # %% [markdown]
+# Six heads restore all, and noised they break all; controls do little of either. But two thirds come back without the
+# right names, too: only the difference between the two is *about these names*. Say which null you mean: a recovered
+# share alone mixes *brings the right answer* with *takes the wrong one away*.
+#
 # **Denoising a head restores nothing, and noising the same head destroys the whole difference. What fits?**
 # (a) the head does nothing here, and noising merely breaks the model; (b) it works together with a part that the
 # corrupted run lacks too; (c) a second head does the same job, and stands in for it
@@ -609,6 +623,11 @@ plot.imshow(
     title="One part of one head from the clean run",
 )
 # %% [markdown]
+# Four jobs. L16H0 works by its **values** (it reads the first name) and not at the end: it writes elsewhere. L18H6
+# works by its **keys** and its pattern, at the end: an induction head, the best one of 3.2. L23H2 looks elsewhere,
+# mostly because of its **queries**: what the end holds by then has changed. L29H1 looks where it looks in both
+# prompts, and reads something else there.
+#
 # **In SmolLM2 (9 query heads, 3 heads of keys), patching "k" of L17H3 and patching "k" of L17H4 restore the same to the
 # last digit. What follows?**
 # (a) both heads look for the same thing in the same places; (b) one of the two runs has used the wrong hook point;
@@ -657,7 +676,8 @@ def attribution_patching(
     value = metric(model.run_with_hooks(tokens, fwd_hooks=hooks))
     gradients = torch.autograd.grad(value.sum(), [own[name] for name in names])
     moves = [source[name] - own[name].detach() for name in names]
-    terms = [(move * gradient).sum((1, 3)) for move, gradient in zip(moves, gradients, strict=True)]
+    both = zip(moves, gradients, strict=True)
+    terms = [(move * gradient).sum((1, 3)) for move, gradient in both]
     return torch.stack(terms).transpose(1, 2)
     ### END SOLUTION
 # %% check="attribution_patching"
@@ -715,8 +735,9 @@ plot.scatter(
     title="Attribution patching against patching, 270 heads",
 )
 # %% [markdown]
-# Is the gradient wrong? No: it is the tangent at the corrupted run, and the clean run is far away. Move `z` there bit
-# by bit (`from_corrupted + part * (from_clean - from_corrupted)`) and look.
+# The head that matters most, L16H0, gets a tenth of its effect, and drops out of the best six. Is the gradient wrong?
+# No: it is the tangent at the corrupted run, and the clean run is far away. Move `z` there bit by bit (`from_corrupted
+# + part * (from_clean - from_corrupted)`) and look.
 #
 # Then the same in a model of **known truth** (`wired`): a previous-token head writes a note, an induction head finds it
 # by its keys.
@@ -773,6 +794,9 @@ plot.line(
     title="SmolLM2: along the way, and the tangent at its beginning",
 )
 # %% [markdown]
+# L16H0's curve is an S: it starts flat, and rises when the later heads' keys begin to match. L18H6, which writes to the
+# end and is read there, is nearly straight. In the wired model the S has become a step, and the slope at its foot is 0.
+#
 # **A screening by attribution patching gives a head the estimate 0. May you leave it out?**
 # (a) no: what it feeds may sit behind a saturated softmax; (b) yes: a part with slope 0 cannot have an effect here;
 # (c) yes, provided that the correlation over all heads is above 0.9
@@ -832,12 +856,12 @@ def path_patch(
     ### END SOLUTION
 # %% check="path_patch"
 # %% [markdown]
-# **Predict**: the earliest of the best heads feeds the others, or the logits alone? If it feeds them: through q, k or
-# v?
+# **Predict**: the earliest of the best heads, L16H0, writes at the last names. Through which input of the other five
+# does it work: q, k or v?
 #
 # <details><summary>Answer</summary>
 #
-# Think of 3.2: a previous-token head writes *after Anna* at " Wood", and the later heads look for it by their keys.
+# Keys. As in 3.2, a previous-token head writes *after Anna* at " Wood", and later heads look for it by their keys.
 #
 # </details>
 # %% experiment=True
@@ -854,10 +878,18 @@ null_paths = []
 for other in null_senders:
     values = path_patch(smol, corrupted, from_clean, other, receivers, "k", metric)
     null_paths.append(round(recovered(values, at_clean, at_corrupted).item(), 2))
+by_keys = partial(path_patch, smol, test_corrupted, test_from_clean)
+fresh_path = share(by_keys(sender, receivers, "k", test_metric))
+fresh_null = share(by_keys(null_senders[0], receivers, "k", test_metric))
 alone = by_head[sender].item()
-print(f"by every path {alone:.2f}; by one:", {part: round(through[part], 2) for part in "qkv"})
+by_one = {part: round(value, 2) for part, value in through.items()}
+print(f"by every path {alone:.2f}; by one: {by_one}")
 print("by k from two other heads of its layer:", null_paths)
+print(f"by k on fresh pairs: {fresh_path:.2f}; from another head {fresh_null:.2f}")
 # %% [markdown]
+# On the four pairs the whole effect of L16H0 passes through the keys of five heads, and nothing through their queries
+# and values. So the behaviour is induction on names, found causally: note, match, copy.
+#
 # ## 8. Open task: who carries it?
 #
 # Models written by hand again. Each has some of three behaviours: it continues what it has seen (induction), it marks
@@ -935,11 +967,11 @@ rows = [
     ("best six, noised", f"{sets['best six, noised']:.2f}", f"controls {noised_said}"),
 ]
 for head in best[:3]:
-    searched = f"{on_test[head]:.2f}"
     name = f"L{head[0]}H{head[1]} alone, denoised"
-    rows.append((name, searched, f"controls, all six {controls_said}"))
-found = f"{through['k']:.2f}"
-rows.append((f"L{sender[0]}H{sender[1]} through keys", found, f"two others {null_paths}"))
+    rows.append((name, f"{on_test[head]:.2f}", f"another pair's {wiped[head]:.2f}"))
+name = f"L{sender[0]}H{sender[1]} through keys"
+rows.append((name, f"{fresh_path:.2f}", f"another head {fresh_null:.2f}"))
+rows.append(("gradient: r, best six found", f"{r:.2f}, {shared} of 6", "exact: 1, 6 of 6"))
 for finding, value, null in rows:
     print(f"{finding:<32} {value:<22} {null}")
 # %% [markdown]
@@ -962,6 +994,7 @@ for finding, value, null in rows:
 # | confusion | what holds |
 # |---|---|
 # | "It restores 40 %, so it does 40 % of the work" | heads in a chain each restore the same share |
+# | "It restores 60 %, so it knows the answer" | wiping out the wrong one may do that: patch from another pair |
 # | "Denoising restores nothing, so it is not needed" | it may need a partner: noise it, too |
 # | "Patching keys of head 4 worked" | its two neighbours read the same keys |
 # | "The estimate is 0, so the head is out" | a saturated softmax hides it: patch it |
