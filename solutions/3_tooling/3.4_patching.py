@@ -101,7 +101,7 @@ def logit_diff(
 #
 # <details><summary>Answer</summary>
 #
-# On 11, by 3.3 nats on average. In the corrupted prompt, where the other name is right, the sign turns.
+# On nearly all, by several nats. In the corrupted prompt, where the other name is right, the sign turns.
 #
 # </details>
 # %% experiment=True
@@ -113,6 +113,8 @@ with torch.no_grad():
         said = evidence.interval(differences)
         print(f"{name:>9}: {said:.2f} nats, above 0 on {n_right} of 12")
 # %% [markdown]
+# 11 of 12: it has the behaviour. (Pairs that fail stay in: to drop them would flatter every later number.)
+#
 # ### How much came back?
 #
 # Put the patched value on a scale: 0 is the corrupted run, 1 the clean run. Take **means over pairs first**, then the
@@ -455,7 +457,7 @@ def batched_head_patching(
 #
 # <details><summary>Answer</summary>
 #
-# Seven, from layer 16 on. And several times as long; the numbers are the same.
+# About 5, in the later half. And several times as long; the numbers are the same.
 #
 # </details>
 # %% experiment=True
@@ -500,10 +502,10 @@ plot.imshow(
     title="SmolLM2: z of one head from the clean run",
 )
 # %% [markdown]
-# Best of 270, on four pairs: luck helped some of them. So they are scored again on pairs that did not choose them,
-# next to two nulls: other heads of the same layers, and the same heads, but patched from the clean run of **another**
-# pair (another sentence of the same build, other names, the same question). A patch also **wipes out** what was there,
-# and the second null says what that alone does.
+# Seven heads, all from layer 16 on. But they are the best of 270, on four pairs: luck helped some of them. So they are
+# scored again on pairs that did not choose them, next to two nulls: other heads of the same layers, and the same
+# heads, but patched from the clean run of **another** pair (another sentence of the same build, other names, the same
+# question). A patch also **wipes out** what was there, and the second null says what that alone does.
 #
 # ### Denoising and noising
 #
