@@ -247,7 +247,7 @@ plot.imshow(
     y_label="layer",
     value_label="recovered",
     text=True,
-    title="The clean stream put into the corrupted run, one place at a time",
+    title="Clean stream, one place at a time",
 )
 # %% [markdown]
 # Up to layer 16 the difference sits at the first names; each of the two restores a third to two thirds. At layer 18 it
@@ -524,7 +524,7 @@ plot.imshow(
 #
 # </details>
 # %% experiment=True
-test_clean, test_corrupted, test_right, test_wrong = (x[:8] for x in fresh)
+test_clean, test_corrupted, test_right, test_wrong = fresh
 test_metric = partial(logit_diff, right=test_right, wrong=test_wrong)
 test_clean_logits, test_from_clean = keep(smol, test_clean, PARTS)
 test_corrupted_logits, test_from_corrupted = keep(smol, test_corrupted, ["z"])
@@ -793,7 +793,7 @@ plot.line(
     x=steps,
     x_label="part of the way from corrupted to clean",
     y_label="recovered",
-    title="SmolLM2: along the way, and the tangent at its beginning",
+    title="SmolLM2: the way and its tangent",
 )
 # %% [markdown]
 # L16H0's curve is an S: it starts flat, and rises when the later heads' keys begin to match. L18H6, which writes to the
@@ -932,7 +932,7 @@ def find_heads(
     clean_logits, source = keep(model, clean, ["z"])
     corrupted_logits, _ = keep(model, corrupted, ["z"])
     high, low = metric(clean_logits), metric(corrupted_logits)
-    if (high > low).float().mean() < 0.9 or high.mean() - low.mean() < 0.2:
+    if high.mean() - low.mean() < 0.2:  # the behaviour is not there
         return set()
     shares = recovered(batched_head_patching(model, corrupted, source, metric), high, low)
     return {(layer, head) for layer, head in (shares > 0.15).nonzero().tolist()}
@@ -977,7 +977,7 @@ rows.append(("gradient: r, best six found", f"{r:.2f}, {shared} of 6", "exact: 1
 for finding, value, null in rows:
     print(f"{finding:<32} {value:<22} {null}")
 # %% [markdown]
-# Intervals: t, 95 %, over 8 pairs of drawn names in four sentences; the model is one model, SmolLM2-135M-*Instruct*,
+# Intervals: t, 95 %, over 12 pairs of drawn names in four sentences; the model is one model, SmolLM2-135M-*Instruct*,
 # unpacked from 4-bit weights, and the behaviour one kind of sentence.
 #
 # ## Bonus (not graded)
