@@ -15,7 +15,18 @@ of one, `to_bridge` makes a model of heads written by hand, and `riddle` gives t
 from concrete_steps.wired.build import build, to_bridge
 from concrete_steps.wired.heads import Weights
 from concrete_steps.wired.riddles import NO_ANSWER, riddle
-from concrete_steps.wired.truth import BEHAVIOURS, Edge, Head, Truth, measure, measures, random_text, removed, repeated
+from concrete_steps.wired.truth import (
+    BEHAVIOURS,
+    Edge,
+    Head,
+    Truth,
+    measure,
+    measures,
+    pairs,
+    random_text,
+    removed,
+    repeated,
+)
 
 __all__ = [
     "BEHAVIOURS",
@@ -27,6 +38,7 @@ __all__ = [
     "build",
     "measure",
     "measures",
+    "pairs",
     "random_text",
     "removed",
     "repeated",
