@@ -56,6 +56,7 @@ FALSE_ALARM = 1e-6  # how often a check of draws refuses a right answer
 # equivalent mutant of KVCache, 2 -> -2: axis 2 is the last but one
 # equivalent mutant of KVCache, 0 -> 1: of keys and values, which have as many positions
 # equivalent mutant of KVCache, 0 -> -1: of keys and values, which have as many positions
+# equivalent mutant of KVCache, drop USub: of [batch head position d_head], axis 2 is the last but one
 
 
 def answer_to(function, *args, **kwargs):
