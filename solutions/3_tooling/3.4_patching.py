@@ -889,8 +889,8 @@ print(f"by every path {alone:.2f}; by one: {by_one}")
 print("by k from two other heads of its layer:", null_paths)
 print(f"by k on fresh pairs: {fresh_path:.2f}; from another head {fresh_null:.2f}")
 # %% [markdown]
-# On the four pairs the whole effect of L16H0 passes through the keys of five heads, and nothing through their queries
-# and values. So the behaviour is induction on names, found causally: note, match, copy.
+# The whole effect of L16H0 passes through the keys of five heads (on fresh pairs, too), and nothing through their
+# queries and values. So the behaviour is induction on names, found causally: note, match, copy.
 #
 # ## 8. Open task: who carries it?
 #
