@@ -175,7 +175,9 @@ with torch.no_grad():
 # Zeros in `resid_mid` do change the logits, because the MLP reads them; but what attention wrote is still in the
 # stream. So a patch there looks as if it worked, and is not what you think.
 #
-# Now the first tool: replace the stream at one layer's entrance (`resid_pre`) and one position.
+# ### The first tool
+#
+# Replace the stream at one layer's entrance (`resid_pre`) and one position.
 #
 # <details><summary>Hint</summary>
 #
@@ -213,6 +215,10 @@ def patch_residual(
     return torch.stack(values).reshape(len(layers), len(positions), -1)
     ### END SOLUTION
 # %% check="patch_residual"
+# %%
+PARTS = ["resid_pre", "q", "k", "v", "z", "pattern"]
+clean_logits, from_clean = keep(smol, clean, PARTS)
+corrupted_logits, from_corrupted = keep(smol, corrupted, PARTS)
 # %% [markdown]
 # **Predict**: the runs differ at the two first names, and the answer is read at the end. Where does the difference sit
 # in the middle layers: still at the first names, at the last names, or at the end already?
@@ -224,9 +230,6 @@ def patch_residual(
 #
 # </details>
 # %% experiment=True
-PARTS = ["resid_pre", "q", "k", "v", "z", "pattern"]
-clean_logits, from_clean = keep(smol, clean, PARTS)
-corrupted_logits, from_corrupted = keep(smol, corrupted, PARTS)
 at_clean, at_corrupted = metric(clean_logits), metric(corrupted_logits)
 two = slice(0, 2)  # two pairs are enough for a first look
 layers = [0, 6, 10, 12, 14, 16, 18, 21, 24, 27]
@@ -502,6 +505,8 @@ plot.imshow(
     title="SmolLM2: z of one head from the clean run",
 )
 # %% [markdown]
+# ### Fresh pairs, and two nulls
+#
 # Seven heads, all from layer 16 on. But they are the best of 270, on four pairs: luck helped some of them. So they are
 # scored again on pairs that did not choose them, next to two nulls: other heads of the same layers, and the same
 # heads, but patched from the clean run of **another** pair (another sentence of the same build, other names, the same
@@ -584,8 +589,8 @@ answer_needed = "b"
 # %% [markdown]
 # ## 5. Through which input?
 #
-# A head that restores the answer may do so because it **looks** elsewhere (its query or its keys carry the difference:
-# the pattern changes), or because it **reads** something else there (its values).
+# A head that restores the answer may do so because it **looks** elsewhere (query or keys carry the difference: the
+# pattern changes), or because it **reads** something else there (its values).
 #
 # **Predict**: the last token, and so the last query's own word, is the same in both prompts, and so are the last names.
 # Which input of the heads that act at the end carries the difference: q, k or v?
@@ -627,7 +632,7 @@ plot.imshow(
 # %% [markdown]
 # Four jobs. L16H0 works by its **values** (it reads the first name) and not at the end: it writes elsewhere. L18H6
 # works by its **keys** and its pattern, at the end: an induction head, the best one of 3.2. L23H2 looks elsewhere,
-# mostly because of its **queries**: what the end holds by then has changed. L29H1 looks where it looks in both
+# mostly because of its **queries**: what the end holds has changed. L29H1 looks where it looks in both
 # prompts, and reads something else there.
 #
 # **In SmolLM2 (9 query heads, 3 heads of keys), patching "k" of L17H3 and patching "k" of L17H4 restore the same to the
@@ -684,7 +689,9 @@ def attribution_patching(
     ### END SOLUTION
 # %% check="attribution_patching"
 # %% [markdown]
-# Is the estimate good? One number is not enough: a correlation $r$ over 270 heads is ruled by a few large ones, and by
+# ### Is it good?
+#
+# One number is not enough: a correlation $r$ over 270 heads is ruled by a few large ones, and by
 # hundreds that do nothing in both. So also count how many of the best heads it finds, and name the heads that it
 # misjudges most.
 # %% exercise="compare_with_exact" points=2 difficulty=2 minutes=12
@@ -737,6 +744,8 @@ plot.scatter(
     title="Attribution patching against patching, 270 heads",
 )
 # %% [markdown]
+# ### Where it lies
+#
 # The head that matters most, L16H0, gets a tenth of its effect, and drops out of the best six. Is the gradient wrong?
 # No: it is the tangent at the corrupted run, and the clean run is far away. Move `z` there bit by bit (`from_corrupted
 # + part * (from_clean - from_corrupted)`) and look.
