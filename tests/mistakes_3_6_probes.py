@@ -106,7 +106,9 @@ def answer_padding():
     return "a"
 
 
-@mistake("causal attention keeps later padding out of earlier positions; nothing is wrong with the text's own last token")
+@mistake(
+    "causal attention keeps later padding out of earlier positions; nothing is wrong with the text's own last token"
+)
 def answer_padding():
     return "c"
 
@@ -597,7 +599,9 @@ def _confounded(things, templates, seed, agrees, about=lambda a, b: f"{a} {b}", 
     return made
 
 
-@mistake("the template does not follow the truth: true statements get the first with probability agreement, so do false ones")
+@mistake(
+    "the template does not follow the truth: true statements get the first with probability agreement, so do false ones"
+)
 def confounded_dataset(things, templates, agreement, seed):
     return _confounded(things, templates, seed, lambda draw, true: (draw.random() < agreement) == true)
 
@@ -1022,7 +1026,7 @@ def _pushes(model, tokens, labels, layer, directions):
 def find_used(model, tokens, labels, layer):
     """What a probe reads well."""
     acts = _at(model, tokens, layer)
-    return {name for name, its in labels.items() if _cross(acts, its) > 0.7}
+    return {name for name, its in labels.items() if _cross(acts, its) > 0.6}
 
 
 @mistake("used properties were found, but")
@@ -1088,7 +1092,7 @@ def find_used(model, tokens, labels, layer):
     found = set()
     for name, direction in directions.items():
         unit = direction / direction.norm()
-        if (acts[labels[name]] @ unit).mean() - (acts[~labels[name]] @ unit).mean() < 0.5:
+        if direction.norm() < 0.7:
             continue  # nothing of its own is held
         order = torch.randperm(len(acts), generator=torch.Generator().manual_seed(0))
         moves = ((acts[order] - acts) @ unit)[:, None] * unit

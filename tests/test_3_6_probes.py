@@ -24,7 +24,7 @@ from concrete_steps.checking.testing import (
     unchanged,
 )
 
-WORDS = "Mary Tom gave the cup to in a house ball and red small .".split()
+WORDS = ["Mary", "Tom", "gave", "the", "cup", "to", "in", "a", "house", "ball", "and", "red", "small", "."]
 
 
 # --- 1. Collecting activations
@@ -42,8 +42,13 @@ def last_of_one(model, text, layers):
 
 
 def test_collect_activations(collect_activations, story_lm, attn_only_2l, rng):
-    """What each text gives when it runs alone: one, several of one length and of different lengths, layers in any order."""
-    cases = [(story_lm, [3, 6, 2, 9], [0, 2]), (attn_only_2l, [4], [1]), (story_lm, [1, 1, 12], [2, 1]), (story_lm, [5, 5], [1])]
+    """What each text gives when it runs alone: one, several, of one length or not, layers in any order."""
+    cases = [
+        (story_lm, [3, 6, 2, 9], [0, 2]),
+        (attn_only_2l, [4], [1]),
+        (story_lm, [1, 1, 12], [2, 1]),
+        (story_lm, [5, 5], [1]),
+    ]
     for model, lengths, layers in cases:
         texts, asked = [text_of(rng, n) for n in lengths], list(layers)
         expected = torch.stack([last_of_one(model, text, layers) for text in texts])
@@ -102,15 +107,23 @@ def test_mean_difference_probe(mean_difference_probe, rng):
         acts = strided(acts + 3)  # far from 0: a threshold at 0 is no good
         with unchanged(acts, labels), nothing_left_behind():
             direction, bias = as_parts(mean_difference_probe(acts, labels), d_model, dtype)
-        means = [torch.stack([row for row, label in zip(acts, labels, strict=True) if label == kind]).mean(0) for kind in (True, False)]
+        means = [
+            torch.stack([row for row, label in zip(acts, labels, strict=True) if label == kind]).mean(0)
+            for kind in (True, False)
+        ]
         wanted, length = means[0] - means[1], direction.norm()
         assert length > 0, "the direction is 0"
         said = f"{true} of {rows} rows are true; "
         assert direction @ wanted > 0, f"{said}the direction points from true to false: true minus false"
-        assert_precise(direction / length, wanted / wanted.norm(), f"{said}the direction is not mean of the true rows minus mean of the false ones", loosen=10)
+        assert_precise(
+            direction / length,
+            wanted / wanted.norm(),
+            f"{said}the direction is not mean of the true rows minus mean of the false ones",
+            loosen=10,
+        )
         at_middle = (direction @ (means[0] + means[1]) / 2 + bias) / (direction @ wanted)
         assert abs(at_middle) < (1e-3 if dtype == torch.float32 else 1e-7), (
-            f"{said}half-way between the two means the score is not 0, but {at_middle:.3g} of the distance between their scores"
+            f"{said}half-way between the means the score is not 0, but {at_middle:.3g} of their scores' distance"
         )
 
 
@@ -123,12 +136,16 @@ def test_group_folds(group_folds, rng):
         with unchanged(given), nothing_left_behind():
             folds = assert_tensor(group_folds(given, n_folds, rng.integer(0, 1000)), shape=(len(groups),))
         assert not folds.is_floating_point(), f"folds are whole numbers, these are {folds.dtype}"
-        assert 0 <= folds.min() and folds.max() < n_folds, f"{n_folds} folds: numbers from 0 to {n_folds - 1}, here {sorted(set(folds.tolist()))}"
+        assert set(folds.tolist()) <= set(range(n_folds)), (
+            f"{n_folds} folds: numbers from 0 to {n_folds - 1}, here {sorted(set(folds.tolist()))}"
+        )
         of_group = {}
         for group, fold in zip(groups, folds.tolist(), strict=True):
             of_group.setdefault(group, set()).add(fold)
         torn = {group: sorted(its) for group, its in of_group.items() if len(its) > 1}
-        assert not torn, f"groups are torn apart, such as {dict(list(torn.items())[:1])}: all rows of a group are in one fold"
+        assert not torn, (
+            f"groups are torn apart, such as {dict(list(torn.items())[:1])}: all rows of a group are in one fold"
+        )
         sizes = [sum(fold in its for its in of_group.values()) for fold in range(n_folds)]
         assert max(sizes) - min(sizes) <= 1, f"{n_groups} groups in {n_folds} folds: the folds have {sizes} groups"
 
@@ -140,7 +157,9 @@ def test_group_folds__random(group_folds, rng):
     for seed in range(first, first + 400):
         folds = group_folds(list(groups), 2, seed)
         if seed < first + 5:
-            assert torch.equal(folds, group_folds(list(groups), 2, seed)), "the same seed gave other folds the second time"
+            assert torch.equal(folds, group_folds(list(groups), 2, seed)), (
+                "the same seed gave other folds the second time"
+            )
         its = folds[::2]
         together += its[:, None] == its[None]
     shares = (together / 400)[~torch.eye(6, dtype=torch.bool)]
@@ -231,7 +250,7 @@ DRAWS = 40
 
 
 def test_shuffled_label_control(shuffled_label_control, rng):
-    """The best of the layers under labels shuffled within groups, in fitting and testing: mean and spread as expected."""
+    """The best of the layers, labels shuffled within groups in fitting and testing: mean and spread as expected."""
     # layers of noise; one that knows the labels; copies of one layer
     for n_layers, kind, n_groups, size in [(5, "noise", 6, 2), (1, "knows", 2, 20), (4, "copies", 5, 2)]:
         groups, labels, folds = couples(rng, n_groups, size, 2)
@@ -246,7 +265,9 @@ def test_shuffled_label_control(shuffled_label_control, rng):
             null = shuffled_label_control(acts, labels, given, folds, means_probe, DRAWS, rng.integer(0, 10_000))
         null = assert_tensor(null, shape=(DRAWS,)).float()
         off = ((null * rows).round() - null * rows).abs().max()
-        assert off < 1e-3, f"with {rows} rows an accuracy is a multiple of 1/{rows}; these are not: the best layer's, no mean"
+        assert off < 1e-3, (
+            f"with {rows} rows an accuracy is a multiple of 1/{rows}; these are not: the best layer's, no mean"
+        )
         expected = null_by_hand(acts, labels, groups, folds, DRAWS, rng)
         allowed = 5 * ((expected.var() + null.var()) / DRAWS).sqrt() + 1e-6  # five standard errors
         said = f"{n_layers} layer(s) ({kind}), {DRAWS} draws: mean {null.mean():.3f}"
@@ -259,11 +280,17 @@ def test_shuffled_label_control(shuffled_label_control, rng):
 def test_shuffled_label_control__within(shuffled_label_control, rng):
     """Labels change places within their groups only; draws differ, and the seed decides"""
     groups, labels, folds = couples(rng, 8, 3, 2)
-    labels = torch.tensor([int(group[1:]) % 4 < 2 for group in groups])  # the same in all of a group: nothing to shuffle
+    labels = torch.tensor(
+        [int(group[1:]) % 4 < 2 for group in groups]
+    )  # the same in all of a group: nothing to shuffle
     acts = rng.normal(24, 2, 3)
     acts[:, 1, 0] += 20 * (2.0 * labels - 1)
     null = shuffled_label_control(acts, labels, list(groups), folds, means_probe, 5, 0)
-    assert_close(null.float(), torch.ones(5), "each group's rows all have one label, so a shuffle within groups changes nothing, and a layer that knows it is right on all rows")
+    assert_close(
+        null.float(),
+        torch.ones(5),
+        "all rows of a group have one label, which a shuffle within it leaves: a layer that knows it is always right",
+    )
     groups, labels, folds = couples(rng, 10, 2, 2)
     acts = rng.normal(20, 2, 3)
     call = functools.partial(shuffled_label_control, acts, labels, list(groups), folds, means_probe, 20)
@@ -318,8 +345,12 @@ def test_logistic_probe(logistic_probe, rng):
             direction, bias = as_parts(logistic_probe(acts, labels, penalty), d_model, dtype)
         w, b = least(acts, labels, penalty)
         x = acts.double()
-        mine, best = (float(objective(*probe, x, labels, penalty)) for probe in ((direction.double(), bias.double()), (w, b)))
-        said = f"{rows} rows of {d_model} numbers, {true} true, penalty {penalty}: the loss with the penalty is {mine:.4f}"
+        mine, best = (
+            float(objective(*probe, x, labels, penalty)) for probe in ((direction.double(), bias.double()), (w, b))
+        )
+        said = (
+            f"{rows} rows of {d_model} numbers, {true} true, penalty {penalty}: the loss with the penalty is {mine:.4f}"
+        )
         assert mine < best + 0.001, f"{said}, and {best:.4f} can be reached"
 
 
@@ -328,8 +359,13 @@ def test_logistic_probe__default(logistic_probe, rng):
     acts, labels = labelled(rng, 30, 4, 1.5, true=15)
     with torch.no_grad(), nothing_left_behind():
         direction, bias = as_parts(logistic_probe(acts, labels), 4, torch.float32)
-    mine, best = (float(objective(*probe, acts.double(), labels, 0.1)) for probe in ((direction.double(), bias.double()), least(acts, labels, 0.1)))
-    assert mine < best + 0.001, f"without a third argument the loss with a penalty of 0.1 is {mine:.4f}, and {best:.4f} can be reached"
+    mine, best = (
+        float(objective(*probe, acts.double(), labels, 0.1))
+        for probe in ((direction.double(), bias.double()), least(acts, labels, 0.1))
+    )
+    assert mine < best + 0.001, (
+        f"without a third argument the loss with a penalty of 0.1 is {mine:.4f}, and {best:.4f} can be reached"
+    )
 
 
 # --- 5. From one set to another
@@ -355,7 +391,11 @@ def test_generalisation_matrix(generalisation_matrix, rng):
                 expected[i, j] = torch.tensor(right).float().mean()
         with unchanged(acts, labels, folds), nothing_left_behind():
             matrix = assert_tensor(generalisation_matrix(acts, labels, folds, by_sum), shape=expected.shape)
-        assert_close(matrix.float(), expected, f"for {len(names)} sets in {n_folds} folds, entry [train, test] is not the accuracy on rows of folds that the probe did not see")
+        assert_close(
+            matrix.float(),
+            expected,
+            f"for {len(names)} sets in {n_folds} folds, entry [train, test] is not the accuracy on folds not seen",
+        )
 
 
 def test_answer_negated(answer_negated):
@@ -390,10 +430,14 @@ def check_statements(statements, things, templates):
         for thing, said, true in ((a, of_a, True), (a, of_b, False), (b, of_b, True), (b, of_a, False)):
             for number, template in enumerate(templates):
                 wanted[template.format(thing=thing, said=said)] = (true, frozenset((a, b)), number)
-    assert len(found) == 2 * len(things), f"{len(things)} things make {2 * len(things)} statements, four a couple; here are {len(found)}"
+    assert len(found) == 2 * len(things), (
+        f"{len(things)} things make {2 * len(things)} statements, four a couple; here are {len(found)}"
+    )
     agrees, couple_of = [], {}
     for text, true, about in found:
-        assert text in wanted, f"{text!r} is no statement of a couple: a thing with its own, or with what is said of its partner"
+        assert text in wanted, (
+            f"{text!r} is no statement of a couple: a thing with its own, or with what is said of its partner"
+        )
         right, couple, number = wanted[text]
         assert true == right, f"{text!r} is called {true}; of {things[:2]} it is {right}"
         couple_of.setdefault(couple, set()).add(about)
@@ -416,7 +460,9 @@ def test_confounded_dataset(confounded_dataset, rng):
         agrees, _, _ = check_statements(statements, things, TEMPLATES)
         if agreement in (0.0, 1.0):
             share = sum(agrees) / len(agrees)
-            assert share == agreement, f"with agreement {agreement:.0f}, {share:.0%} of the true statements use the first template and of the false ones the second"
+            assert share == agreement, (
+                f"with agreement {agreement:.0f}, {share:.0%} of the statements have the template of their truth"
+            )
 
 
 def test_confounded_dataset__random(confounded_dataset, rng):
@@ -444,7 +490,9 @@ def test_confounded_dataset__random(confounded_dataset, rng):
     again = confounded_dataset(list(things), TEMPLATES, 0.25, seed)
     assert list(again) == list(statements), "the same seed gave other statements the second time"
     other = confounded_dataset(list(things), TEMPLATES, 0.25, seed + 1)
-    assert [of_statement(each)[0] for each in other] != [of_statement(each)[0] for each in statements], "another seed gave the same statements"
+    assert [of_statement(each)[0] for each in other] != [of_statement(each)[0] for each in statements], (
+        "another seed gave the same statements"
+    )
 
 
 def test_bag_of_words(bag_of_words, rng):
@@ -473,19 +521,37 @@ def test_probe_against_baseline(probe_against_baseline, rng):
         groups, labels, folds = couples(rng, n_groups, size, n_folds)
         acts = strided(rng.normal(len(groups), 3) + labels[:, None])
         words = ["red", "green", "blue", "and"]
-        texts = [" ".join(rng.choice(words) for _ in range(4)) + (" good" if label and rng.integer(0, 3) else " bad") for label in labels]
+        texts = [
+            " ".join(rng.choice(words) for _ in range(4)) + (" good" if label and rng.integer(0, 3) else " bad")
+            for label in labels
+        ]
         vocabulary = sorted({word for text in texts for word in text.split()})
         counts = torch.tensor([[float(text.split().count(word)) for word in vocabulary] for text in texts])
         expected = []
         for inputs in (acts, counts):
             correct = correct_by_hand(inputs, labels, folds, means_probe).float()
-            expected.append(torch.stack([correct[[i for i, its in enumerate(groups) if its == group]].mean() for group in sorted(set(groups))]))
+            expected.append(
+                torch.stack(
+                    [
+                        correct[[i for i, its in enumerate(groups) if its == group]].mean()
+                        for group in sorted(set(groups))
+                    ]
+                )
+            )
         lists = list(texts), list(groups)
         with unchanged(acts, labels, folds, *lists), nothing_left_behind():
             result = probe_against_baseline(acts, lists[0], labels, lists[1], folds, means_probe)
-        assert isinstance(result, tuple | list) and len(result) == 2, "return two tensors: the probe's accuracies, the baseline's"
-        for mine, right, whose in zip(result, expected, ("the probe on acts", "the probe on the bag of words"), strict=True):
-            assert_close(assert_tensor(mine, shape=(n_groups,)).float(), right, f"{n_groups} groups: entry g is not the held-out accuracy of {whose} in group g")
+        assert isinstance(result, tuple | list) and len(result) == 2, (
+            "return two tensors: the probe's accuracies, the baseline's"
+        )
+        for mine, right, whose in zip(
+            result, expected, ("the probe on acts", "the probe on the bag of words"), strict=True
+        ):
+            assert_close(
+                assert_tensor(mine, shape=(n_groups,)).float(),
+                right,
+                f"{n_groups} groups: entry g is not the held-out accuracy of {whose} in group g",
+            )
 
 
 def test_answer_bag(answer_bag):
@@ -499,7 +565,16 @@ def test_answer_bag(answer_bag):
 @functools.cache
 def blank_model(n_layers, d_model):
     config = TransformerBridgeConfig(
-        d_model=d_model, d_head=4, n_heads=2, n_layers=n_layers, n_ctx=12, d_vocab=9, d_mlp=8, act_fn="gelu", normalization_type="LN", seed=0
+        d_model=d_model,
+        d_head=4,
+        n_heads=2,
+        n_layers=n_layers,
+        n_ctx=12,
+        d_vocab=9,
+        d_mlp=8,
+        act_fn="gelu",
+        normalization_type="LN",
+        seed=0,
     )
     return TransformerBridge.boot_native(config, tokenizer=None).eval()
 
@@ -545,7 +620,9 @@ def as_found(model, *inputs):
         finally:
             left = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
             model.reset_hooks()
-            assert not left, f"hooks stay behind in the model, at {left[0]}: run_with_hooks takes its hooks away, add_hook not"
+            assert not left, (
+                f"hooks stay behind in the model, at {left[0]}: run_with_hooks takes its hooks away, add_hook not"
+            )
 
 
 def test_measure_when_moved(measure_when_moved, rng):
@@ -558,7 +635,12 @@ def test_measure_when_moved(measure_when_moved, rng):
         with as_found(model, tokens, moves):
             values = assert_tensor(measure_when_moved(model, tokens, layer, moves, measure), shape=(n_moves, rows))
         said = f"{n_moves} moves after layer {layer} of {n_layers}, rows of {pos} tokens"
-        assert_close(values, expected, f"{said}: entry [move, row] is not the measure with moves[move, row] added at the last position of the row", atol=1e-4)
+        assert_close(
+            values,
+            expected,
+            f"{said}: entry [move, row] is not the measure with moves[move, row] added at the last position of the row",
+            atol=1e-4,
+        )
     assert not values.requires_grad, "the values keep a gradient: run the model under torch.no_grad()"
 
 
@@ -570,10 +652,15 @@ def test_random_directions(random_directions, rng):
             drawn = assert_tensor(random_directions(n, d_model, seed), shape=(n, d_model))
         assert_close(drawn.float().norm(dim=1), torch.ones(n), "not every direction has length 1")
     drawn = random_directions(4000, 3, seed).double()
-    assert (drawn.mean(0).abs() < 5 * (1 / 3 / 4000) ** 0.5).all(), f"one side is favoured: the mean of 4000 directions is {[round(x, 2) for x in drawn.mean(0).tolist()]}"
+    assert (drawn.mean(0).abs() < 5 * (1 / 3 / 4000) ** 0.5).all(), (
+        f"one side is favoured: the mean of 4000 directions is {[round(x, 2) for x in drawn.mean(0).tolist()]}"
+    )
     # E[x^4] is 1/5 on a sphere in three dimensions; in a cube's directions it is less evenly spread.
     fourth = (drawn**4).mean(0)
-    assert ((fourth - 0.2).abs() < 0.022).all(), f"not every direction is equally likely: corners or axes are favoured (mean of x^4 {[round(x, 3) for x in fourth.tolist()]}, evenly drawn 0.2)"
+    assert ((fourth - 0.2).abs() < 0.022).all(), (
+        f"not every direction is equally likely: corners or axes are favoured "
+        f"(mean of x^4 {[round(x, 3) for x in fourth.tolist()]}, evenly drawn 0.2)"
+    )
     assert_independent(lambda seed: random_directions(4, 500, seed), "direction")
 
 
@@ -590,14 +677,26 @@ def test_causal_probe_test(causal_probe_test, rng):
 
         with as_found(model, tokens, direction):
             result = causal_probe_test(model, tokens, layer, direction, size, measure, 40, rng.integer(0, 1000))
-        assert isinstance(result, tuple | list) and len(result) == 2, "return two tensors: the effect on each row, and the random directions' mean effects"
+        assert isinstance(result, tuple | list) and len(result) == 2, (
+            "return two tensors: the effect on each row, and the random directions' mean effects"
+        )
         effect, null = assert_tensor(result[0], shape=(rows,)), assert_tensor(result[1], shape=(40,))
         said = f"a push of {size} after layer {layer} of {n_layers}"
-        assert_close(effect, effect_of(direction), f"{said}: the effect on row r is not the measure pushed along the direction minus pushed the other way", atol=1e-4)
+        assert_close(
+            effect,
+            effect_of(direction),
+            f"{said}: the effect on row r is not the measure pushed along the direction minus pushed the other way",
+            atol=1e-4,
+        )
         own = torch.stack([effect_of(rng.normal(8)).mean() for _ in range(40)])
         wide = float(null.std() / own.std())
-        assert 0.45 < wide < 2.2, f"{said}: random directions' mean effects spread by {null.std():.3f}, the check's own by {own.std():.3f}: as long, and drawn as often as asked?"
-        assert abs(float(null.mean())) < 6 * float(own.std()) / 40**0.5 + 0.3 * float(own.std()), f"{said}: random directions have a mean effect of {null.mean():.3f}, where chance gives about 0"
+        assert 0.45 < wide < 2.2, (
+            f"{said}: random directions' effects spread by {null.std():.3f}, "
+            f"the check's own by {own.std():.3f}: are they as long, and each drawn anew?"
+        )
+        assert abs(float(null.mean())) < 6 * float(own.std()) / 40**0.5 + 0.3 * float(own.std()), (
+            f"{said}: random directions have a mean effect of {null.mean():.3f}, where chance gives about 0"
+        )
     assert not effect.requires_grad, "the effects keep a gradient: run the model under torch.no_grad()"
 
 
@@ -605,7 +704,9 @@ def test_causal_probe_test__seed(causal_probe_test, rng):
     """The seed decides the random directions"""
     model = random_model(2, 8, rng)
     tokens, direction = rng.integers(0, 9, 2, 3), rng.normal(8)
-    first, again, other = (causal_probe_test(model, tokens, 0, direction, 1.0, softest, 6, seed)[1] for seed in (5, 5, 6))
+    first, again, other = (
+        causal_probe_test(model, tokens, 0, direction, 1.0, softest, 6, seed)[1] for seed in (5, 5, 6)
+    )
     assert torch.equal(first, again), "the same seed gave other random directions the second time"
     assert not torch.allclose(first, other), "another seed gave the same random directions"
 
@@ -633,7 +734,7 @@ def test_find_used(find_used, rng):
     found, missed, wrong = 0, [], []
     for sizes in MODELS * 2:
         model, truth = wired.properties(rng.integer(0, 100_000), **sizes)
-        tokens, labels = wired.property_rows(truth, 200, rng.integer(0, 100_000))
+        tokens, labels = wired.property_rows(truth, 300, rng.integer(0, 100_000))
         given = dict(labels)
         with nothing_left_behind(settled(model), random_state=False), unchanged(tokens, given):
             named = find_used(model, tokens, given, truth.layer)
@@ -650,7 +751,9 @@ def test_find_used(find_used, rng):
     assert found + len(wrong), "no property was named in any model"
     said = f"in {2 * len(MODELS)} models, {found} of {of} used properties were found"
     assert found >= 0.9 * of, f"{said}; missed were {in_words(missed)}"
-    assert len(wrong) <= 0.1 * (found + len(wrong)), f"{said}, but {len(wrong)} others were named, too: {in_words(wrong)}"
+    assert len(wrong) <= 0.1 * (found + len(wrong)), (
+        f"{said}, but {len(wrong)} others were named, too: {in_words(wrong)}"
+    )
 
 
 def in_words(kinds):

@@ -1,6 +1,6 @@
 """Statements that are true or false, for notebook 3.6: made from the lists in data/facts, which were written for it.
 
-    facts.statements("capitals")[0]     Statement(text="The capital of France is Paris.", true=True, about="France, Italy")
+    facts.statements("capitals")[0]    # Statement("The capital of France is Paris.", True, "France, Italy")
 
 Things come in couples which swap what is said of them: of France and Italy, with Paris and Rome, four statements are
 made. So within a couple every word stands as often in true statements as in false ones, and `about` names the couple.
@@ -20,7 +20,8 @@ TEMPLATES = {
     "not the capital": ("capitals", "The capital of {thing} is not {said}."),
     "kinds": ("kinds", "A {thing} is a {said}."),
 }
-NUMBERS = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
+NUMBERS = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"]
+NUMBERS += ["fourteen", "fifteen", "sixteen"]
 
 
 class Statement(NamedTuple):

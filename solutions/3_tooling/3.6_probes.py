@@ -5,7 +5,7 @@
 # property is **decodable** there. That is not yet: the model **uses** it. And a probe may read something else, which
 # only goes together with the property.
 #
-# ![A probe reads the stream, a bag of words reads the words; a push shows whether the answer follows](figures/probe.svg)
+# ![A probe reads the stream, a bag of words the words; a push shows whether the answer follows](figures/probe.svg)
 #
 # You will read truth from SmolLM2, find out what the probe really reads, push along its direction, and then tell used
 # from decodable in models that you have not seen.
@@ -117,8 +117,8 @@ def collect_activations(
 # %% check="collect_activations"
 # %% [markdown]
 # **A colleague pads on the right, and reads position -1 of every text. What do the probes of the shorter texts see?**
-# (a) the last token of each text, as attention is causal; (b) a padding token, which has read all of the text;
-# (c) a padding token, the same whatever the text is
+# (a) the last token of each text, as attention is causal; (b) a padding token, which has read all of the text; (c) a
+# padding token, the same whatever the text is
 # %% exercise="answer_padding" points=1 difficulty=2 minutes=3
 answer_padding = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -128,11 +128,12 @@ answer_padding = "b"
 # %% [markdown]
 # ## 2. The simplest probe
 #
-# Is a statement true? The **mean difference** (also *mass mean*, Marks & Tegmark 2023): the direction from the mean of the
-# false to the mean of the true.
+# Is a statement true? The **mean difference** (also *mass mean*, Marks & Tegmark 2023): the direction from the mean
+# of the false to the mean of the true.
 #
-# SmolLM2's stream has a few numbers that are a hundred times as large as the others. So that they do not drown the rest,
-# `standardised` brings every number to mean 0 and standard deviation 1 over the rows (it does not look at labels).
+# SmolLM2's stream has a few numbers that are a hundred times as large as the others. So that they do not drown the
+# rest, `standardised` brings every number to mean 0 and standard deviation 1 over the rows (it does not look at
+# labels).
 # %%
 LAYERS = list(range(0, 30, 2))
 
@@ -153,8 +154,8 @@ def mean_difference_probe(
     ### END SOLUTION
 # %% check="mean_difference_probe"
 # %% [markdown]
-# A probe is judged on what it has not seen. But what is *new*? The four statements of France and Italy share all their
-# words: one of them in training says something about the others. Whole couples have to be held out.
+# A probe is judged on what it has not seen. But what is *new*? The four statements of France and Italy share all
+# their words: one of them in training says something about the others. Whole couples have to be held out.
 #
 # **Cross-validation** in folds judges every row once, by a probe that was fitted to the other folds.
 # %% exercise="group_folds" points=1 difficulty=2 minutes=8
@@ -192,8 +193,8 @@ def held_out_correct(
 # %% check="held_out_correct"
 # %% [markdown]
 # **128 statements are split at random, row by row. Which rows of the test are as good as new?**
-# (a) all of those whose text does not occur in training; (b) those of which neither thing occurs in training;
-# (c) only those of whose couple no statement is in training
+# (a) all of those whose text does not occur in training; (b) those of which neither thing occurs in training; (c)
+# only those of whose couple no statement is in training
 # %% exercise="answer_split" points=1 difficulty=2 minutes=3
 answer_split = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -206,8 +207,8 @@ answer_split = "c"
 #
 # <details><summary>Answer</summary>
 #
-# Chance in the early layers, where the words have not met yet; then it jumps, and falls a little towards the end, where
-# the stream prepares the next token.
+# Chance in the early layers, where the words have not met yet; then it jumps, and falls a little towards the end,
+# where the stream prepares the next token.
 #
 # </details>
 # %%
@@ -246,16 +247,16 @@ plot.line(
 #
 # ## 3. A null that chooses, too
 #
-# We looked at 15 layers and named the best. That alone lifts a score above one half. The **matched null** does all that
-# we did, the choice of the layer included, with labels that mean nothing: shuffled within each couple, so that they stay
-# balanced there.
+# We looked at 15 layers and named the best. That alone lifts a score above one half. The **matched null** does all
+# that we did, the choice of the layer included, with labels that mean nothing: shuffled within each couple, so that
+# they stay balanced there.
 #
 # Shuffled labels take the place of the true ones everywhere. In fitting alone, they would answer another question.
 #
 # <details><summary>Hint</summary>
 #
-# For one draw: `shuffled = labels.clone()`, then for the rows of each group `shuffled[rows] = labels[rows[...]]` with a
-# `torch.randperm`; one generator for all draws.
+# For one draw: `shuffled = labels.clone()`, then for the rows of each group `shuffled[rows] = labels[rows[...]]` with
+# a `torch.randperm`; one generator for all draws.
 #
 # </details>
 # %% exercise="shuffled_label_control" points=2 difficulty=3 minutes=15
@@ -298,13 +299,13 @@ def shuffled_label_control(
 # %% experiment=True
 null = shuffled_label_control(acts, labels, groups, folds, mean_difference_probe, 50, seed=1)
 null_mean = null.mean()
-print("best of 15 layers:", format(evidence.against_null(accuracy.max(), null), ".2f"))
+print("best of 15 layers:", format(evidence.against_null(accuracy.max().item(), null), ".2f"))
 one = shuffled_label_control(acts[:, 7:8], labels, groups, folds, mean_difference_probe, 50, 1)
 print(f"null of layer 14 alone: mean {one.mean():.2f}; of the best of 15: {null.mean():.2f}")
 plot.hist({"best of 15": null, "layer 14": one}, title="Null", x_label="accuracy")
 # %% [markdown]
-# **Another property: the best of 30 layers reaches .68 on held-out rows; one layer alone has a null of .50, give or take
-# .05. What is missing?**
+# **Another property: the best of 30 layers reaches .68 on held-out rows; one layer alone has a null of .50, give or
+# take .05. What is missing?**
 # (a) the null's own best of its 30 layers; (b) nothing: .68 is over three deviations away; (c) more rows, until the
 # interval is clear of .50
 # %% exercise="answer_best" points=1 difficulty=2 minutes=3
@@ -322,8 +323,8 @@ answer_best = "a"
 # $$\frac{1}{n} \sum_i \log\left(1 + e^{-y_i s_i}\right) + \frac{\lambda}{2} \lVert w \rVert^2$$
 #
 # as small as it can be. With 576 numbers and 96 rows some direction *always* separates the training rows; the penalty
-# $\lambda$ keeps it short. Use any tool: LBFGS in `torch.optim`, scipy, scikit-learn (mind what its `C` multiplies), or
-# steps of your own.
+# $\lambda$ keeps it short. Use any tool: LBFGS in `torch.optim`, scipy, scikit-learn (mind what its `C` multiplies),
+# or steps of your own.
 # %% exercise="logistic_probe" points=2 difficulty=3 minutes=15
 def logistic_probe(
     acts: Float[Tensor, "row d_model"], labels: Bool[Tensor, "row"], penalty: float = 0.1
@@ -352,8 +353,8 @@ def logistic_probe(
     ### END SOLUTION
 # %% check="logistic_probe"
 # %% [markdown]
-# **Predict**: on the rows that it was fitted to, and on held-out couples: how right is the logistic probe with next to no
-# penalty?
+# **Predict**: on the rows that it was fitted to, and on held-out couples: how right is the logistic probe with next
+# to no penalty?
 #
 # <details><summary>Answer</summary>
 #
@@ -375,13 +376,14 @@ for name, fit in fits.items():
 #
 # ## 5. Truth?
 #
-# The probe tells true capitals from false ones. Does it read *truth*? Then it should work on other statements, untouched:
+# The probe tells true capitals from false ones. Does it read *truth*? Then it should work on other statements,
+# untouched:
 #
 # - **not the capital**: "The capital of France is not Paris." The same couples, every label turned round;
 # - **kinds**: "A sparrow is a bird." (and not a fish); **larger**: "Nine is larger than two."
 #
-# A trap: the first two sets are about the same couples. A probe that saw *France, Italy* in one has seen something of it in
-# the other; so a couple has the same fold in both.
+# A trap: the first two sets are about the same couples. A probe that saw *France, Italy* in one has seen something of
+# it in the other; so a couple has the same fold in both.
 # %% exercise="generalisation_matrix" points=2 difficulty=3 minutes=10
 def generalisation_matrix(
     acts: dict[str, Float[Tensor, "row d_model"]],
@@ -409,13 +411,13 @@ def generalisation_matrix(
     ### END SOLUTION
 # %% check="generalisation_matrix"
 # %% [markdown]
-# **Predict**: fitted to capitals, tested on *not the capital* and on *kinds*: well above one half, about one half, or well
-# below?
+# **Predict**: fitted to capitals, tested on *not the capital* and on *kinds*: well above one half, about one half, or
+# well below?
 #
 # <details><summary>Answer</summary>
 #
-# On kinds nearly as good as at home. On *not the capital* well **below** one half: it says "true" just where a right answer
-# is named, "not" or no "not".
+# On kinds nearly as good as at home. On *not the capital* well **below** one half: it says "true" just where a right
+# answer is named, "not" or no "not".
 #
 # </details>
 # %% experiment=True
@@ -445,8 +447,8 @@ plot.imshow(
 )
 # %% [markdown]
 # **Fitted to capitals, a probe is right on .90 of new capitals and on .10 of *not the capital*. What does it read?**
-# (a) nothing that lasts: on new statements it fails; (b) truth, and SmolLM2 misreads the "not" in these; (c) that the two
-# names belong together, and not the truth
+# (a) nothing that lasts: on new statements it fails; (b) truth, and SmolLM2 misreads the "not" in these; (c) that the
+# two names belong together, and not the truth
 # %% exercise="answer_negated" points=1 difficulty=2 minutes=3
 answer_negated = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -454,13 +456,13 @@ answer_negated = "c"
 ### END SOLUTION
 # %% check="answer_negated"
 # %% [markdown]
-# The probe's accuracy on its own set was no lie, and its *name* was. Burger et al. (2024) find two directions in larger
-# models: one that "not" turns round, and one that it does not.
+# The probe's accuracy on its own set was no lie, and its *name* was. Burger et al. (2024) find two directions in
+# larger models: one that "not" turns round, and one that it does not.
 #
 # ## 6. A probe, or a bag of words?
 #
-# Now a set with a flaw: most true statements say "capital", most false ones "capital city". You build it, at any strength
-# of the flaw.
+# Now a set with a flaw: most true statements say "capital", most false ones "capital city". You build it, at any
+# strength of the flaw.
 # %% exercise="confounded_dataset" points=2 difficulty=3 minutes=12
 def confounded_dataset(
     things: list[tuple[str, str]], templates: tuple[str, str], agreement: float, seed: int
@@ -479,7 +481,7 @@ def confounded_dataset(
     ### BEGIN SOLUTION
     generator = torch.Generator().manual_seed(seed)
     made = []
-    for (a, of_a), (b, of_b) in zip(things[::2], things[1::2]):
+    for (a, of_a), (b, of_b) in zip(things[::2], things[1::2], strict=True):
         for thing, said, true in ((a, of_a, True), (a, of_b, False), (b, of_b, True), (b, of_a, False)):
             agrees = torch.rand((), generator=generator).item() < agreement
             template = templates[0] if agrees == true else templates[1]
@@ -488,8 +490,8 @@ def confounded_dataset(
     ### END SOLUTION
 # %% check="confounded_dataset"
 # %% [markdown]
-# The baseline sees words alone: how often each of them occurs, without their order. What it reaches, a probe may reach
-# without anything that the model *computed*.
+# The baseline sees words alone: how often each of them occurs, without their order. What it reaches, a probe may
+# reach without anything that the model *computed*.
 # %% exercise="bag_of_words" points=1 difficulty=2 minutes=6
 def bag_of_words(texts: list[str], vocabulary: list[str]) -> Float[Tensor, "text word"]:
     """How often each word of the vocabulary occurs in each text.
@@ -529,13 +531,13 @@ def probe_against_baseline(
     ### END SOLUTION
 # %% check="probe_against_baseline"
 # %% [markdown]
-# **Predict**: with the flaw at its strongest (agreement 1), the probe on activations and the bag of words: which is better?
-# And both, fitted there, on a set where the flaw is turned round (agreement 0)?
+# **Predict**: with the flaw at its strongest (agreement 1), the probe on activations and the bag of words: which is
+# better? And both, fitted there, on a set where the flaw is turned round (agreement 0)?
 #
 # <details><summary>Answer</summary>
 #
-# Both are perfect, or nearly: and on the reversed set both are wrong nearly everywhere. The probe took the easiest thing
-# that it found, as any fit does.
+# Both are perfect, or nearly: and on the reversed set both are wrong nearly everywhere. The probe took the easiest
+# thing that it found, as any fit does.
 #
 # </details>
 # %% experiment=True
@@ -566,12 +568,13 @@ for name, probe in (("flawed", flawed), ("sound", sound)):
     turned[name] = evidence.interval(correct)
     print(f"fitted to the {name} set, tested on the reversed one: {turned[name]:.2f}")
 # %% [markdown]
-# (The sound probe has seen these couples, with other templates; read its last number with that in mind.) Where words give
-# nothing away the probe beats them, and the interval of the difference says so.
+# (The sound probe has seen these couples, with other templates; read its last number with that in mind.) Where words
+# give nothing away the probe beats them, and the interval of the difference says so.
 #
-# **On a set of reviews a probe reaches .93, and the bag of words .92, give or take .03. What do you know of the probe?**
-# (a) that it may have read no more than the words; (b) that it reads what the model has understood; (c) that it reads the
-# words, since it is no better than they are
+# **On a set of reviews a probe reaches .93, and the bag of words .92, give or take .03. What do you know of the
+# probe?**
+# (a) that it may have read no more than the words; (b) that it reads what the model has understood; (c) that it reads
+# the words, since it is no better than they are
 # %% exercise="answer_bag" points=1 difficulty=2 minutes=3
 answer_bag = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -581,8 +584,8 @@ answer_bag = "a"
 # %% [markdown]
 # ## 7. Decodable, or used?
 #
-# Does the model *use* what the probe reads? Push the stream along the direction, and see whether the model's own answer
-# follows. First, then: has the model an answer of its own?
+# Does the model *use* what the probe reads? Push the stream along the direction, and see whether the model's own
+# answer follows. First, then: has the model an answer of its own?
 # %% experiment=True
 def token(text: str) -> int:
     (number,) = smol.to_tokens(text, prepend_bos=False)[0].tolist()  # exactly one token
@@ -601,19 +604,19 @@ lift = [own[i : i + 4][truth[i : i + 4]].mean() - own[i : i + 4][~truth[i : i + 
 lift = evidence.interval(lift)
 print(f"logit of true less that of false: higher by {lift:.2f} for true ones (8 couples)")
 # %% [markdown]
-# Whatever is decodable, this small model's own verdict hardly depends on it: there is nothing to push. **Gate a causal test
-# on behaviour.**
+# Whatever is decodable, this small model's own verdict hardly depends on it: there is nothing to push. **Gate a
+# causal test on behaviour.**
 #
-# So take a behaviour that SmolLM2 has. After "The keys near the cabinet" comes "are": the verb follows the *subject*, and
-# not the noun just before. At the last token, two properties can be read: the number of the subject, and of the last noun.
-# One is used.
+# So take a behaviour that SmolLM2 has. After "The keys near the cabinet" comes "are": the verb follows the *subject*,
+# and not the noun just before. At the last token, two properties can be read: the number of the subject, and of the
+# last noun. One is used.
 #
 # Write the push first. Moves may differ from row to row; so you can also exchange or remove what a direction says.
 #
 # <details><summary>Hint</summary>
 #
-# A hook at `utils.get_act_name("resid_post", layer)` returns a changed copy; bind the move with `partial` or a default
-# argument.
+# A hook at `utils.get_act_name("resid_post", layer)` returns a changed copy; bind the move with `partial` or a
+# default argument.
 #
 # </details>
 # %% exercise="measure_when_moved" points=2 difficulty=3 minutes=12
@@ -686,8 +689,9 @@ def causal_probe_test(
     ### END SOLUTION
 # %% check="causal_probe_test"
 # %%
-NOUNS = "key picture letter book road door teacher doctor farmer dog horse bird ship car train"
-NOUNS = [*NOUNS.split(), *"lamp chair bottle window bridge garden tower student river".split()]
+SOME = "key picture letter book road door teacher doctor farmer dog horse bird ship car train"
+MORE = "lamp chair bottle window bridge garden tower student river"
+NOUNS = f"{SOME} {MORE}".split()
 phrases, subject_plural, last_plural, subjects = [], [], [], []
 for i, noun in enumerate(NOUNS):
     other = NOUNS[(i + 7) % len(NOUNS)]
@@ -698,17 +702,23 @@ for i, noun in enumerate(NOUNS):
             last_plural.append(other_plural)
             subjects.append(noun)
 numbers = {"subject": torch.tensor(subject_plural), "last noun": torch.tensor(last_plural)}
-are_less_is: Measure = lambda logits: logits[:, token(" are")] - logits[:, token(" is")]
+ARE, IS = (smol.to_tokens(word, prepend_bos=False)[0].item() for word in (" are", " is"))
+
+
+def are_less_is(logits: Float[Tensor, "row d_vocab"]) -> Float[Tensor, "row"]:
+    return logits[:, ARE] - logits[:, IS]
+
+
 print(phrases[:4])
 # %% [markdown]
-# **Predict**: which number can be read better at the last token, the subject's or the last noun's? And which push moves
-# "are" against "is", after layer 18, and after layer 26?
+# **Predict**: which number can be read better at the last token, the subject's or the last noun's? And which push
+# moves "are" against "is", after layer 18, and after layer 26?
 #
 # <details><summary>Answer</summary>
 #
-# The last noun's, at once and without a mistake: it is that token. But after layer 26 it is the subject's direction that
-# moves the answer, many times as much. After layer 18 hardly any push does, though the subject is decodable by then: later
-# layers fetch it from the subject itself.
+# The last noun's, at once and without a mistake: it is that token. But after layer 26 it is the subject's direction
+# that moves the answer, many times as much. After layer 18 hardly any push does, though the subject is decodable by
+# then: later layers fetch it from the subject itself.
 #
 # </details>
 # %% experiment=True
@@ -751,17 +761,17 @@ for layer in (18, 26):
         print(f"pushed by {half:.0f}: {evidence.interval(effect):.2f};", end=" ")
         print(f"random: mean size {null.abs().mean():.2f}, largest {null.abs().max():.2f}")
 # %% [markdown]
-# Accuracy ranks the two the wrong way round. What is used, and where, only the push shows; and it shows that for *this*
-# place: after layer 18 the model has the number elsewhere.
+# Accuracy ranks the two the wrong way round. What is used, and where, only the push shows; and it shows that for
+# *this* place: after layer 18 the model has the number elsewhere.
 #
-# What remains open: a push may reach where no text leads (its length is half of the natural distance, that is why); and
-# random directions mostly point where streams do not vary. A direction that varies as much and means something else is the
-# stricter null: here, the last noun's.
+# What remains open: a push may reach where no text leads (its length is half of the natural distance, that is why);
+# and random directions mostly point where streams do not vary. A direction that varies as much and means something
+# else is the stricter null: here, the last noun's.
 #
-# **A probe reads a property at .97 after layer 10, at the last token. A push along it moves the answer no more than random
-# ones. What follows?**
-# (a) the property is not decodable there after all; (b) its use was not shown, at this layer and place; (c) the model does
-# not use the property in this task
+# **A probe reads a property at .97 after layer 10, at the last token. A push along it moves the answer no more than
+# random ones. What follows?**
+# (a) the property is not decodable there after all; (b) its use was not shown, at this layer and place; (c) the model
+# does not use the property in this task
 # %% exercise="answer_used" points=1 difficulty=2 minutes=3
 answer_used = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -771,17 +781,17 @@ answer_used = "b"
 # %% [markdown]
 # ## 8. Open task: used, or only held
 #
-# Here are models whose weights were written by hand. A row is [BOS], a word for each property, and "?"; every word belongs
-# to one of two classes, its property's value. At "?" the model answers: the logit of its last token but one, less that of
-# its last.
+# Here are models whose weights were written by hand. A row is [BOS], a word for each property, and "?"; every word
+# belongs to one of two classes, its property's value. At "?" the model answers: the logit of its last token but one,
+# less that of its last.
 #
 # After a given layer, many properties can be read at "?". Some of them the answer is made from, **there**. Others are
-# held, loudly even, and nobody reads them; or move attention to no effect; or the answer depends on them, but a later layer
-# takes them from the word itself; or they are not there at all, and only go together with one that is.
+# held, loudly even, and nobody reads them; or move attention to no effect; or the answer depends on them, but a later
+# layer takes them from the word itself; or they are not there at all, and only go together with one that is.
 #
-# Name those that are used there, and no other; there may be none. You choose the measure and the null. Your function is
-# tried on models that you have not seen: it must find 90 % of all used properties, and at most 10 % of those that it names
-# may be others.
+# Name those that are used there, and no other; there may be none. You choose the measure and the null. Your function
+# is tried on models that you have not seen: it must find 90 % of all used properties, and at most 10 % of those that
+# it names may be others.
 #
 # <details><summary>Hint</summary>
 #
@@ -805,7 +815,9 @@ def find_used(
     the last position.
     """
     ### BEGIN SOLUTION
-    answer = lambda logits: logits[:, -2] - logits[:, -1]
+    def answer(logits: Tensor) -> Tensor:
+        return logits[:, -2] - logits[:, -1]
+
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=utils.get_act_name("resid_post", layer))
     acts = cache["resid_post", layer][:, -1]
@@ -816,7 +828,7 @@ def find_used(
     flips = -2 * signs.T[:, :, None] * directions[:, None]  # [property row d_model]
     still = measure_when_moved(model, tokens, layer, torch.zeros_like(flips[:1]), answer)
     effects = ((measure_when_moved(model, tokens, layer, flips, answer) - still) * -signs.T).mean(1)
-    return {name for name, effect in zip(labels, effects) if effect.abs() > 0.35 * still.std()}
+    return {name for name, effect in zip(labels, effects, strict=True) if effect.abs() > 0.35 * still.std()}
     ### END SOLUTION
 # %% check="find_used"
 # %% experiment=True
@@ -857,9 +869,11 @@ for what, value, beside in findings:
 #
 # ## Bonus (not graded)
 #
-# 1. **CCS** (Burns et al. 2022): a probe without labels, from statements and their negations alone. Does it find this direction?
+# 1. **CCS** (Burns et al. 2022): a probe without labels, from statements and their negations alone. Does it find this
+#    direction?
 # 2. Erase the subject's direction (a move for each row) instead of pushing along it. How much of "are" is left?
-# 3. Probe with an **attention pool** over all positions in place of the last. Does accuracy rise, and the null's with it?
+# 3. Probe with an **attention pool** over all positions in place of the last. Does accuracy rise, and the null's with
+#    it?
 # 4. Read at the last word, before the full stop. From which layer on can truth be read there?
 # %% [markdown]
 # ## Recap
@@ -868,12 +882,13 @@ for what, value, beside in findings:
 #
 # | confusion | what holds |
 # |---|---|
-# | "The probe is at .95, so the model knows" | what do a bag of words, shuffled labels and the choice of the layer reach? |
+# | "The probe is at .95, so the model knows" | what do words, shuffled labels and a chosen layer reach? |
 # | "It is a truth probe" | name it after you saw other sets: "not" turns it round |
 # | "Held-out rows are new rows" | new *things* are; rows of one couple are no test of each other |
 # | "Well decodable, so important" | the last noun's number is read best, and hardly used |
 # | "The push did nothing, so it is not used" | at this layer and place; it may be used elsewhere |
 #
-# Read on: Alain & Bengio 2016, *Understanding intermediate layers using linear classifier probes*; Hewitt & Liang 2019,
-# *Designing and Interpreting Probes with Control Tasks*; Belinkov 2022, *Probing Classifiers: Promises, Shortcomings, and
-# Advances*; Marks & Tegmark 2023, *The Geometry of Truth*; Burger et al. 2024, *Truth is Universal*.
+# Read on: Alain & Bengio 2016, *Understanding intermediate layers using linear classifier probes*; Hewitt & Liang
+# 2019, *Designing and Interpreting Probes with Control Tasks*; Belinkov 2022, *Probing Classifiers: Promises,
+# Shortcomings, and Advances*; Marks & Tegmark 2023, *The Geometry of Truth*; Burger et al. 2024, *Truth is
+# Universal*.

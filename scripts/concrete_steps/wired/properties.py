@@ -39,7 +39,7 @@ HELD = (READ, ROUTE, BYPASSED, MUTE, LOOKED_AT)
 
 VARIANTS = 6  # words in a class
 NOISE_AXES = 6  # what else a word says
-TOGETHER = 0.85  # how often a twin has the value of its partner
+TOGETHER = 0.8  # how often a twin has the value of its partner
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def properties(
         seed: decides everything that is random.
         kinds: what becomes of each property, in any order; names and places are drawn. Without a used property in
             them, the answer is made from a property that has no name.
-        n_layers, n_heads: sizes; at least 2 layers. A layer holds as many heads as are needed, if `n_heads` are too few.
+        n_layers, n_heads: sizes; at least 2 layers. Where `n_heads` are too few, a layer has as many as are needed.
     """
     draw = random.Random(f"properties {seed}")
     generator = torch.Generator().manual_seed(draw.getrandbits(31))
@@ -94,7 +94,7 @@ def properties(
         free = draw.sample([(at, head) for at in range(first, last + 1) for head in range(n_heads)], len(which))
         for (kind, i, place), at in zip(which, free, strict=True):
             # A loud decoy is easier to decode than what is used.
-            gain, noise = (1.0, draw.uniform(0.5, 0.8)) if kind == READ else (draw.uniform(2, 4), 0.3)
+            gain, noise = (1.0, draw.uniform(0.7, 0.9)) if kind == READ else (draw.uniform(2, 4), 0.3)
             if which is gathers:
                 gather(grid[at], axes, i, place, gain, noise, generator)
             else:
@@ -112,7 +112,7 @@ def properties(
 
 def property_rows(
     truth: PropertyTruth, rows: int, seed: int
-) -> tuple[Int[Tensor, "row pos"], dict[str, Bool[Tensor, "row"]]]:
+) -> tuple[Int[Tensor, "row pos"], dict[str, Bool[Tensor, " row"]]]:
     """Rows of tokens, and for each property whether its word is of the first class.
 
     A token's number tells nothing of its class: the words of both classes are mixed.
@@ -195,7 +195,9 @@ def ends(axes: Axes, generator) -> tuple[Tensor, Tensor, Tensor]:
     n = axes.n_words * 2 * VARIANTS
     embed, unembed = torch.zeros(n + 4, axes.size), torch.zeros(axes.size, n + 4)
     embed[1 : n + 1, axes.value] = torch.tensor([-1.0, 1.0]).repeat(n // 2)
-    embed[1 : n + 1, axes.noise] = torch.randn(n, NOISE_AXES, generator=generator)
+    other = torch.randn(axes.n_words, VARIANTS, 2, NOISE_AXES, generator=generator)
+    other -= other.mean(1, keepdim=True)  # what else the words of a class say averages out
+    embed[1 : n + 1, axes.noise] = other.reshape(n, NOISE_AXES)
     positions = torch.zeros(axes.n_ctx, axes.size)
     positions[:, axes.position : axes.position + axes.n_ctx] = torch.eye(axes.n_ctx)
     unembed[axes.out, -2], unembed[axes.out, -1] = 5, -5
