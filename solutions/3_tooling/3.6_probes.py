@@ -138,7 +138,9 @@ answer_padding = "b"
 LAYERS = list(range(0, 30, 2))
 
 
-def standardised(acts: Float[Tensor, "row *more d_model"]) -> Float[Tensor, "row *more d_model"]:
+def standardised(
+    acts: Float[Tensor, "row *more d_model"],
+) -> Float[Tensor, "row *more d_model"]:
     return (acts - acts.mean(0)) / (acts.std(0) + 1e-6)
 # %% exercise="mean_difference_probe" points=1 difficulty=2 minutes=6
 def mean_difference_probe(
@@ -154,6 +156,8 @@ def mean_difference_probe(
     ### END SOLUTION
 # %% check="mean_difference_probe"
 # %% [markdown]
+# ### Things that are new
+#
 # A probe is judged on what it has not seen. But what is *new*? The four statements of France and Italy share all
 # their words: one of them in training says something about the others. Whole couples have to be held out.
 #
@@ -222,14 +226,16 @@ def groups_of(statements: list[Statement]) -> list[str]:
 
 def by_group(correct: Bool[Tensor, "row"], groups: list[str]) -> Float[Tensor, "group"]:
     """The share of right rows in each group: the unit that is independent."""
-    rows = [[i for i, its in enumerate(groups) if its == name] for name in sorted(set(groups))]
-    return torch.stack([correct[its].float().mean() for its in rows])
+    of_row = torch.tensor([sorted(set(groups)).index(group) for group in groups])
+    return torch.stack([correct[of_row == i].float().mean() for i in of_row.unique()])
 # %% experiment=True
 labels, groups = labels_of(capitals), groups_of(capitals)
 folds = group_folds(groups, 4, seed=0)
 raw = collect_activations(smol, [each.text for each in capitals], LAYERS)
 acts = standardised(raw)  # [statement layer d_model]
-found = [held_out_correct(acts[:, i], labels, folds, mean_difference_probe) for i in range(15)]
+found = [
+    held_out_correct(acts[:, i], labels, folds, mean_difference_probe) for i in range(15)
+]
 accuracy = torch.stack([each.float().mean() for each in found])
 best = int(accuracy.argmax())
 said = evidence.interval(by_group(found[best], groups))
@@ -297,10 +303,11 @@ def shuffled_label_control(
 #
 # </details>
 # %% experiment=True
-null = shuffled_label_control(acts, labels, groups, folds, mean_difference_probe, 50, seed=1)
+shuffled = partial(shuffled_label_control, fit=mean_difference_probe, draws=50, seed=1)
+null = shuffled(acts, labels, groups, folds)
 null_mean = null.mean()
 print("best of 15 layers:", format(evidence.against_null(accuracy.max().item(), null), ".2f"))
-one = shuffled_label_control(acts[:, 7:8], labels, groups, folds, mean_difference_probe, 50, 1)
+one = shuffled(acts[:, 7:8], labels, groups, folds)
 print(f"null of layer 14 alone: mean {one.mean():.2f}; of the best of 15: {null.mean():.2f}")
 plot.hist({"best of 15": null, "layer 14": one}, title="Null", x_label="accuracy")
 # %% [markdown]
@@ -394,7 +401,7 @@ def generalisation_matrix(
     """Accuracy of probes fitted to one set on all rows of another; both in the dicts' order.
 
     Sets may share groups, and a group is in the same fold in all of them: so rows of fold f
-    are judged by a probe that saw no row of fold f, of whichever set. All sets have all folds.
+    are judged by a probe that saw no row of fold f, of whichever set. All have all folds.
     """
     ### BEGIN SOLUTION
     accuracies = torch.zeros(len(acts), len(acts))
@@ -467,8 +474,8 @@ answer_negated = "c"
 def confounded_dataset(
     things: list[tuple[str, str]], templates: tuple[str, str], agreement: float, seed: int
 ) -> list[Statement]:
-    """Four statements for each couple: its two things, each with what is right and with what is
-    said of the other.
+    """Four statements for each couple: its two things, each with what is right and with what
+    is said of the other.
 
     Args:
         things: what is right (second) of each thing (first), such as ("France", "Paris"). Two
@@ -513,9 +520,9 @@ def probe_against_baseline(
     folds: Int[Tensor, "row"],
     fit: Fit,
 ) -> tuple[Float[Tensor, "group"], Float[Tensor, "group"]]:
-    """For each group the held-out accuracy of the probe on acts, and of the same kind of probe
-    on the bag of words of the texts: same fit, same folds. Both in the groups' alphabetical
-    order.
+    """For each group the held-out accuracy of the probe on acts, and of the same kind of
+    probe on the bag of words of the texts: same fit, same folds. Both in the groups'
+    alphabetical order.
 
     The vocabulary: every word of the texts.
     """
@@ -543,7 +550,7 @@ def probe_against_baseline(
 # %% experiment=True
 TWO = ("The capital of {thing} is {said}.", "The capital city of {thing} is {said}.")
 things = facts.pairs("capitals")
-versions = {agreement: confounded_dataset(things, TWO, agreement, seed=0) for agreement in (1, 0.5, 0)}
+versions = {share: confounded_dataset(things, TWO, share, seed=0) for share in (1, 0.5, 0)}
 texts = sorted({each.text for its in versions.values() for each in its})
 place = {text: i for i, text in enumerate(texts)}
 pool = standardised(collect_activations(smol, texts, [14])[:, 0])
@@ -595,17 +602,20 @@ def token(text: str) -> int:
 own = []
 for each in capitals[:32]:
     with torch.no_grad():
-        logits = smol(smol.to_tokens(each.text + " This statement is"), logits_to_keep=1)[0, -1]
+        asked = smol.to_tokens(each.text + " This statement is")
+        logits = smol(asked, logits_to_keep=1)[0, -1]
     own.append(logits[token(" true")] - logits[token(" false")])
 own, truth = torch.stack(own), labels[:32]
 print(f'says " true" of {(own > 0)[truth].float().mean():.0%} of the true statements', end=" ")
 print(f"and of {(own > 0)[~truth].float().mean():.0%} of the false ones")
-lift = [own[i : i + 4][truth[i : i + 4]].mean() - own[i : i + 4][~truth[i : i + 4]].mean() for i in range(0, 32, 4)]
-lift = evidence.interval(lift)
-print(f"logit of true less that of false: higher by {lift:.2f} for true ones (8 couples)")
+signs = 2.0 * truth - 1  # two of each in a couple
+lift = evidence.interval((own * signs).reshape(8, 4).sum(1) / 2)
+print(f'" true" less " false": higher by {lift:.2f} for true statements (8 couples)')
 # %% [markdown]
 # Whatever is decodable, this small model's own verdict hardly depends on it: there is nothing to push. **Gate a
 # causal test on behaviour.**
+#
+# ### A behaviour to push
 #
 # So take a behaviour that SmolLM2 has. After "The keys near the cabinet" comes "are": the verb follows the *subject*,
 # and not the noun just before. At the last token, two properties can be read: the number of the subject, and of the
@@ -668,11 +678,11 @@ def causal_probe_test(
     n_random: int,
     seed: int,
 ) -> tuple[Float[Tensor, "row"], Float[Tensor, "n_random"]]:
-    """What a push along the direction does to the answer, and what as long a push along random
-    directions does.
+    """What a push along the direction does to the answer, and what as long a push along
+    random directions does.
 
-    The effect on a row: measure when the stream after `layer`, at the last position, is pushed
-    by `size` along the direction, minus measure when it is pushed as far the other way.
+    The effect on a row: measure when the stream after `layer`, at the last position, is
+    pushed by `size` along the direction, minus measure when pushed as far the other way.
 
     Returns:
         the effect on each row, along `direction` (which may have any length); and for each of
@@ -711,6 +721,8 @@ def are_less_is(logits: Float[Tensor, "row d_vocab"]) -> Float[Tensor, "row"]:
 
 print(phrases[:4])
 # %% [markdown]
+# ### Two numbers, one verb
+#
 # **Predict**: which number can be read better at the last token, the subject's or the last noun's? And which push
 # moves "are" against "is", after layer 18, and after layer 26?
 #
@@ -833,8 +845,9 @@ def find_used(
 # %% check="find_used"
 # %% experiment=True
 print("found:", sorted(find_used(example, example_rows, example_labels, truth.layer)))
-_, held = example.run_with_cache(example_rows, names_filter=utils.get_act_name("resid_post", truth.layer))
-held = held["resid_post", truth.layer][:, -1].detach()
+with torch.no_grad():
+    _, cache = example.run_with_cache(example_rows)
+held = cache["resid_post", truth.layer][:, -1]
 tenths = torch.arange(200) % 10
 for name, its in example_labels.items():
     can_read = held_out_correct(held, its, tenths, mean_difference_probe).float().mean()
@@ -858,7 +871,7 @@ findings = [
     ("capitals -> kinds", transfer["kinds"], "chance .50; shuffled as above"),
     ("capitals -> larger", transfer["larger"], "chance .50"),
     ("sound set: probe minus words", better, "0"),
-    ("flawed probe on the reversed set", turned["flawed"], f"sound {turned['sound'].value:.2f}"),
+    ("flawed probe, reversed set", turned["flawed"], f"sound {turned['sound'].value:.2f}"),
     ("are/is, subject's push, layer 26", subject, f"largest of 19 random {random_26:.2f}"),
     ("are/is, last noun's push, layer 26", last_noun, "the same"),
 ]
