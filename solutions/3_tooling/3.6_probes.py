@@ -303,7 +303,7 @@ def shuffled_label_control(
 #
 # </details>
 # %% experiment=True
-shuffled = partial(shuffled_label_control, fit=mean_difference_probe, draws=50, seed=1)
+shuffled = partial(shuffled_label_control, fit=mean_difference_probe, draws=40, seed=1)
 null = shuffled(acts, labels, groups, folds)
 null_mean = null.mean()
 print("best of 15 layers:", format(evidence.against_null(accuracy.max().item(), null), ".2f"))
