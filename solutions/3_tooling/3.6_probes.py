@@ -135,7 +135,7 @@ answer_padding = "b"
 # rest, `standardised` brings every number to mean 0 and standard deviation 1 over the rows (it does not look at
 # labels).
 # %%
-LAYERS = list(range(0, 30, 2))
+LAYERS = list(range(2, 30, 4))
 
 
 def standardised(
@@ -206,8 +206,8 @@ answer_split = "c"
 ### END SOLUTION
 # %% check="answer_split"
 # %% [markdown]
-# **Predict**: how does the held-out accuracy go with the layer: even, rising to the end, or highest in the middle?
-# (15 layers; a minute on a slow machine.)
+# **Predict**: how does the held-out accuracy go with the layer: even, rising to the end, or highest in the middle? (7
+# layers; a minute on a slow machine.)
 #
 # <details><summary>Answer</summary>
 #
@@ -234,7 +234,7 @@ folds = group_folds(groups, 4, seed=0)
 raw = collect_activations(smol, [each.text for each in capitals], LAYERS)
 acts = standardised(raw)  # [statement layer d_model]
 found = [
-    held_out_correct(acts[:, i], labels, folds, mean_difference_probe) for i in range(15)
+    held_out_correct(acts[:, i], labels, folds, mean_difference_probe) for i in range(7)
 ]
 accuracy = torch.stack([each.float().mean() for each in found])
 best = int(accuracy.argmax())
@@ -253,7 +253,7 @@ plot.line(
 #
 # ## 3. A null that chooses, too
 #
-# We looked at 15 layers and named the best. That alone lifts a score above one half. The **matched null** does all
+# We looked at 7 layers and named the best. That alone lifts a score above one half. The **matched null** does all
 # that we did, the choice of the layer included, with labels that mean nothing: shuffled within each couple, so that
 # they stay balanced there.
 #
@@ -295,21 +295,21 @@ def shuffled_label_control(
     ### END SOLUTION
 # %% check="shuffled_label_control"
 # %% [markdown]
-# **Predict**: the mean of the null, best of 15 layers: at .50, some hundredths above, or above .70?
+# **Predict**: the mean of the null, best of 7 layers: at .50, some hundredths above, or above .70?
 #
 # <details><summary>Answer</summary>
 #
-# Some hundredths above: neighbouring layers are much alike, so that 15 layers are not 15 independent tries.
+# Some hundredths above: neighbouring layers are much alike, so that 7 layers are not 7 independent tries.
 #
 # </details>
 # %% experiment=True
 shuffled = partial(shuffled_label_control, fit=mean_difference_probe, draws=40, seed=1)
 null = shuffled(acts, labels, groups, folds)
 null_mean = null.mean()
-print("best of 15 layers:", format(evidence.against_null(accuracy.max().item(), null), ".2f"))
-one = shuffled(acts[:, 7:8], labels, groups, folds)
-print(f"null of layer 14 alone: mean {one.mean():.2f}; of the best of 15: {null.mean():.2f}")
-plot.hist({"best of 15": null, "layer 14": one}, title="Null", x_label="accuracy")
+print("best of 7 layers:", format(evidence.against_null(accuracy.max().item(), null), ".2f"))
+one = shuffled(acts[:, 3:4], labels, groups, folds)
+print(f"null of layer 14 alone: mean {one.mean():.2f}; of the best of 7: {null.mean():.2f}")
+plot.hist({"best of 7": null, "layer 14": one}, title="Null", x_label="accuracy")
 # %% [markdown]
 # **Another property: the best of 30 layers reaches .68 on held-out rows; one layer alone has a null of .50, give or
 # take .05. What is missing?**
@@ -549,7 +549,7 @@ def probe_against_baseline(
 # </details>
 # %% experiment=True
 TWO = ("The capital of {thing} is {said}.", "The capital city of {thing} is {said}.")
-things = facts.pairs("capitals")
+things = facts.pairs("capitals")[:40]
 versions = {share: confounded_dataset(things, TWO, share, seed=0) for share in (1, 0.5, 0)}
 texts = sorted({each.text for its in versions.values() for each in its})
 place = {text: i for i, text in enumerate(texts)}
@@ -594,20 +594,14 @@ answer_bag = "a"
 # Does the model *use* what the probe reads? Push the stream along the direction, and see whether the model's own
 # answer follows. First, then: has the model an answer of its own?
 # %% experiment=True
-def token(text: str) -> int:
-    (number,) = smol.to_tokens(text, prepend_bos=False)[0].tolist()  # exactly one token
-    return number
-
-
-own = []
-for each in capitals[:32]:
-    with torch.no_grad():
-        asked = smol.to_tokens(each.text + " This statement is")
-        logits = smol(asked, logits_to_keep=1)[0, -1]
-    own.append(logits[token(" true")] - logits[token(" false")])
-own, truth = torch.stack(own), labels[:32]
-print(f'says " true" of {(own > 0)[truth].float().mean():.0%} of the true statements', end=" ")
-print(f"and of {(own > 0)[~truth].float().mean():.0%} of the false ones")
+TRUE, FALSE = (smol.to_tokens(w, prepend_bos=False)[0].item() for w in (" true", " false"))
+asked = [each.text + " This statement is" for each in capitals[:32]]
+last = [smol.to_tokens(text).shape[1] - 1 for text in asked]
+with torch.no_grad():
+    logits = smol(smol.to_tokens(asked))[torch.arange(32), last]
+own, truth = logits[:, TRUE] - logits[:, FALSE], labels[:32]
+says = [(own > 0)[kind].float().mean() for kind in (truth, ~truth)]
+print(f'says " true" of {says[0]:.0%} of the true statements, {says[1]:.0%} of the false ones')
 signs = 2.0 * truth - 1  # two of each in a couple
 lift = evidence.interval((own * signs).reshape(8, 4).sum(1) / 2)
 print(f'" true" less " false": higher by {lift:.2f} for true statements (8 couples)')
@@ -740,7 +734,7 @@ readable = {}
 for name, its in numbers.items():
     right_ones = [
         held_out_correct(standardised(stream[:, i]), its, noun_folds, mean_difference_probe)
-        for i in range(15)
+        for i in range(7)
     ]
     readable[name] = [by_group(each, subjects) for each in right_ones]
 plot.line(
@@ -867,7 +861,7 @@ random_26 = pushes[26, "subject"][1].abs().max()
 kept = evidence.interval(by_group(found[best], groups))
 better = evidence.difference(*against[0.5], paired=True)
 findings = [
-    ("truth of capitals, best of 15 layers", kept, f"shuffled, best of 15: {null_mean:.2f}"),
+    ("truth of capitals, best of 7 layers", kept, f"shuffled, best of 7: {null_mean:.2f}"),
     ("capitals -> kinds", transfer["kinds"], "chance .50; shuffled as above"),
     ("capitals -> larger", transfer["larger"], "chance .50"),
     ("sound set: probe minus words", better, "0"),
