@@ -293,7 +293,7 @@ def answer_split():
     return "a"
 
 
-@mistake("another thing of the couple is the wrong answer of the first: it is in the test row")
+@mistake("the country is new, and what is said of it is not: its partner was seen with the same words")
 def answer_split():
     return "b"
 
@@ -884,7 +884,7 @@ def random_directions(n, d_model, seed):
     return drawn / drawn.norm()
 
 
-@mistake("does not use the seed: the same seed gives other directions each time")
+@mistake("the same seed gives other numbers each time")
 def random_directions(n, d_model, seed):
     generator = torch.Generator()
     generator.seed()

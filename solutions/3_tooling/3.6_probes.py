@@ -131,9 +131,9 @@ answer_padding = "b"
 # Is a statement true? The **mean difference** (also *mass mean*, Marks & Tegmark 2023): the direction from the mean
 # of the false to the mean of the true.
 #
-# SmolLM2's stream has a few numbers that are a hundred times as large as the others. So that they do not drown the
-# rest, `standardised` brings every number to mean 0 and standard deviation 1 over the rows (it does not look at
-# labels).
+# A language model's stream has a few numbers far larger than the others (*massive activations*, Sun et al. 2024). So
+# that they do not drown the rest, `standardised` brings every number to mean 0 and standard deviation 1 over the rows
+# (it does not look at labels).
 # %%
 LAYERS = list(range(2, 30, 4))
 
@@ -197,7 +197,7 @@ def held_out_correct(
 # %% check="held_out_correct"
 # %% [markdown]
 # **128 statements are split at random, row by row. Which rows of the test are as good as new?**
-# (a) all of those whose text does not occur in training; (b) those of which neither thing occurs in training; (c)
+# (a) all of those whose text does not occur in training; (b) those whose country is in no training statement; (c)
 # only those of whose couple no statement is in training
 # %% exercise="answer_split" points=1 difficulty=2 minutes=3
 answer_split = None  # "a", "b" or "c"
@@ -539,12 +539,12 @@ def probe_against_baseline(
 # %% check="probe_against_baseline"
 # %% [markdown]
 # **Predict**: with the flaw at its strongest (agreement 1), the probe on activations and the bag of words: which is
-# better? And both, fitted there, on a set where the flaw is turned round (agreement 0)?
+# better? And the probe, fitted there, on a set where the flaw is turned round (agreement 0)?
 #
 # <details><summary>Answer</summary>
 #
-# Both are perfect, or nearly: and on the reversed set both are wrong nearly everywhere. The probe took the easiest
-# thing that it found, as any fit does.
+# Neither: both are perfect. And on the reversed set the probe is wrong everywhere: it took the easiest thing that it
+# found, as any fit does.
 #
 # </details>
 # %% experiment=True
@@ -606,8 +606,8 @@ signs = 2.0 * truth - 1  # two of each in a couple
 lift = evidence.interval((own * signs).reshape(8, 4).sum(1) / 2)
 print(f'" true" less " false": higher by {lift:.2f} for true statements (8 couples)')
 # %% [markdown]
-# Whatever is decodable, this small model's own verdict hardly depends on it: there is nothing to push. **Gate a
-# causal test on behaviour.**
+# Its logits lean the right way a little, and its verdict never changes: there is no behaviour to move, whatever is
+# decodable. **Gate a causal test on behaviour.**
 #
 # ### A behaviour to push
 #
