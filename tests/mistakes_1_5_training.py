@@ -440,14 +440,24 @@ class _Adam:
     def step(self):
         self.t += 1
         for p, m, s in zip(self.params, self.m, self.s, strict=True):
-            self.update(m, s, p.grad)
-            p.sub_(self.lr * self.divide(*self.corrected(m, s)))
+            if p.grad is not None:
+                self.update(m, s, p.grad)
+                p.sub_(self.lr * self.divide(*self.corrected(m, s)))
 
 
 @mistake("leaves out the correction of the first steps")
 class Adam(_Adam):
     def corrected(self, m, s):
         return m, s
+
+
+@mistake("a parameter whose grad is None must be left alone")
+class Adam(_Adam):
+    @torch.no_grad()
+    def step(self):
+        for p in self.params:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        super().step()
 
 
 @mistake("corrects as if every step were the first")
@@ -495,11 +505,20 @@ class _AdamW(_Adam):
         super().__init__(params, lr, betas, eps)
         self.weight_decay = weight_decay
 
+    def moving(self):
+        return [p for p in self.params if p.grad is not None]
+
     @torch.no_grad()
     def step(self):
-        for p in self.params:
+        for p in self.moving():
             p.mul_(1 - self.lr * self.weight_decay)
         super().step()
+
+
+@mistake("a parameter whose grad is None must be left alone: it has moved")
+class AdamW(_AdamW):
+    def moving(self):
+        return self.params
 
 
 @mistake("puts the decay into the gradient, where Adam divides it away: that is Adam with L2")
@@ -507,7 +526,7 @@ class AdamW(_AdamW):
     @torch.no_grad()
     def step(self):
         kept = [p.grad for p in self.params]
-        for p in self.params:
+        for p in self.moving():
             p.grad = p.grad + self.weight_decay * p
         _Adam.step(self)
         for p, grad in zip(self.params, kept, strict=True):
@@ -524,7 +543,7 @@ class AdamW(_AdamW):
 class AdamW(_AdamW):
     @torch.no_grad()
     def step(self):
-        for p in self.params:
+        for p in self.moving():
             p.mul_(1 - self.weight_decay)
         _Adam.step(self)
 
@@ -534,7 +553,7 @@ class AdamW(_AdamW):
     @torch.no_grad()
     def step(self):
         _Adam.step(self)
-        for p in self.params:
+        for p in self.moving():
             p.mul_(1 - self.lr * self.weight_decay)
 
 

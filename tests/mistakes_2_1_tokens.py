@@ -64,6 +64,31 @@ def pretokenize(text):
     return re.findall("|".join([PARTS[0], " ?[a-zA-Z]+", PARTS[2], r" ?[^\sa-zA-Z\d]+", *PARTS[4:]]), text)
 
 
+@mistake("lets white space of any kind go with the word: only a space does")
+def pretokenize(text):
+    return re.findall("|".join(part.replace(" ?", r"\s?") for part in PARTS), text)
+
+
+@mistake("lets all the spaces before a word go with it: only the last one does")
+def pretokenize(text):
+    return re.findall("|".join(part.replace(" ?", " *") for part in PARTS), text)
+
+
+@mistake("takes endings in capitals, too: rule 1 has small letters")
+def pretokenize(text):
+    return re.findall("|".join(PARTS), text, re.IGNORECASE)
+
+
+@mistake("gives what the group matched, not the pieces: write (?:...), not (...)")
+def pretokenize(text):
+    return re.findall("|".join(["'([sdmt]|ll|ve|re)", *PARTS[1:]]), text)
+
+
+@mistake("knows English letters only, and loses all others")
+def pretokenize(text):
+    return re.findall("|".join([PARTS[0], " ?[a-zA-Z]+", *PARTS[2:]]), text)
+
+
 @right("a compiled pattern with verbose layout")
 def pretokenize(text):
     pattern = re.compile(
@@ -128,6 +153,14 @@ def pair_counts(words):
     return counts
 
 
+@right("a Counter for each word, added up")
+def pair_counts(words):
+    total = Counter()
+    for word, count in words.items():
+        total.update({pair: times * count for pair, times in Counter(itertools.pairwise(word)).items()})
+    return total
+
+
 @right("a defaultdict and indices")
 def pair_counts(words):
     counts = defaultdict(int)
@@ -188,6 +221,21 @@ def merge(ids, pair, new_id):
         merged.append(new_id if found else ids[i])
         i += 1 + found
     return merged
+
+
+@right("in a copy, place by place")
+def merge(ids, pair, new_id):
+    ids, i = list(ids), 0
+    while i < len(ids) - 1:
+        if (ids[i], ids[i + 1]) == tuple(pair):
+            ids[i : i + 2] = [new_id]
+        i += 1
+    return ids
+
+
+@right("as characters, by str.replace")
+def merge(ids, pair, new_id):
+    return [ord(sign) for sign in "".join(map(chr, ids)).replace("".join(map(chr, pair)), chr(new_id))]
 
 
 @right("looks back at what was written")
@@ -279,6 +327,16 @@ def train_bpe(texts, n_merges):
     return _train(words, n_merges, _smallest)
 
 
+@mistake("counts each different piece once, however often it occurs")
+def train_bpe(texts, n_merges):
+    return _train(dict.fromkeys(_words(texts), 1), n_merges, _smallest)
+
+
+@mistake("puts the texts together first, so that pairs cross from one to the next")
+def train_bpe(texts, n_merges):
+    return _train(_words(["".join(texts)]), n_merges, _smallest)
+
+
 @right("sorts the pairs, and keeps a list of pieces")
 def train_bpe(texts, n_merges):
     pieces = [list(piece.encode("utf-8")) for text in texts for piece in _pieces(text)]
@@ -334,6 +392,12 @@ def decode(ids, merges):
     for (a, b), new_id in merges.items():
         spelled[new_id] = spelled[b] + spelled[a]
     return b"".join(spelled[i] for i in ids).decode("utf-8", errors="replace")
+
+
+@mistake("drops white space at the ends: that is text, too")
+def decode(ids, merges):
+    spelled = _spellings(merges)
+    return b"".join(spelled[i] for i in ids).decode("utf-8", errors="replace").strip()
 
 
 @right("takes ids apart until only bytes are left")
@@ -418,6 +482,18 @@ def encode(text, merges):
     return [i for piece in _pieces(text) for i in _encode_piece(list(map(ord, piece)), merges)]
 
 
+@mistake("takes the pair that is most frequent in the piece: what counts is the order of learning")
+def encode(text, merges):
+    found = []
+    for piece in _pieces(text):
+        ids = list(piece.encode())
+        while known := Counter(pair for pair in itertools.pairwise(ids) if pair in merges):
+            often = max(known, key=known.get)
+            ids = _merge(ids, often, merges[often])
+        found += ids
+    return found
+
+
 @right("applies every merge by turns")
 def encode(text, merges):
     found = []
@@ -493,6 +569,64 @@ def train_bpe_incremental(texts, n_merges):
 @mistake("takes the first of equally frequent pairs that it meets: the smaller pair wins")
 def train_bpe_incremental(texts, n_merges):
     return _incremental(texts, n_merges, choose=lambda counts: max(counts, key=counts.get))
+
+
+@mistake("does more for each merge than the words that hold the pair need")
+def train_bpe_incremental(texts, n_merges):
+    words = [[list(word), count] for word, count in _words(texts).items()]
+    counts, merges = Counter(_pair_counts(_words(texts))), {}
+    for new_id in range(256, 256 + n_merges):
+        if not counts:
+            break
+        merges[best := _smallest(counts)] = new_id
+        for word in words:  # all of them
+            if best in itertools.pairwise(word[0]):
+                for pair in itertools.pairwise(word[0]):
+                    counts[pair] -= word[1]
+                word[0] = _merge(word[0], best, new_id)
+                for pair in itertools.pairwise(word[0]):
+                    counts[pair] += word[1]
+        counts = +counts
+    return merges
+
+
+@right("changes only the neighbours of each place, the best pair found by a loop")
+def train_bpe_incremental(texts, n_merges):
+    words = [(list(word), count) for word, count in _words(texts).items()]
+    counts, places, merges = Counter(), defaultdict(set), {}
+    for place, (ids, count) in enumerate(words):
+        for pair in itertools.pairwise(ids):
+            counts[pair] += count
+            places[pair].add(place)
+
+    def change(pair, count, place):
+        counts[pair] += count
+        places[pair].add(place)
+
+    for new_id in range(256, 256 + n_merges):
+        best = None
+        for pair, count in counts.items():
+            if count > 0 and (best is None or (-count, pair) < (-counts[best], best)):
+                best = pair
+        if best is None:
+            break
+        merges[best] = new_id
+        del counts[best]
+        for place in places.pop(best):
+            ids, count = words[place]
+            i = 0
+            while i < len(ids) - 1:
+                if (ids[i], ids[i + 1]) == best:
+                    if i > 0:
+                        change((ids[i - 1], ids[i]), -count, place)
+                        change((ids[i - 1], new_id), count, place)
+                    if i + 2 < len(ids):
+                        change((ids[i + 1], ids[i + 2]), -count, place)
+                        change((new_id, ids[i + 2]), count, place)
+                    ids[i : i + 2] = [new_id]
+                i += 1
+        counts = Counter({pair: count for pair, count in counts.items() if count > 0})
+    return merges
 
 
 @right("a heap, whose stale entries are skipped")
@@ -571,6 +705,13 @@ def swappable(encode, template, reference, words):
     ]
 
 
+@mistake("compares which tokens there are, not where they stand")
+def swappable(encode, template, reference, words):
+    base = encode(template.format(reference))
+    prompts = [(word, encode(template.format(word))) for word in words]
+    return [word for word, ids in prompts if len(ids) == len(base) and len(set(ids) - set(base)) <= 1]
+
+
 @right("numpy-like, with a set of positions")
 def swappable(encode, template, reference, words):
     def positions(word):
@@ -629,6 +770,46 @@ def undertrained(W_E, known, count):
 def undertrained(W_E, known, count):
     rows = W_E - W_E[list(known)].mean(0)
     return _suspects(rows, rows.mean(0)[None] - rows[list(known)].mean(0)[None], known, count)
+
+
+@mistake("takes the mean off the known rows only: all rows are compared without it")
+def undertrained(W_E, known, count):
+    return _suspects(W_E, (W_E - W_E.mean(0))[list(known)].mean(0)[None], known, count)
+
+
+@mistake("takes the mean off the rows that it compares, but not off the known ones")
+def undertrained(W_E, known, count):
+    return _suspects(W_E - W_E.mean(0), W_E[list(known)].mean(0)[None], known, count)
+
+
+@mistake("takes off each row's own mean: what goes is the mean row")
+def undertrained(W_E, known, count):
+    rows = W_E - W_E.mean(1, keepdim=True)
+    return _suspects(rows, rows[list(known)].mean(0)[None], known, count)
+
+
+@mistake("measures how far away a row lies: what counts is its direction")
+def undertrained(W_E, known, count):
+    rows = W_E - W_E.mean(0)
+    distances = (rows - rows[list(known)].mean(0)).norm(dim=1)
+    distances[list(known)] = torch.inf
+    return distances.topk(count, largest=False).indices.tolist()
+
+
+@mistake("takes the size of the cosine, so that rows of the opposite direction come first, too")
+def undertrained(W_E, known, count):
+    rows = W_E - W_E.mean(0)
+    cosines = torch.cosine_similarity(rows, rows[list(known)].mean(0)[None], dim=-1).abs()
+    cosines[list(known)] = -1
+    return cosines.topk(count).indices.tolist()
+
+
+@right("with numpy")
+def undertrained(W_E, known, count):
+    rows = W_E.double().numpy() - W_E.double().numpy().mean(0)
+    cosines = rows @ rows[list(known)].mean(0) / (rows**2).sum(1) ** 0.5
+    cosines[list(known)] = -float("inf")
+    return [int(i) for i in (-cosines).argsort()[:count]]
 
 
 @right("sorted, by a loop")
@@ -698,6 +879,28 @@ def bigram_logits(texts, n_vocab):
     return _smoothed(counts, counts.sum(0) / counts.sum().clamp(min=1)).log()
 
 
+@mistake("gives all tokens the same chance in rows that never came: they are p(b)")
+def bigram_logits(texts, n_vocab):
+    counts = _counts(texts, n_vocab)
+    even = torch.full((n_vocab,), 1 / n_vocab, dtype=torch.float64)
+    return torch.where(counts.sum(1, keepdim=True) == 0, even, _smoothed(counts)).log()
+
+
+@mistake("takes p(b) from the sums of rows: b stands second, so its counts are a column")
+def bigram_logits(texts, n_vocab):
+    counts = _counts(texts, n_vocab)
+    return _smoothed(counts, (counts.sum(1) + 1) / (counts.sum() + n_vocab)).log()
+
+
+@mistake("counts all tokens for p(b): c(b) is the sum of b's column, so a text's first token is none of it")
+def bigram_logits(texts, n_vocab):
+    often = torch.zeros(n_vocab, dtype=torch.float64)
+    for text in texts:
+        for token in text:
+            often[token] += 1
+    return _smoothed(_counts(texts, n_vocab), (often + 1) / (often.sum() + n_vocab)).log()
+
+
 @right("as an interpolation, row by row, shifted")
 def bigram_logits(texts, n_vocab):
     counts = _counts(texts, n_vocab)
@@ -743,6 +946,21 @@ def bits_per_byte(logits, texts, n_bytes):
 @mistake("takes the softmax over a: each row is a distribution over b")
 def bits_per_byte(logits, texts, n_bytes):
     return _total(logits.log_softmax(0), texts) / math.log(2) / n_bytes
+
+
+@mistake("reads the table the wrong way round: row a is what follows a")
+def bits_per_byte(logits, texts, n_bytes):
+    return _total(logits.log_softmax(-1).T, texts) / math.log(2) / n_bytes
+
+
+@right("cross_entropy, text by text")
+def bits_per_byte(logits, texts, n_bytes):
+    nats = 0.0
+    for text in texts:
+        if len(text) > 1:
+            before, after = torch.tensor(text[:-1]), torch.tensor(text[1:])
+            nats += torch.nn.functional.cross_entropy(logits[before], after, reduction="sum").item()
+    return nats / math.log(2) / n_bytes
 
 
 @right("with log2 of probabilities, pair by pair")

@@ -148,7 +148,7 @@ def train_step(model, optimizer, tokens, rate, clip=1.0):
     return _step(model, optimizer, tokens, rate, clip, cut=lambda parameters, clip: None)
 
 
-@mistake("clips each parameter by itself: the norm is that of all gradients together")
+@mistake("clips in parts: the norm is that of all gradients together")
 def train_step(model, optimizer, tokens, rate, clip=1.0):
     def cut(parameters, clip):
         for p in parameters:
@@ -182,7 +182,17 @@ def train_step(model, optimizer, tokens, rate, clip=1.0):
     return _step(model, optimizer, tokens, rate, clip, after=True)
 
 
-@mistake("the weights have not moved: optimizer.step() is missing")
+@mistake("leaves the model in evaluation mode")
+def train_step(model, optimizer, tokens, rate, clip=1.0):
+    return _step(model.eval(), optimizer, tokens, rate, clip)
+
+
+@mistake("is not what the given optimizer does")
+def train_step(model, optimizer, tokens, rate, clip=1.0):
+    return _step(model, torch.optim.SGD(model.parameters(), lr=rate), tokens, rate, clip)
+
+
+@mistake("the weights have not moved: no optimizer.step(), or no gradients before it")
 def train_step(model, optimizer, tokens, rate, clip=1.0):
     loss = _loss(model, tokens)
     loss.backward()
@@ -231,7 +241,7 @@ def _greedy(model, tokens, n, pick=lambda logits: logits[:, -1].argmax(-1), stop
     return tokens
 
 
-@mistake("goes on after the end")
+@mistake("never stops: after END or PAD a text is filled with PAD")
 def greedy(model, tokens, n):
     return _greedy(model, tokens, n, stop=False)
 
@@ -361,6 +371,11 @@ def apply_frequency_penalty(logits, tokens, penalty):
 def apply_frequency_penalty(logits, tokens, penalty):
     logits -= penalty * _counts(logits, tokens)
     return logits
+
+
+@right("one_hot and a sum, whose counts stay whole numbers")
+def apply_frequency_penalty(logits, tokens, penalty):
+    return logits - penalty * F.one_hot(tokens, logits.shape[-1]).sum(dim=1)
 
 
 @right("bincount, row by row")
@@ -552,6 +567,23 @@ def sample_next(logits, tokens, generator, temperature=1.0, penalty=0.0, k=None,
     return _draw(_tempered(_p(_k(_penalised(logits, tokens, penalty), k), p), temperature or 1e-6), generator)
 
 
+@mistake("applies the penalty when top-k has chosen already")
+def sample_next(logits, tokens, generator, temperature=1.0, penalty=0.0, k=None, p=1.0):
+    return _draw(_p(_tempered(_penalised(_k(logits, k), tokens, penalty), temperature), p), generator)
+
+
+@mistake("leaves top-p out where k is given: both cut, top-p what top-k left")
+def sample_next(logits, tokens, generator, temperature=1.0, penalty=0.0, k=None, p=1.0):
+    left = _tempered(_penalised(logits, tokens, penalty), temperature)
+    return _draw(_p(left, p) if k is None else _k(left, k), generator)
+
+
+@mistake("the generator is as it was before: draw from it")
+def sample_next(logits, tokens, generator, temperature=1.0, penalty=0.0, k=None, p=1.0):
+    left = _p(_k(_tempered(_penalised(logits, tokens, penalty), temperature), k), p)
+    return _draw(left, torch.Generator().manual_seed(generator.initial_seed()))
+
+
 @mistake("forgets the frequency penalty")
 def sample_next(logits, tokens, generator, temperature=1.0, penalty=0.0, k=None, p=1.0):
     return _draw(_p(_k(_tempered(logits, temperature), k), p), generator)
@@ -620,7 +652,7 @@ class KVCache(_KVCache):
         return self.keys[layer], self.values[layer]
 
 
-@mistake("mixes the layers, or caches")
+@mistake("mixes the layers")
 class KVCache(_KVCache):
     def append(self, layer, k, v):
         return super().append(0, k, v)
@@ -644,6 +676,20 @@ class KVCache(_KVCache):
 
     def __len__(self):
         return self.calls
+
+
+@mistake("not the positions that were given")
+class KVCache(_KVCache):
+    def append(self, layer, k, v):
+        super().append(layer, k, v)
+        self.keys[layer], self.values[layer] = self.keys[layer][:, :, -512:], self.values[layer][:, :, -512:]
+        return self.keys[layer], self.values[layer]
+
+
+@mistake("len, the positions of layer 0, when layer 1 has more")
+class KVCache(_KVCache):
+    def __len__(self):
+        return max((k.shape[2] for k in self.keys.values()), default=0)
 
 
 @mistake("shares what it keeps between caches: each has its own")
@@ -773,7 +819,7 @@ def generate_with_cache(model, tokens, n, choose):
     return _generate(model, tokens, n, choose, prompt=lambda tokens: tokens[:, -1:])
 
 
-@mistake("goes on after the end")
+@mistake("never stops: after END or PAD a text is filled with PAD")
 def generate_with_cache(model, tokens, n, choose):
     return _generate(model, tokens, n, choose, stop=False)
 
@@ -781,6 +827,12 @@ def generate_with_cache(model, tokens, n, choose):
 @mistake("each call needs a KVCache of its own")
 def generate_with_cache(model, tokens, n, choose, cache=_KVCache()):  # noqa: B008
     return _generate(model, tokens, n, choose, make=lambda: cache)
+
+
+@mistake("shows `choose` the prompt alone: it gets the texts so far")
+def generate_with_cache(model, tokens, n, choose):
+    known = tokens.shape[1]
+    return _generate(model, tokens, n, lambda logits, text: choose(logits, text[:, :known]))
 
 
 @mistake("takes the likeliest itself: `choose` decides")
@@ -798,6 +850,19 @@ def generate_with_cache(model, tokens, n, choose):
             last = text[:, -1]
             columns.append(torch.where((last == END) | (last == PAD), 0, choose(logits[:, -1, :], text))[:, None])
     return torch.cat(columns, dim=1)
+
+
+@right("stops when every text is over")
+@torch.no_grad()
+def generate_with_cache(model, tokens, n, choose):
+    out, cache, new = F.pad(tokens, (0, n)), _KVCache(), tokens
+    for i in range(tokens.shape[1], out.shape[1]):
+        over = (out[:, i - 1] == END) | (out[:, i - 1] == PAD)
+        if over.all():
+            break
+        out[:, i] = choose(model(new, cache)[:, -1], out[:, :i]).masked_fill(over, PAD)
+        new = out[:, i : i + 1]
+    return out
 
 
 @right("reads the prompt token by token")

@@ -294,6 +294,7 @@ def test_Adam(Adam, rng):
     settings = [{}, {"lr": 0.1}, {"lr": 0.1, "betas": (0.5, 0.8)}, {"lr": 0.1, "eps": 0.3}, {"lr": 0.1, "size": 1e-8}]
     settings += [{"lr": 0.1, "lrs": (0.1, 0.2, 0.05, 0.0, 1.0)}, {"lr": 0.1, "betas": (0.0, 0.99)}]
     compare("Adam", Adam, torch.optim.Adam, rng, settings)
+    alone(Adam)
 
 
 def test_AdamW(AdamW, rng):
@@ -307,6 +308,7 @@ def test_AdamW(AdamW, rng):
     settings += [{"lr": 0.1, "eps": 0.3, "weight_decay": 0.0}, {"lr": 0.1, "size": 1e-8, "weight_decay": 0.2}]
     settings += [{"lr": 0.1, "weight_decay": 0.3, "lrs": (0.1, 0.2, 0.05, 0.0, 1.0)}]
     compare("AdamW", AdamW, torch.optim.AdamW, rng, settings)
+    alone(lambda params: AdamW(params, weight_decay=0.5))
 
 
 def alone(make):

@@ -87,6 +87,10 @@ for label, scores in [("as they were", logits), ("all + 10", shifted)]:
 # Read it from the top: what is wrong, then the failing case (a call that you can copy and run), then, if your answer
 # is a slip that many people make, which one. `check("logit_difference", seed=123)` repeats the same random inputs.
 # Your functions are ordinary Python: call them on something small, print shapes, and compare with what you expected.
+#
+# What every check asks of a function, unless its text says otherwise: its arguments stay as they were, gradients pass
+# through it, results have the dtype and device of the input, and chance comes from the generator that it was given.
+#
 # If `where` points into an earlier exercise's function, run that one's check again. Then open a hint. The solutions are
 # in the repository's folder `solutions/`, and worth reading *after* your own passes.
 #

@@ -57,7 +57,8 @@ def cross_entropy(
     """For each text, the mean of -log p(token | those before it) over the tokens to keep.
 
     The first token follows nothing and never counts, kept or not; of the others each text
-    keeps one or more. Whatever stands at the rest (nan, infinities) must not matter.
+    keeps one or more. Whatever stands at the rest (nan, infinities) must not matter; a kept
+    token of probability 0 makes its text's mean infinite.
     """
     ### BEGIN SOLUTION
     log_probs = log_softmax(logits[:, :-1])

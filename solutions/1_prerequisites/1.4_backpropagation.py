@@ -532,7 +532,8 @@ answer_uses = "a"
 # </details>
 # %% exercise="backward" points=3 difficulty=3 minutes=12
 def backward(loss: Node) -> None:
-    """Set grad of loss, and of every node it was made from, to the gradient of loss.value.
+    """Set grad of loss, and of every node it was made from, to the gradient of loss.value,
+    each in the shape and dtype of its node's value.
 
     Args:
         loss: a node with a single number, of shape []. Gradients left from an earlier call

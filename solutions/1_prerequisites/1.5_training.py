@@ -229,7 +229,7 @@ class SGD:
 # $$\theta \leftarrow \theta - \eta \, \frac{m / (1 - \beta_1^t)}{\sqrt{s / (1 - \beta_2^t)} + \epsilon}$$
 # %% exercise="Adam" points=2 difficulty=3 minutes=15
 class Adam:
-    """As torch.optim.Adam; lr may be changed between steps."""
+    """As torch.optim.Adam; lr may be changed between steps, and grad None is left alone."""
 
     def __init__(self, params, lr: float = 1e-3, betas=(0.9, 0.999), eps: float = 1e-8):
         ### BEGIN SOLUTION
@@ -251,6 +251,8 @@ class Adam:
         beta_1, beta_2 = self.betas
         with torch.no_grad():
             for p, m, s in zip(self.params, self.m, self.s, strict=True):
+                if p.grad is None:
+                    continue
                 m.mul_(beta_1).add_((1 - beta_1) * p.grad)
                 s.mul_(beta_2).add_((1 - beta_2) * p.grad**2)
                 mean, square = m / (1 - beta_1**self.t), s / (1 - beta_2**self.t)
@@ -268,7 +270,7 @@ class Adam:
 # </details>
 # %% exercise="AdamW" points=1 difficulty=2 minutes=6
 class AdamW:  # or build on a class that you have
-    """As torch.optim.AdamW; lr may be changed between steps."""
+    """As torch.optim.AdamW; lr may be changed between steps, and grad None is left alone."""
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
         ### BEGIN SOLUTION
@@ -286,7 +288,8 @@ class AdamW:  # or build on a class that you have
         self.adam.lr = self.lr
         with torch.no_grad():
             for p in self.adam.params:
-                p -= self.lr * self.weight_decay * p
+                if p.grad is not None:
+                    p -= self.lr * self.weight_decay * p
         self.adam.step()
         ### END SOLUTION
 # %% check="AdamW"
@@ -487,7 +490,8 @@ for name in ("sound", "softmax at the end", "random labels", "biases at -10"):
     if name == "softmax at the end":
         network = nn.Sequential(network, nn.Softmax(-1))
     if name == "biases at -10":
-        nn.init.constant_(list(network.parameters())[1], -10.0)
+        biases = [p for p in network.parameters() if p.ndim == 1]
+        nn.init.constant_(biases[0], -10.0)
     y = torch.randint(10, (16,)) if name == "random labels" else few_y
     optimizer = Adam([p for p in network.parameters()], lr=0.01)
     curves[name] = overfit_one_batch(network, optimizer, few_x, y, 150)

@@ -2,7 +2,7 @@
 # # 2.2 Attention by hand
 #
 # Nothing is trained here. You write the numbers into $W_Q$, $W_K$, $W_V$ and $W_O$ yourself, until a transformer of two
-# layers continues *any* random sequence that repeats. After that an attention head is a look-up in a table.
+# layers continues *any* row of different tokens that repeats. After that an attention head is a look-up in a table.
 #
 # ![Layer 0 notes at each position which token came before; layer 1 looks for a position whose note is the current
 # token, and copies the token found there into the output](figures/2.2_wired_induction.svg)
@@ -21,8 +21,8 @@ from concrete_steps.wired import Weights
 # %% [markdown]
 # ## 1. A stream with compartments
 #
-# The **residual stream** of a position is a vector of d_model numbers. In a trained model everything lies across
-# everything. Here each axis has one job: a **space** is a slice of axes with a name, such as `token` or `position`.
+# The **residual stream** of a position is a vector of d_model numbers. In a trained model no axis need mean anything.
+# Here each axis has one job: a **space** is a slice of axes with a name, such as `token` or `position`.
 # %%
 Spaces = dict[str, slice]
 
@@ -104,6 +104,7 @@ words = ["[BOS]", *text]
 plot.show(
     plot.imshow(
         x[0],
+        x=[f"{name} {i}" for name, space in spaces.items() for i in range(size(space))],
         y=words,
         x_label="axis of the stream",
         y_label="position",
@@ -180,8 +181,9 @@ plot.line(
 MATCH = 40.0  # the score of a match, from here on: e^-40 is 4e-18
 # %% [markdown]
 # Let the query hold $i$ in space `a` and the key hold $j$ in space `b`. A **table** says what that shall score:
-# `table[i, j]`. For a previous-token head both spaces are `position`, and the table has MATCH where $j = i - 1$. In
-# general, for parts $x_a$ and $y_b$ of the streams of query and key, a head whose table is $T$ has the score
+# `table[i, j]`, a row for the query, a column for the key. For a previous-token head both spaces are `position`, and
+# the table has MATCH where $j = i - 1$. In general, for parts $x_a$ and $y_b$ of the streams of query and key, a head
+# whose table is $T$ has the score
 #
 # $$x_a \, T \, y_b^\top = \frac{(x W_Q)(y W_K)^\top}{\sqrt{d_\text{head}}}$$
 #
@@ -244,8 +246,8 @@ def value_table(
     ### END SOLUTION
 # %% check="value_table"
 # %% [markdown]
-# **A previous-token head copies tokens. You exchange the source of its `value_table` from `token` to `position`, and
-# nothing else. Then it ...**
+# **A previous-token head copies tokens. You exchange the source of its `value_table` from `token` to `position`, with a
+# table and a space of that size. Then it ...**
 # (a) looks at the previous position, and writes which position that is; (b) looks at the same token's last place, and
 # writes that place; (c) looks at the previous token, and writes the token as before
 # %% exercise="answer_ov" points=1 difficulty=2 minutes=2
@@ -266,8 +268,8 @@ answer_ov = "a"
 # - A head reads only the spaces that its text names: the others may hold anything.
 # - What it writes is right to 0.01, and 0 outside the space that it writes into.
 #
-# First an **attention sink**: it always looks at position 0, and writes nothing. Language models are full of them:
-# softmax has no way to look nowhere, so a head rests where that does no harm.
+# First an **attention sink**: it always looks at position 0, and writes nothing. Many heads of trained models rest on
+# the first token (Xiao et al. 2023; notebook 3.2): the weights sum to 1, so no head can look nowhere.
 # %% exercise="first_token_head" points=1 difficulty=1 minutes=5
 def first_token_head(spaces: Spaces) -> Weights:
     """Every query looks at position 0, and the head writes nothing.
@@ -311,7 +313,7 @@ def previous_token_head(spaces: Spaces, into: str) -> Weights:
 #
 # <details><summary>Answer</summary>
 #
-# Still at key 4: it never reads tokens. Without positions all scores are 0, and the weights are even.
+# Still at key 4: its scores never read tokens. Without positions all scores are 0, and the weights are even.
 #
 # </details>
 # %% experiment=True
@@ -324,7 +326,7 @@ patterns = torch.cat([attend(stream, head)[0] for stream in (x, same, lost)])
 note = attend(x, head)[1][0, :, spaces["previous"]]
 print("notes:", [LETTERS[i] for i in note.argmax(-1)[1:].tolist()])
 plot.attention(
-    ["[BOS]", *"abcab"],
+    ["[BOS]", *["token"] * 5],
     patterns,
     heads=["abcab", "aaaaa", "abcab, no positions"],
     title="A previous-token head",
@@ -357,8 +359,8 @@ def copying_head(spaces: Spaces) -> Weights:
 # | key | score |
 # |---|---|
 # | an earlier copy of the token | MATCH |
-# | the query's own position | well below all others |
-# | `[BOS]` | between |
+# | the query's own position | 0 or less |
+# | `[BOS]` | MATCH / 2 |
 # | any other | 0 |
 #
 # <details><summary>Hint 1</summary>
@@ -455,7 +457,8 @@ def run_layers(
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# A new token must rest on `[BOS]`, as in section 4, and copying must not bring `[BOS]` along.
+# A new token must rest on `[BOS]`, as in section 4, by the key's `token`: at position 1 the *note* is `[BOS]`, too. And
+# copying must not bring `[BOS]` along.
 #
 # </details>
 # %% exercise="induction_circuit" points=4 difficulty=4 minutes=25
@@ -489,9 +492,8 @@ def followers(
     return counts
 
 
-def right_guesses(logits, tokens) -> Float[Tensor, "batch"]:
+def right_guesses(logits, counts) -> Float[Tensor, "batch"]:
     """For each row: how often the largest logit is a token that followed before."""
-    counts = followers(tokens, logits.shape[-1])
     can_tell = counts.sum(-1) > 0
     hit = counts.gather(-1, logits.argmax(-1, keepdim=True))[..., 0] > 0
     return (hit & can_tell).sum(-1) / can_tell.sum(-1)
@@ -511,8 +513,8 @@ def random_twin(head: Weights, generator: torch.Generator) -> Weights:
 #
 # <details><summary>Answer</summary>
 #
-# Always. Without notes: in *more than half*, and better than the twins! All weight rests on `[BOS]`, but for e^-20 of
-# it; what is left over copies a bag of words. Its logits are some 1e-8, but one of them is the largest. So the null to
+# Always. Without notes: in *more than half*, and better than the twins! All weight but some e^-20 rests on `[BOS]`;
+# what is left over copies a bag of words. Its logits are some 1e-8, but one of them is the largest. So the null to
 # beat is not 0, it is the copying head.
 #
 # </details>
@@ -536,14 +538,14 @@ cases = {
 }
 for name, models in cases.items():
     logits = [run_layers(tokens, spaces, model) for model in models]
-    guesses = torch.stack([right_guesses(each, tokens) for each in logits])  # [model row]
+    guesses = torch.stack([right_guesses(each, counts) for each in logits])  # [model row]
     over = evidence.interval(guesses.mean(1) if len(models) > 1 else guesses[0])
+    right = f"{over:.2f}" if over.low < over.high else f"{over.value:.2f} in every row"
     largest = torch.stack([each[:, -1].amax(-1) for each in logits]).median()
-    print(f"{name:>22}: right in {over:.2f}; median of the largest logit {largest:.0e}")
+    print(f"{name:>22}: right in {right}; median of the largest logit {largest:.0e}")
 # %% [markdown]
-# (Intervals: over rows; for the twins, over twins.) The twins have the same number of parameters, and the same norms:
-# what counts is which space meets which. And "the largest logit" is a measure that hears a whisper: look at its height,
-# too.
+# (Intervals: over rows; for the twins, over twins.) The twins have as many parameters, of the same norms: it is not
+# these that do it. And "the largest logit" is a measure that hears a whisper: look at its height, too.
 # %% experiment=True
 text = "abcdabcd"
 x = embed(written(text), spaces)
@@ -562,8 +564,8 @@ plot.attention(
 #
 # **Someone confuses the sides in layer 1: the query's `previous` meets the key's `token`. At the last `a` of
 # `[BOS] c b d b a`, which keys match?**
-# (a) the key `d`, which follows the earlier `b`; (b) the key `c`, two places before the last `b`; (c) both keys `b`,
-# the one just before it too
+# (a) the key `d`, which follows the earlier `b`; (b) the key `c`, which stands before the earlier `b`; (c) both keys
+# `b`, the one just before it too
 # %% exercise="answer_swapped" points=1 difficulty=3 minutes=4
 answer_swapped = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -580,7 +582,8 @@ weights = attend(x, swapped)[0][0, -1]
 for place, (letter, weight) in enumerate(zip("^cbdba", weights.tolist(), strict=True)):
     print(f"key {place} {letter}: {weight:.2f}")
 # %% [markdown]
-# (`^` is `[BOS]`.) That is **Q-composition**; it asks for copies of the token *before* this one.
+# (`^` is `[BOS]`.) That is **Q-composition**; it asks for copies of the token *before* this one. A note that is copied
+# on, as a value, makes **V-composition**.
 #
 # ## 6. How many axes does it take?
 #
@@ -697,15 +700,16 @@ def to_bridge(spaces: Spaces, layers: list[list[Weights]]):
     ends = axes[spaces["token"]], axes[spaces["position"]], axes[:, spaces["out"]]
     return wired.to_bridge(grid, *ends, len(layers), n_heads)
 # %% [markdown]
-# Now one model of five heads and an idle one, and 3.2's tools on it: rows of 12 different tokens, twice. **Prefix
-# matching** is the mean weight, in the second copy, on the key after the first copy; the null is a second half that
-# does not repeat.
+# Now one model of five heads and one of zeros, and 3.2's detectors on it: rows of 12 different tokens, twice. Each is a
+# mean weight, over the queries of the second copy: on the key after the first copy (**prefix matching**), on the first
+# copy itself (duplicate), on the key before, on the first of all. The null: a second half from another row.
+# (`run_with_cache` keeps what a run computes; `run_with_hooks`, below, changes it on the way.)
 #
 # **Predict**: which heads score 1 on which detector? Does any of the wrong heads score on prefix matching?
 #
 # <details><summary>Answer</summary>
 #
-# Each on its own, near 1; on prefix matching the induction head alone, and where rows do not repeat nobody.
+# Each on its own, near 1; on prefix matching the induction head alone. With the null it has what even weights give.
 #
 # </details>
 # %% experiment=True
@@ -737,7 +741,7 @@ for row, patterns in enumerate((cache, other)):
         pattern = patterns["pattern", i // 3][:, i % 3]
         for j, key in enumerate(keys.values()):
             table[row, i, j] = pattern[:, queries, key].mean()
-roles = ["previous", "duplicate", "sink", "induction", "sink", "idle"]
+roles = ["previous", "duplicate", "sink", "induction", "sink", "zeros"]
 plot.imshow(
     table,
     facets=["repeated", "not repeated (null)"],
@@ -747,6 +751,7 @@ plot.imshow(
     y_label="head",
     scale="positive",
     text=True,
+    value_label="weight",
     title="What the detectors of notebook 3.2 say of heads whose truth you know",
 )
 # %% [markdown]
@@ -757,7 +762,7 @@ plot.imshow(
 #
 # <details><summary>Answer</summary>
 #
-# For `k` alone: only there is the note read. In wired weights that is exact; in trained ones it is a matter of degree.
+# For `k` alone: only there is the note read. Here that is all or nothing; in trained weights it is a matter of degree.
 #
 # </details>
 # %% experiment=True
@@ -783,8 +788,8 @@ for part in "qkv":
     right = without_note(part).float().mean(1)
     print(f"{part} of layer 1 without the previous-token head: right in {right.mean():.2f}")
 # %% [markdown]
-# These weights show that two layers *can* do induction exactly. That training finds such a circuit, they do not show:
-# that takes a trained model and notebook 3.2.
+# These weights show that two layers *can* do induction, to the precision that section 5 printed. That training finds
+# such a circuit, they do not show: that takes a trained model and notebook 3.2.
 #
 # ## 8. Open task: a rule from examples
 #
@@ -867,8 +872,8 @@ def wire_rule(
 #
 # <details><summary>Answer</summary>
 #
-# C and D share most: both say what followed, one after a token, one after a pair. In so few tokens the others agree by
-# chance now and then.
+# C and D share most: both say what followed, one after a token, one after a pair. Others agree in special cases, which
+# is no chance: where a token comes twice running, "two back" (A) and "before its copy" (B) are the same.
 #
 # </details>
 # %% experiment=True
@@ -877,7 +882,7 @@ for i, wired_for in enumerate("ABCD"):
     examples = wired.riddle(wired_for, rows=40, seed=1)
     own_spaces, layers = wire_rule(*examples, n_tokens=7)
     for j, asked in enumerate("ABCD"):
-        fresh, answers = wired.riddle(asked, rows=100, seed=2)
+        fresh, answers = wired.riddle(asked, rows=400, seed=2)
         grid[i, j] = share_right(run_layers(fresh, own_spaces, layers), answers)
 plot.imshow(
     grid,

@@ -10,6 +10,7 @@
 # %% generated="overview"
 # %% setup=True
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from concrete_steps import corpus, models, plot
 from concrete_steps.errors import CourseError
-from concrete_steps.evidence import interval, ratio_of_times
+from concrete_steps.evidence import interval, ratio_of_times, seconds
 from concrete_steps.models import shipped
 
 # %% [markdown]
@@ -759,8 +760,52 @@ def my_gpt2(theirs: dict[str, Tensor], cfg: Config) -> GPT2:
 
 
 reference.eval()
-compare(my_gpt2(reference.state_dict(), GPT2_SMALL), reference, tokens)
-del reference, twice
+mine = my_gpt2(reference.state_dict(), GPT2_SMALL)
+compare(mine, reference, tokens)
+# %% [markdown]
+# To write, both are asked again for each new token. Theirs can keep what it computed of the earlier ones, in a
+# **cache** (2.4 builds one). Even then each token needs every weight once, so whoever writes one text is limited by
+# the memory: bytes read a second, over bytes of weights.
+#
+# **Predict**: how many tokens a second does yours write after these 64: 0.5, 5, 50? And theirs with the cache?
+#
+# <details><summary>Answer</summary>
+#
+# A few, and some times as many: one position instead of 64 and more, but the weights must still be read.
+#
+# </details>
+# %% experiment=True
+@torch.no_grad()
+def tokens_a_second(step: Callable, n: int = 4) -> float:
+    """Greedy writing, at the quickest of n steps, after a first one that reads the prompt."""
+    text, times = tokens, []
+    logits, state = step(text, None)
+    for _ in range(n):
+        text = torch.cat([text, logits[:, -1:].argmax(-1)], dim=-1)
+        began = time.perf_counter()
+        logits, state = step(text, state)
+        times.append(time.perf_counter() - began)
+    return 1 / min(times)
+
+
+def with_cache(text: Tensor, past) -> tuple:
+    out = reference(text if past is None else text[:, -1:], past_key_values=past)
+    return out.logits, out.past_key_values
+
+
+writers = {
+    "mine": lambda text, state: (mine(text), None),
+    "theirs": lambda text, state: (reference(text, use_cache=False).logits, None),
+    "theirs, with cache": with_cache,
+}
+for name, step in writers.items():
+    print(f"{name:>23}: {tokens_a_second(step):5.1f} tokens a second")
+big, vector = torch.ones(2**13, 2**13), torch.ones(2**13)  # 268 MB
+bandwidth = 2**28 / min(seconds(lambda: big @ vector) for _ in range(4))
+n_bytes = 4 * sum(p.numel() for p in reference.parameters())
+print(f"limit: bytes of weights: {bandwidth / n_bytes:5.1f} tokens a second", end=" ")
+print(f"({n_bytes / 1e6:.0f} MB at {bandwidth / 1e9:.1f} GB/s)")
+del reference, twice, mine, big
 # %% [markdown]
 # The real GPT-2 small needs the Hugging Face hub, or an earlier download. Where neither answers, this cell says so,
 # and the next section uses weights that came with the course.

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # 2.5 Llama
 #
-# GPT-2 is from 2019. Many open models since then follow **Llama** (Touvron et al. 2023): four things in the block are
-# done in another way. You will write each of them, and then load **SmolLM2-135M-Instruct**, a real model that answers
-# questions, into your own class: its logits come out of your lines, and so does every word that it says.
+# GPT-2 is from 2019. Many open models are now built like **Llama** (Touvron et al. 2023), with four things done in
+# another way: norms, positions, the MLP, and (since Llama 2's larger models) keys and values that heads share. You will
+# write each, and then load **SmolLM2-135M-Instruct**, a real model that answers questions, into your own class: its
+# logits come out of your lines, and so does every word that it says.
 #
 # ![A GPT-2 block beside a Llama block: four parts differ](figures/llama_block.svg)
 # %% generated="overview"
@@ -18,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from concrete_steps import models, plot
-from concrete_steps.evidence import difference, interval
+from concrete_steps.evidence import difference, interval, seconds
 
 # %% [markdown]
 # **The rules** are those of 2.3. A part is a class: `nn.Module`, made from a `Config` alone, with exactly the
@@ -105,11 +106,11 @@ answer_shifted = "c"
 ### END SOLUTION
 # %% check="answer_shifted"
 # %% [markdown]
-# **Predict**: what of a vector does RMSNorm throw away: its length, its mean, or both? What did LayerNorm?
+# **Predict**: how long is every vector after RMSNorm, with d_model 8? After LayerNorm, which also takes the mean off?
 #
 # <details><summary>Answer</summary>
 #
-# Only the length: every vector comes out with length $\sqrt{d_\text{model}}$. LayerNorm loses the mean as well.
+# $\sqrt{8} = 2.83$, both: the mean of the squares is 1. RMSNorm throws away the length alone.
 #
 # </details>
 # %% experiment=True
@@ -150,7 +151,7 @@ plot.imshow(
 #
 # ![Which coordinates make a pair: halves, or neighbours](figures/rope_pairs.svg)
 #
-# Pair $i$ is coordinates $i$ and $i + d_\text{head}/2$, as in Hugging Face's models (left): the first halves hold the
+# Pair $i$ is coordinates $i$ and $i + d_\text{head}/2$, as in Hugging Face's Llama (left): the first halves hold the
 # $a$, the second the $b$. Values are not turned.
 # %%
 angle = torch.tensor(math.pi / 2)  # a quarter turn
@@ -204,12 +205,12 @@ answer_moved = "b"
 # <details><summary>Answer</summary>
 #
 # It falls, with waves: each pair adds a cosine of its own frequency, and they fall out of step. Faster with 100, since
-# its slow pairs are quicker. But this is said of equal vectors only: a random query and key just wobble around 0.
+# its slow pairs are quicker. But this is said of equal vectors only: with a random query and key no distance is
+# preferred, on average. A single such pair wobbles around a level of its own: its slow coordinates have hardly turned.
 #
 # </details>
 # %% experiment=True
 distances = torch.arange(0, 200)
-q, k = torch.randn(2, 1, 1, 1, 64).unbind(0)
 ones = torch.ones(1, 1, 1, 64)
 
 
@@ -230,10 +231,15 @@ for start in (0, 1000):
 moved = (same_texts[0] - same_texts[1000]).abs().max()
 print(f"moved by 1000 positions, scores change by up to {moved:.0e}")
 print(f"their size is about {same_texts[0].std():.0f}")
-curves = {f"equal vectors, theta {theta:,}": (ones, ones, theta) for theta in (100, 100000)}
-curves["random vectors, theta 100,000"] = (q, k, 100000)
+curves = {
+    f"equal vectors, theta {theta:,}": scores_by_distance(ones, ones, theta)
+    for theta in (100, 100000)
+}
+random = [scores_by_distance(*torch.randn(2, 1, 1, 1, 64), 100000) for _ in range(200)]
+curves["one random pair, theta 100,000"] = random[0]
+curves["200 random pairs, mean"] = torch.stack(random).mean(0)
 plot.line(
-    {name: scores_by_distance(*given) for name, given in curves.items()},
+    curves,
     x=distances,
     x_label="how far the key is behind the query",
     y_label="score / lengths",
@@ -245,9 +251,9 @@ plot.line(
 #
 # ## 3. Two conventions, and why weights care
 #
-# The paper pairs *neighbours*: coordinates 0 and 1, 2 and 3 (right in the picture). So does llama.cpp, whose **GGUF**
-# files carry models for laptops, this one too. Which coordinates are paired is arbitrary: a reordering of `W_Q`'s and
-# `W_K`'s outputs turns one into the other. But weights are made for one of them, and no shape complains.
+# The paper pairs *neighbours*: coordinates 0 and 1, 2 and 3 (right in the picture). So does llama.cpp for Llamas; its
+# **GGUF** files carry models for laptops, this one too. Which coordinates are paired is arbitrary: a reordering of
+# `W_Q`'s and `W_K`'s outputs turns one into the other. But weights are made for one of them, and no shape complains.
 #
 # A file holds `W_Q` as `[n_heads * d_head, d_model]`, a head after another. In each head row $2i$ must become row $i$,
 # and row $2i + 1$ row $i + d_\text{head}/2$.
@@ -277,7 +283,7 @@ def pairs_to_halves(
 # ## 4. Grouped queries
 #
 # When a model writes, the keys and values of all earlier positions are kept, and read for every new token. To keep
-# less, **grouped-query attention** (Ainslie et al. 2023) has fewer heads of keys and values than of queries: SmolLM2
+# less, **grouped-query attention** (Ainslie et al. 2023) has fewer heads of keys and values than of queries: ours
 # has 3 and 9. The first 3 query heads read key-value head 0, the next 3 head 1, the last 3 head 2.
 #
 # $$z_h = \text{softmax}\!\left(\frac{Q_h K_{g(h)}^\top}{\sqrt{d_\text{head}}} + \text{mask}\right) V_{g(h)}, \qquad
@@ -291,7 +297,7 @@ own = torch.arange(n_key - n_query, n_key)
 print("may read:")
 print((torch.arange(n_key) <= own[:, None]).int())
 # %% [markdown]
-# **Predict**: with 9 query heads, how much smaller is what is kept with 3 heads of keys and values? With 1?
+# **Predict**: with 9 query heads, how much of what is kept is left with 3 heads of keys and values? With 1?
 #
 # <details><summary>Answer</summary>
 #
@@ -327,7 +333,8 @@ def grouped_query_attention(
 # ## 5. A cache
 #
 # To write token 101, a model needs the queries of token 100 alone, and the keys and values of all. A layer's **cache**
-# keeps those. Keys go in as they are read: already turned by `rope`.
+# keeps those, as in 2.4, but one for each layer, and positions on axis 1. Keys go in as they are read: already turned
+# by `rope`.
 #
 # <details><summary>Hint</summary>
 #
@@ -492,7 +499,7 @@ class LlamaBlock(nn.Module):
 # %% check="LlamaBlock"
 # %% [markdown]
 # The whole: a token's row of `W_E`; the blocks; `ln_final`; then the logits. SmolLM2 is **tied**: the logits are
-# products with the rows of the *same* `W_E`. No positions are added: only `rope` knows them.
+# products with the rows of the *same* `W_E`. No positions are added.
 #
 # With a cache for each layer, `tokens` are those that the caches have not seen yet.
 # %%
@@ -531,7 +538,7 @@ class Llama(nn.Module):
 #
 # <details><summary>Answer</summary>
 #
-# About 1e-6, rounding. Without positions they are off by as much as they spread.
+# About 1e-6, rounding. Without positions they are off by about as much as they spread.
 #
 # </details>
 # %% experiment=True
@@ -553,8 +560,9 @@ with torch.no_grad():
     for kind in (LayerCache, Forgetful):
         caches = [kind() for _ in fresh.blocks]
         pieces = torch.cat([fresh(tokens[:, i : i + 1], caches) for i in range(20)], dim=1)
-        apart = (pieces - whole).abs().max()
-        print(f"{kind.__name__:>10}: logits differ by up to {apart:.1e}")
+        apart = pieces - whole
+        print(f"{kind.__name__:>10}: logits differ by {apart.std():.1e}", end=", ")
+        print(f"at most {apart.abs().max():.1e}")
 print(f"spread of the logits: {whole.std():.2f}")
 # %% [markdown]
 # ## 9. Real weights
@@ -685,11 +693,11 @@ for question in ("What is the capital of France?", "Write one sentence about the
     say(question)
 # %% [markdown]
 # Every one of those words went through 30 layers that you wrote. Ask it something else:
-# `say("...", most=100, temperature=0.7)`. It is small: fluent, and often wrong.
+# `say("...", most=100, temperature=0.7)`. It is small: do not take its word for anything.
 #
 # ## 12. How fast, and why not faster
 #
-# **Predict**: one text, a token at a time, with the cache. What takes the time?
+# **Predict**: one text of a hundred tokens goes on, a token at a time, with the cache. What takes the time?
 # (a) reading the weights; (b) multiplying by them; (c) reading the cache
 # %% exercise="answer_limit" points=1 difficulty=2 minutes=4
 answer_limit = None  # "a", "b" or "c"
@@ -699,7 +707,8 @@ answer_limit = "a"
 # %% check="answer_limit"
 # %% [markdown]
 # Every token needs every weight once: 4 bytes, and only two operations, a multiplication and an addition. So the
-# machine's **bandwidth** sets a limit: bytes read a second, over bytes of weights.
+# machine's **bandwidth** sets a limit: bytes read a second, over bytes of weights. Beside it: the products with all
+# weights, each once, and nothing else.
 #
 # **Predict**: without the cache the whole text is computed again for each token. How much slower, at 60 tokens: not at
 # all, some 5 times, or 60 times?
@@ -709,18 +718,21 @@ answer_limit = "a"
 # Some 5 times, more or less by machine: 60 times the operations, but the weights are read once for all 60 positions.
 #
 # </details>
+#
+# (The next cell takes half a minute, or some on a busy machine.)
 # %% experiment=True
 @torch.no_grad()
-def tokens_a_second(step, prompt: Int[Tensor, "1 pos"], n: int, cached: bool) -> float:
-    """Greedy writing of n tokens after the prompt, whose own reading is not counted."""
-    tokens = prompt
+def step_seconds(step, prompt: Int[Tensor, "1 pos"], n: int, cached: bool) -> float:
+    """The quickest of n greedy steps after the prompt, whose own reading is not counted."""
+    tokens, times = prompt, []
     logits, state = step(prompt, None)
-    start = time.perf_counter()
     for _ in range(n):
         new = logits[:, -1:].argmax(-1)
         tokens = torch.cat([tokens, new], dim=1)
+        began = time.perf_counter()
         logits, state = step(new if cached else tokens, state)
-    return n / (time.perf_counter() - start)
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def my_step(given: Tensor, caches: list[LayerCache] | None) -> tuple:
@@ -745,39 +757,43 @@ steps = {
 }
 prompt = CHAT.format("Tell me a long story. " * 8)
 prompt = tokenizer(prompt, return_tensors="pt").input_ids
-speeds = dict.fromkeys(steps, 0.0)
-for _ in range(2):  # by turns, and the better of two: another program may be busy
+big = torch.ones(2**13, 2**13)  # 268 MB, more than a CPU's caches hold
+narrow = big.flatten()[: 2**26 // 576 * 576].view(-1, 576)  # the same, in shorter rows
+vector, square = torch.ones(2**13), torch.ones(2**11, 2**11)
+ones = {w.shape[-1]: torch.ones(w.shape[-1]) for w in smol.parameters()}
+parts = {
+    "products with the weights": lambda: [w @ ones[w.shape[-1]] for w in smol.parameters()],
+    "268 MB read": lambda: big @ vector,
+    "in rows of 576": lambda: narrow @ ones[576],
+    "2**34 operations": lambda: square @ square,
+}
+times = dict.fromkeys([*steps, *parts], math.inf)
+for _ in range(3):  # by turns, and the quickest: another program may be busy
     for name, step in steps.items():
         cached = "with cache" in name
-        speed = tokens_a_second(step, prompt, 16 if cached else 3, cached)
-        speeds[name] = max(speeds[name], speed)
-
-
-def best_time(function, repeats: int = 4) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-big = torch.ones(2**13, 2**13)  # 268 MB, more than a CPU's caches hold
-vector, square = torch.ones(2**13), torch.ones(2**11, 2**11)
-bandwidth = big.numel() * 4 / best_time(lambda: big @ vector)
-operations = 2 * 2**33 / best_time(lambda: square @ square)
+        took = step_seconds(step, prompt, 8 if cached else 2, cached)
+        times[name] = min(times[name], took)
+    for name, part in parts.items():
+        times[name] = min(times[name], *(seconds(part) for _ in range(4)))
+bandwidth = big.numel() * 4 / times["268 MB read"]
+operations = 2**34 / times["2**34 operations"]
 n_weights = sum(p.numel() for p in smol.parameters())
 n_cached = prompt.shape[1] * SMOLLM2.n_layers * 2 * SMOLLM2.n_kv_heads * SMOLLM2.d_head
 print(f"{prompt.shape[1]} tokens before, {torch.get_num_threads()} thread(s)")
 print(f"weights {4 * n_weights / 1e6:.0f} MB, cache {4 * n_cached / 1e6:.1f} MB")
-print(f"here {bandwidth / 1e9:.1f} GB/s, {operations / 1e9:.0f} billion operations/s")
+print(f"here {operations / 1e9:.0f} billion operations/s", end="; ")
+print(f"{bandwidth / 1e9:.1f} GB/s", end=", ")
+print(f"{narrow.numel() * 4e-9 / times['in rows of 576']:.1f} GB/s in rows of 576 numbers")
+speeds = {name: 1 / times[name] for name in [*steps, "products with the weights"]}
 speeds["limit: bytes of weights"] = bandwidth / (4 * n_weights)
 speeds["limit: operations"] = operations / (2 * n_weights)
 for name, speed in speeds.items():
     print(f"{name:>27}: {speed:6.1f} tokens a second")
 faster = speeds["mine, with cache"] / speeds["mine, without"]
 print(f"your cache makes it {faster:.1f} times as fast")
-del big
+share = times["products with the weights"] / times["mine, with cache"]
+print(f"products with the weights are {share:.0%} of your step")
+del big, narrow
 shown = [name for name in speeds if name != "limit: operations"]
 plot.bar(
     [speeds[name] for name in shown],
@@ -787,9 +803,10 @@ plot.bar(
     title="Your SmolLM2 on this machine",
 )
 # %% [markdown]
-# Of the two limits that of the bytes is by far the lower; both models stay below it (other programs, many small steps
-# between the large ones). So 4-bit weights, an eighth of these bytes, pay; and servers answer many readers with one
-# reading of the weights.
+# Of the two limits that of the bytes is by far the lower, and most of a step is products with the weights. Why not all
+# of the limit? Memory is read less quickly in short rows than in the long ones that measured the bandwidth; and between
+# the products stand norms, `rope`, attention. So 4-bit weights pay: this model's packed file takes 93 MB, ours 538. And
+# servers answer many readers with one reading of the weights.
 #
 # ## 13. The wrong convention, measured
 #
@@ -801,8 +818,8 @@ plot.bar(
 #
 # <details><summary>Answer</summary>
 #
-# No error, and something between: any common order cancels in the scores, but for what turns together, so only
-# distances are garbled. The file's order does less harm than chance.
+# No error, and something between: a common order cancels in a product, but `rope` now turns coordinates together that
+# are no pair. At distance 0 the scores are right, elsewhere garbled. The file's order does less harm than chance.
 #
 # </details>
 # %% experiment=True
@@ -858,9 +875,10 @@ orders = {
     "mended": lambda w, n_heads: pairs_to_halves(halves_to_pairs(w, n_heads), n_heads),
     **{f"random {seed}": in_random_order(seed) for seed in range(3)},
 }
-found = {name: losses(reordered(order)) for name, order in orders.items()}
-for name, values in found.items():
-    print(f"{name:>14}: {interval(values):.2f} nats a token")
+found = {}
+for name, order in orders.items():
+    found[name] = losses(reordered(order))
+    print(f"{name:>14}: {interval(found[name]):.2f} nats a token")
 print(f"an even guess: {math.log(SMOLLM2.d_vocab):.2f}")
 for seed in range(3):
     better = difference(found[f"random {seed}"], found["file's order"], paired=True)
@@ -893,7 +911,7 @@ plot.bar(
 # | confusion | what holds |
 # |---|---|
 # | "RMSNorm is LayerNorm without `b`" | it does not subtract the mean, either |
-# | "RoPE adds positions to the stream" | it turns queries and keys; the stream knows no positions |
+# | "RoPE adds positions to the stream" | it turns queries and keys; nothing is added to the stream |
 # | "The weights fit, so they are right" | order of rows, square transposes: all run |
 # | "9 heads share 3 keys, so there are 3 patterns" | each query head has its own queries: 9 patterns |
 # | "The cache changes the output" | up to rounding it gives the same logits |

@@ -856,7 +856,7 @@ print("in a model that uses none:", find_used(idle, rows, row_labels, idle_truth
 # Value, 95 % interval over what is independent, and the null that matches.
 # %% experiment=True
 subject, last_noun = (evidence.interval(pushes[26, name][0]) for name in numbers)
-random_26 = pushes[26, "subject"][1].abs().max()
+random_26 = [pushes[26, name][1].abs().max() for name in numbers]
 kept = evidence.interval(by_group(found[best], groups))
 better = evidence.difference(*against[0.5], paired=True)
 findings = [
@@ -865,8 +865,8 @@ findings = [
     ("capitals -> larger", transfer["larger"], "chance .50"),
     ("sound set: probe minus words", better, "0"),
     ("flawed probe, reversed set", turned["flawed"], f"sound {turned['sound'].value:.2f}"),
-    ("are/is, subject's push, layer 26", subject, f"largest of 19 random {random_26:.2f}"),
-    ("are/is, last noun's push, layer 26", last_noun, "the same"),
+    ("are/is, subject's push, layer 26", subject, f"largest of 19 random {random_26[0]:.2f}"),
+    ("are/is, last noun's, layer 26", last_noun, f"largest of 19 random {random_26[1]:.2f}"),
 ]
 for what, value, beside in findings:
     print(f"{what:<38} {value:.2f}   {beside}")

@@ -90,6 +90,14 @@ def test_a_loop_is_stopped(monkeypatch, caught):
     assert result_of(function(body)).outcome == TIMED_OUT if caught == "Exception" else True
 
 
+def test_under_a_debugger_calls_still_return_after_a_check():
+    """Python 3.11 hangs in a traced call when a thread still looks for an interruption that was taken back."""
+    code = "import sys; from concrete_steps.checking.outcomes import time_limit\nwith time_limit(60): pass\n"
+    code += "def here(): return 1\nsys.settrace(lambda *event: None); here(); sys.settrace(None); print('returned')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.stdout.strip() == "returned", run.stderr
+
+
 def test_sys_exit_in_an_answer_is_an_error():
     assert result_of("import sys\n" + function("sys.exit()")).outcome == ERROR
 

@@ -13,7 +13,7 @@ from concrete_steps.checking import outcomes
 from concrete_steps.checking.checks import run_check
 from concrete_steps.checking.further import Further
 from concrete_steps.checking.loader import Loaded, load
-from concrete_steps.checking.mistakes import Call, Mistake, mistakes_of, record, right_answers_of, same
+from concrete_steps.checking.mistakes import MOST_CALLS, Call, Mistake, mistakes_of, record, right_answers_of, same
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, WRONG
 from concrete_steps.checking.recognition import alike, recognise
 from concrete_steps.course import load_course
@@ -320,6 +320,18 @@ def mean(x):
 
 SUM, MEAN = Mistake("f", "sums", total), Mistake("f", "means", mean)
 ONE, TWO = (torch.tensor([3.0]),), (torch.tensor([1.0, 2.0]),)
+
+
+def test_the_newest_call_is_kept_however_many_there_were():
+    """It is the one that failed, and that the learner is shown."""
+    calls: list[Call] = []
+    helper, recorded = record(abs, calls), record(total, calls, "f")
+    for count in range(MOST_CALLS + 5):
+        helper(-1)
+        recorded(torch.ones(count))
+    assert len(calls) == MOST_CALLS
+    assert [len(call.args[0]) for call in calls if call.name == "f"][-1] == MOST_CALLS + 4
+    assert [len(call.args[0]) for call in calls if call.name == "f"][:3] == [0, 1, 2]
 
 
 def test_recognised_by_what_it_does_not_by_its_name():

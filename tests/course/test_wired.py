@@ -54,6 +54,36 @@ def test_truth_is_proven_by_removal(seed):
         assert not truth.works_without(behaviour, one_of_each)
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("behaviour", wired.BEHAVIOURS)
+def test_a_pair_differs_in_one_behaviour_alone(behaviour, seed):
+    """Right over wrong in the clean prompt; each head's removal moves the gap by its share, and no other head's."""
+    model, truth = wired.build(seed, n_layers=3, n_heads=6, copies=1 + seed % 2, n_tokens=(9, 12)[seed % 2])
+    clean, corrupted, right, wrong = wired.pairs(truth, behaviour, batch=5, seed=seed)
+    assert clean.shape == corrupted.shape and clean.shape[1] <= truth.n_ctx and (clean[:, 0] == 0).all()
+    assert torch.equal(clean[:, -1], corrupted[:, -1])
+    differing = (clean != corrupted).sum(1)
+    assert (differing == (2 if behaviour == "induction" else 1)).all()
+
+    @torch.no_grad()
+    def gap() -> float:
+        rows = torch.arange(5)
+        logits = model(clean)[:, -1] - model(corrupted)[:, -1]
+        return (logits[rows, right] - logits[rows, wrong]).mean().item()
+
+    whole = gap()
+    assert whole > 0.4
+    for head in truth.roles:
+        with wired.removed(model, [head]):
+            assert gap() / whole == pytest.approx(truth.share_left(behaviour, [head]), abs=1e-3)
+
+
+def test_pairs_knows_its_behaviours():
+    _, truth = wired.build(0)
+    with pytest.raises(CourseError, match="no behaviour 'typo'"):
+        wired.pairs(truth, "typo", batch=1, seed=0)
+
+
 def test_each_circuit_gives_its_share_of_the_logit():
     model, truth = wired.build(5, n_layers=3, n_heads=6, copies=2, rotate=True)
     tokens = wired.repeated(truth, batch=4, seed=0)

@@ -17,7 +17,18 @@ from concrete_steps.wired.build import build, to_bridge
 from concrete_steps.wired.heads import Weights
 from concrete_steps.wired.properties import PropertyTruth, properties, property_rows
 from concrete_steps.wired.riddles import NO_ANSWER, riddle
-from concrete_steps.wired.truth import BEHAVIOURS, Edge, Head, Truth, measure, measures, random_text, removed, repeated
+from concrete_steps.wired.truth import (
+    BEHAVIOURS,
+    Edge,
+    Head,
+    Truth,
+    measure,
+    measures,
+    pairs,
+    random_text,
+    removed,
+    repeated,
+)
 
 __all__ = [
     "BEHAVIOURS",
@@ -30,6 +41,7 @@ __all__ = [
     "build",
     "measure",
     "measures",
+    "pairs",
     "properties",
     "property_rows",
     "random_text",

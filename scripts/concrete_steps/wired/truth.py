@@ -89,6 +89,37 @@ def random_text(truth: Truth, batch: int, length: int, seed: int) -> Int[Tensor,
     return torch.cat([torch.zeros(batch, 1, dtype=torch.long), drawn], dim=1)
 
 
+def pairs(truth: Truth, behaviour: str, batch: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Clean and corrupted prompts [batch pos] that differ in what one behaviour reads, right and wrong tokens [batch].
+
+    induction: two tokens change places, so that another one follows the last token's precedent; seen: the last token's
+    precedent is replaced, `wrong` being a token of neither prompt; copying: one token of the context is replaced. The
+    other behaviours give right and wrong the same logit in both prompts.
+    """
+    import torch
+
+    if behaviour not in BEHAVIOURS:
+        raise CourseError(f"There is no behaviour {behaviour!r}: use one of {', '.join(BEHAVIOURS)}.")
+    generator = torch.Generator().manual_seed(seed)
+    n, rows = truth.n_tokens, []
+    length = min(n, truth.n_ctx) - 2  # two tokens stay out, and the last position is the query's
+    for _ in range(batch):
+        *row, spare, other = (torch.randperm(n, generator=generator)[: length + 2] + 1).tolist()
+        first, second = sorted((torch.randperm(length // 2, generator=generator)[:2] * 2).tolist())
+        changed = list(row)
+        if behaviour == "induction":
+            changed[first], changed[second] = row[second], row[first]
+            answers, last = (row[first + 1], row[second + 1]), [row[first]]
+        elif behaviour == "seen":
+            changed[first] = spare
+            answers, last = (truth.seen_id, other), [row[first]]
+        else:
+            changed[first] = spare
+            answers, last = (row[first], spare), [other]
+        rows.append(([0, *row, *last], [0, *changed, *last], *answers))
+    return tuple(torch.tensor(column) for column in zip(*rows, strict=True))
+
+
 @contextlib.contextmanager
 def removed(model: TransformerBridge, heads: Iterable[Head]) -> Iterator[None]:
     """Within the block these heads write nothing: their z is zero."""

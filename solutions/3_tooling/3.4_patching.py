@@ -1,0 +1,1009 @@
+# %% [markdown]
+# # 3.4 Patching
+#
+# After *"Once Anna Wood met Mark Stone. Later Anna"* a model expects *" Wood"*. Exchange the
+# first names in the middle, *"Once Mark Wood met Anna Stone ..."*, and it expects *" Stone"*. Two prompts that differ
+# in one thing: run the model on one, put a single activation of the other into it, and watch the answer. If the answer
+# comes back, that activation carries the difference. This is **activation patching**, the field's main causal tool.
+#
+# ![One activation of the clean run is copied into the corrupted run, and the answer is measured](figures/patching.svg)
+#
+# You will localise a behaviour of a real model to positions, heads and their inputs, do it many times faster than by
+# hand, and find out when the popular gradient shortcut lies.
+# %% generated="overview"
+# %% setup=True
+import random
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from unittest import mock
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens import patching
+from transformer_lens import utilities as utils
+from transformer_lens.model_bridge import TransformerBridge
+
+from concrete_steps import evidence, models, plot, wired
+
+Head = tuple[int, int]  # (layer, head)
+Source = dict[str, Tensor]  # activations of one run, by hook name
+# what is measured: from logits [pair pos d_vocab] a number for each pair, at the last position
+Metric = Callable[[Tensor], Tensor]
+# %% [markdown]
+# ## 1. A behaviour, and its measure
+#
+# Each pair of prompts has the same tokens in the same places, but for the two first names. Names are drawn at random;
+# the question is about the first person as often as about the second.
+# %%
+smol = models.smollm2()
+N_LAYERS, N_HEADS = smol.cfg.n_layers, smol.cfg.n_heads
+FIRST = [
+    "Anna", "Mark", "Mary", "John", "Tom", "Peter", "Alice",
+    "Paul", "Sarah", "James", "David", "Emma", "Simon", "Laura",
+]
+LAST = [
+    "Wood", "Stone", "Green", "King", "Fox", "Hill", "Rose",
+    "Young", "White", "Bell", "Cook", "Baker", "Field", "Brown",
+]
+FRAMES = [
+    "Once {} {} met {} {}. Later {}",
+    "Once {} {} saw {} {}. Today {}",
+    "Once {} {} called {} {}. Then {}",
+    "Once {} {} helped {} {}. Now {}",
+]
+
+
+def name_pairs(n: int, seed: int):
+    """Clean and corrupted prompts [pair pos], and the last names they ask for [pair]."""
+    draw = random.Random(seed)
+    clean, corrupted, right, wrong = [], [], [], []
+    for i in range(n):
+        (a, b), (last_a, last_b) = draw.sample(FIRST, 2), draw.sample(LAST, 2)
+        frame, asked = FRAMES[i // 2 % 4], i % 2
+        clean.append(frame.format(a, last_a, b, last_b, (a, b)[asked]))
+        corrupted.append(frame.format(b, last_a, a, last_b, (a, b)[asked]))
+        right.append(smol.to_single_token(" " + (last_a, last_b)[asked]))
+        wrong.append(smol.to_single_token(" " + (last_b, last_a)[asked]))
+    clean = torch.cat([smol.to_tokens(text) for text in clean])
+    corrupted = torch.cat([smol.to_tokens(text) for text in corrupted])
+    return clean, corrupted, torch.tensor(right), torch.tensor(wrong)
+
+
+clean, corrupted, right, wrong = name_pairs(4, seed=0)  # to search on
+fresh = name_pairs(12, seed=1)  # to test on what was found
+for prompt in (clean[0], corrupted[0]):
+    print(smol.to_str_tokens(prompt))
+PLACES = {"first a": 2, "last a": 3, "first b": 5, "last b": 6, "period": 7, "end": 9}
+# %% [markdown]
+# The measure is the **logit difference**: the right answer's logit less the wrong one's, at the last position. What
+# both answers share (*some last name comes*) cancels, and it adds up: logits are sums of what the parts of a model
+# write, probabilities are not.
+# %% exercise="logit_diff" points=1 difficulty=2 minutes=5
+def logit_diff(
+    logits: Float[Tensor, "pair pos d_vocab"],
+    right: Int[Tensor, "pair"],
+    wrong: Int[Tensor, "pair"],
+) -> Float[Tensor, "pair"]:
+    """For each pair, the logit of its right token minus that of its wrong one, at the last
+    position.
+    """
+    ### BEGIN SOLUTION
+    last = logits[:, -1]
+    return (last.gather(-1, right[:, None]) - last.gather(-1, wrong[:, None]))[:, 0]
+    ### END SOLUTION
+# %% check="logit_diff"
+# %% [markdown]
+# **Predict**: on how many of the 12 fresh pairs does the model prefer the right name to the wrong one, in the clean
+# prompt? A behaviour that the model does not have cannot be localised: the base rate comes first.
+#
+# <details><summary>Answer</summary>
+#
+# On nearly all, by several nats. In the corrupted prompt, where the other name is right, the sign turns.
+#
+# </details>
+# %% experiment=True
+metric = partial(logit_diff, right=right, wrong=wrong)
+with torch.no_grad():
+    for name, tokens in (("clean", fresh[0]), ("corrupted", fresh[1])):
+        differences = logit_diff(smol(tokens, logits_to_keep=1), *fresh[2:])
+        n_right = (differences > 0).sum()
+        said = evidence.interval(differences)
+        print(f"{name:>9}: {said:.2f} nats, above 0 on {n_right} of 12")
+# %% [markdown]
+# 11 of 12: it has the behaviour. (Pairs that fail stay in: to drop them would flatter every later number.)
+#
+# ### How much came back?
+#
+# Put the patched value on a scale: 0 is the corrupted run, 1 the clean run. Take **means over pairs first**, then the
+# ratio. A ratio for each pair, averaged, is ruled by pairs whose two runs hardly differ.
+#
+# $$\text{recovered} = \frac{\overline{\text{patched}} - \overline{\text{corrupted}}}{\overline{\text{clean}} -
+# \overline{\text{corrupted}}}$$
+# %% exercise="recovered" points=1 difficulty=2 minutes=4
+def recovered(
+    patched: Float[Tensor, "... pair"],
+    clean: Float[Tensor, "pair"],
+    corrupted: Float[Tensor, "pair"],
+) -> Float[Tensor, "..."]:
+    """The share of the gap between corrupted (0) and clean (1) that patching closes: of the
+    means over pairs.
+    """
+    ### BEGIN SOLUTION
+    return (patched.mean(-1) - corrupted.mean()) / (clean.mean() - corrupted.mean())
+    ### END SOLUTION
+# %% check="recovered"
+# %% [markdown]
+# ## 2. Which position, at which layer?
+#
+# Patching needs the activations of the other run. `keep` stores them in a dictionary, by the names that we ask for.
+#
+# - **Copy before you write**: the hook gets the model's own tensor. `x = x.clone()`, change, return.
+# - **`hook.name` is another name** than the one you asked for (see below), so `source[hook.name]` fails. Hand the name
+#   or the tensor to the hook yourself, by `partial` or a default argument.
+# - **`hook_resid_mid` is a dead end**: it is a copy that only the MLP's norm reads. To change the stream, write to
+#   `hook_resid_pre`, `hook_resid_post` or `hook_attn_out`.
+# %%
+@torch.no_grad()
+def keep(model: TransformerBridge, tokens: Int[Tensor, "pair pos"], parts: list[str]):
+    """The logits of a run, and the activations of these parts in all layers, by hook name."""
+    layers = range(model.cfg.n_layers)
+    names = [utils.get_act_name(part, layer) for part, layer in product(parts, layers)]
+    logits, cache = model.run_with_cache(tokens, names_filter=names)
+    return logits, {name: cache[name] for name in names}
+
+
+toy = models.load("story_lm")  # three layers with MLPs: quick to try things on
+toy_tokens = torch.arange(4, 20)[None]
+with torch.no_grad():
+    toy.run_with_hooks(
+        toy_tokens, fwd_hooks=[("blocks.1.hook_resid_pre", lambda x, hook: print(hook.name))]
+    )
+    whole = toy(toy_tokens)
+    for name in ("hook_resid_mid", "hook_attn_out"):
+        zero = (f"blocks.1.{name}", lambda x, hook: torch.zeros_like(x))
+        cut = toy.run_with_hooks(toy_tokens, fwd_hooks=[zero])
+        with toy.hooks(fwd_hooks=[zero]):
+            _, after = keep(toy, toy_tokens, ["resid_post"])
+        stream = after["blocks.1.hook_resid_post"].norm()
+        moved = (cut - whole).abs().max()
+        print(f"{name} at zero: logits move by up to {moved:.2f},", end=" ")
+        print(f"the stream after the block has norm {stream:.1f}")
+# %% [markdown]
+# Zeros in `resid_mid` do change the logits, because the MLP reads them; but what attention wrote is still in the
+# stream. So a patch there looks as if it worked, and is not what you think.
+#
+# Now the first tool: replace the stream at one layer's entrance (`resid_pre`) and one position.
+#
+# <details><summary>Hint</summary>
+#
+# Two loops; in each a hook for `utils.get_act_name("resid_pre", layer)` that replaces `x[:, position]`, a run, and
+# `metric(logits)`. Then `torch.stack(...).reshape(...)`.
+#
+# </details>
+# %% exercise="patch_residual" points=2 difficulty=3 minutes=15
+def patch_residual(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "pair pos"],
+    source: Source,
+    layers: list[int],
+    positions: list[int],
+    metric: Metric,
+) -> Float[Tensor, "layer position pair"]:
+    """metric(logits) of runs on tokens in which resid_pre of one layer at one position (the
+    same in all rows) comes from source: one run for each of the layers and positions.
+
+    No hook stays behind, no gradient is kept, tokens and source stay as they are. This
+    holds for all functions below, too.
+    """
+    ### BEGIN SOLUTION
+    values = []
+    for layer, position in product(layers, positions):
+        name = utils.get_act_name("resid_pre", layer)
+
+        def swap(resid, hook, kept=source[name], position=position):
+            resid = resid.clone()
+            resid[:, position] = kept[:, position]
+            return resid
+
+        with torch.no_grad():
+            values.append(metric(model.run_with_hooks(tokens, fwd_hooks=[(name, swap)])))
+    return torch.stack(values).reshape(len(layers), len(positions), -1)
+    ### END SOLUTION
+# %% check="patch_residual"
+# %% [markdown]
+# **Predict**: the runs differ at the two first names, and the answer is read at the end. Where does the difference sit
+# in the middle layers: still at the first names, at the last names, or at the end already?
+#
+# <details><summary>Answer</summary>
+#
+# It moves twice: from the first names to the last names beside them, and from there to the end. The period is the
+# control: nothing passes there.
+#
+# </details>
+# %% experiment=True
+PARTS = ["resid_pre", "q", "k", "v", "z", "pattern"]
+clean_logits, from_clean = keep(smol, clean, PARTS)
+corrupted_logits, from_corrupted = keep(smol, corrupted, PARTS)
+at_clean, at_corrupted = metric(clean_logits), metric(corrupted_logits)
+two = slice(0, 2)  # two pairs are enough for a first look
+layers = [0, 6, 10, 12, 14, 16, 18, 21, 24, 27]
+by_place = patch_residual(
+    smol,
+    corrupted[two],
+    {name: kept[two] for name, kept in from_clean.items()},
+    layers,
+    list(PLACES.values()),
+    partial(logit_diff, right=right[two], wrong=wrong[two]),
+)
+stream_map = recovered(by_place, at_clean[two], at_corrupted[two])
+plot.imshow(
+    stream_map,
+    x=list(PLACES),
+    y=layers,
+    x_label="position",
+    y_label="layer",
+    value_label="recovered",
+    text=True,
+    title="Clean stream, one place at a time",
+)
+# %% [markdown]
+# Up to layer 16 the difference sits at the first names; each of the two restores a third to two thirds. At layer 18 it
+# is on its way: some at the last names, .56 at the end. From layer 21 on the end has all of it. So whatever moves it
+# does so in blocks 16 to 20. Two pairs, one model: a first look, which says *where*, not *by what*.
+#
+# ## 3. Which heads?
+#
+# Heads move information between positions. Patch `z`, what a head has read, of a **set of heads at once**: at all
+# positions, or only at some.
+#
+# A trap of shared keys (3.2): SmolLM2 has 9 query heads, but 3 heads of keys and values. Three query heads read each of
+# them: query head `h` reads `h // 3`. To patch the keys of a query head is to patch those of its two neighbours.
+# `model.cfg.n_key_value_heads` is None where nothing is shared.
+#
+# <details><summary>Hint</summary>
+#
+# Heads of several layers need several hooks: one for each layer that occurs. Or one for each head: hooks at the same
+# place run one after the other.
+#
+# </details>
+# %% exercise="patch_heads" points=2 difficulty=3 minutes=12
+def patch_heads(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "pair pos"],
+    source: Source,
+    heads: list[Head],
+    metric: Metric,
+    positions: list[int] | None = None,
+) -> Float[Tensor, "pair"]:
+    """metric(logits) of one run on tokens in which z of all these heads comes from source, at
+    these positions (None: at all).
+    """
+    ### BEGIN SOLUTION
+    where = slice(None) if positions is None else positions
+    hooks = []
+    for layer, head in heads:
+        name = utils.get_act_name("z", layer)
+
+        def swap(z, hook, kept=source[name], head=head):
+            z = z.clone()
+            z[:, where, head] = kept[:, where, head]
+            return z
+
+        hooks.append((name, swap))
+    with torch.no_grad():
+        return metric(model.run_with_hooks(tokens, fwd_hooks=hooks))
+    ### END SOLUTION
+# %% check="patch_heads"
+# %% exercise="patch_head_part" points=2 difficulty=3 minutes=12
+def patch_head_part(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "pair pos"],
+    source: Source,
+    heads: list[Head],
+    part: str,
+    metric: Metric,
+) -> Float[Tensor, "pair"]:
+    """metric(logits) of one run on tokens in which one part of all these query heads, at all
+    positions, comes from source.
+
+    Args:
+        part: "q", "k", "v" or "z". For "k" and "v", what these query heads read is patched:
+            the heads of keys and values that they share with others.
+    """
+    ### BEGIN SOLUTION
+    shared_by = 1
+    if part in ("k", "v") and model.cfg.n_key_value_heads:
+        shared_by = model.cfg.n_heads // model.cfg.n_key_value_heads
+    hooks = []
+    for layer, head in heads:
+        name = utils.get_act_name(part, layer)
+
+        def swap(x, hook, kept=source[name], head=head // shared_by):
+            x = x.clone()
+            x[:, :, head] = kept[:, :, head]
+            return x
+
+        hooks.append((name, swap))
+    with torch.no_grad():
+        return metric(model.run_with_hooks(tokens, fwd_hooks=hooks))
+    ### END SOLUTION
+# %% check="patch_head_part"
+# %% [markdown]
+# The pattern has its axes in another order: `[pair head query key]`, and a head there is always a query head.
+# %% exercise="patch_pattern" points=1 difficulty=2 minutes=6
+def patch_pattern(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "pair pos"],
+    source: Source,
+    heads: list[Head],
+    metric: Metric,
+) -> Float[Tensor, "pair"]:
+    """metric(logits) of one run on tokens in which the attention patterns of all these heads
+    come from source: they look where they look there, and read what is there here.
+    """
+    ### BEGIN SOLUTION
+    hooks = []
+    for layer, head in heads:
+        name = utils.get_act_name("pattern", layer)
+
+        def swap(pattern, hook, kept=source[name], head=head):
+            pattern = pattern.clone()
+            pattern[:, head] = kept[:, head]
+            return pattern
+
+        hooks.append((name, swap))
+    with torch.no_grad():
+        return metric(model.run_with_hooks(tokens, fwd_hooks=hooks))
+    ### END SOLUTION
+# %% check="patch_pattern"
+# %% [markdown]
+# ## 4. All heads, quickly
+#
+# 270 heads, a run each: half a minute to minutes. Two savings:
+#
+# - **Resume.** Below the patched layer both runs are the same: begin with the stream as it enters that layer. The
+#   bridge has `start_at_layer`, but it still runs every block and then puts your tensor in its place: right numbers,
+#   nothing saved. So call the blocks yourself.
+# - **Batch.** One copy of the prompts for each head of a layer; in copy `h`, head `h` is patched.
+#
+# And unembed the last position only: 49,152 tokens make it expensive.
+# %%
+def one_block(
+    model: TransformerBridge, layer: int, resid: Float[Tensor, "row pos d_model"]
+) -> Float[Tensor, "row pos d_model"]:
+    """What leaves a block when resid enters; its hooks run. Rotary models need angles."""
+    angles = {}
+    if hasattr(model, "rotary_emb"):
+        places = torch.arange(resid.shape[1], device=resid.device)[None]
+        angles = {"position_embeddings": model.rotary_emb(resid, places)}
+    out = model.blocks[layer](resid, **angles)
+    return out[0] if isinstance(out, tuple) else out
+
+
+seconds = {}
+with torch.no_grad():
+    resid = from_corrupted[utils.get_act_name("resid_pre", 29)]
+    for start in (0, 29):
+        again = partial(smol, resid, start_at_layer=start, logits_to_keep=1)
+        seconds[f"start_at_layer={start}"] = evidence.seconds(again)
+    seconds["one_block(smol, 29, ...)"] = evidence.seconds(lambda: one_block(smol, 29, resid))
+print({name: f"{value:.2f} s" for name, value in seconds.items()})
+block_size = sum(weight.numel() for weight in smol.blocks[0].parameters())
+print(f"the unembedding has as many weights as {smol.W_U.numel() / block_size:.0f} blocks")
+# %% [markdown]
+# `model.ln_final` and `model.unembed` make logits of what leaves the last block. Hooks for a stretch of code:
+# `with model.hooks(fwd_hooks=[...]): ...`
+# %% exercise="resume_from_layer" points=2 difficulty=3 minutes=12
+def resume_from_layer(
+    model: TransformerBridge,
+    resid: Float[Tensor, "row pos d_model"],
+    layer: int,
+    fwd_hooks: list[tuple[str, Callable]],
+) -> Float[Tensor, "row 1 d_vocab"]:
+    """The logits at the last position when resid enters the block of this layer, with these
+    hooks, as run_with_hooks takes them. The blocks before it do not run.
+    """
+    ### BEGIN SOLUTION
+    with torch.no_grad(), model.hooks(fwd_hooks=fwd_hooks):
+        for later in range(layer, model.cfg.n_layers):
+            resid = one_block(model, later, resid)
+        return model.unembed(model.ln_final(resid[:, -1:]))
+    ### END SOLUTION
+# %% check="resume_from_layer"
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# `keep(model, tokens, ["resid_pre"])` gives the streams; `resid.repeat(n_heads, 1, 1)` copies them: head by head, in
+# each all pairs. In the hook, `z` is `[head*pair pos head d_head]`. Give `metric` one copy at a time: it knows only as
+# many answers as there are pairs.
+#
+# </details>
+# %% exercise="batched_head_patching" points=4 difficulty=4 minutes=25
+def batched_head_patching(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "pair pos"],
+    source: Source,
+    metric: Metric,
+) -> Float[Tensor, "layer head pair"]:
+    """patch_heads of every head by itself, at all positions, from one resumed run for each
+    layer: no block runs more often than once, and once for each layer up to its own.
+    """
+    ### BEGIN SOLUTION
+    n_heads, n = model.cfg.n_heads, len(tokens)
+    _, streams = keep(model, tokens, ["resid_pre"])
+    values = []
+    for layer in range(model.cfg.n_layers):
+        name = utils.get_act_name("z", layer)
+
+        def swap(z, hook, kept=source[name]):
+            z = z.clone()
+            for head in range(n_heads):
+                z[head * n : (head + 1) * n, :, head] = kept[:, :, head]
+            return z
+
+        resid = streams[utils.get_act_name("resid_pre", layer)].repeat(n_heads, 1, 1)
+        logits = resume_from_layer(model, resid, layer, [(name, swap)])
+        values.append(torch.stack([metric(copy) for copy in logits.split(n)]))
+    return torch.stack(values)
+    ### END SOLUTION
+# %% check="batched_head_patching"
+# %% [markdown]
+# **Predict**: how many of the 270 heads restore more than a tenth of the gap: about 5, 30 or 100? And how many times
+# as long does the library's helper (`transformer_lens.patching`, a whole run for each head) take? We give it every
+# 18th head.
+#
+# <details><summary>Answer</summary>
+#
+# About 5, in the later half. And several times as long; the numbers are the same.
+#
+# </details>
+# %% experiment=True
+# the clocks, on one pair; each result comes back through a list
+one_metric = partial(logit_diff, right=right[:1], wrong=wrong[:1])
+one = {name: kept[:1] for name, kept in from_clean.items()}
+mine, slow = [], []
+batched_seconds = evidence.seconds(
+    lambda: mine.append(batched_head_patching(smol, corrupted[:1], one, one_metric))
+)
+some = [divmod(i, N_HEADS) for i in range(0, N_LAYERS * N_HEADS, 18)]
+helper = partial(
+    patching.generic_activation_patch,
+    smol,
+    corrupted[:1],
+    one,
+    lambda logits: one_metric(logits).mean(),
+    patching.layer_head_vector_patch_setter,
+    "z",
+    index_df=pd.DataFrame(some, columns=["layer", "head"]),
+)
+with torch.no_grad(), mock.patch.object(patching, "tqdm", iter):  # no progress bar
+    helper_seconds = evidence.seconds(lambda: slow.append(helper()))
+slow, mine = slow[0], torch.stack([mine[0][head].mean() for head in some])
+whole_sweep = helper_seconds * N_LAYERS * N_HEADS / len(some)
+print(f"yours, 270 heads: {batched_seconds:.1f} s")
+print(f"the helper, {len(some)} heads: {helper_seconds:.1f} s; at that pace 270 take")
+print(f"  {whole_sweep:.0f} s: {whole_sweep / batched_seconds:.1f} times as long")
+print(f"largest difference {(mine - slow).abs().max():.0e} nats")
+
+# the map, on all four
+exact = batched_head_patching(smol, corrupted, from_clean, metric)  # [layer head pair]
+by_head = recovered(exact, at_clean, at_corrupted)
+best = [divmod(i, N_HEADS) for i in by_head.flatten().topk(6).indices.tolist()]
+print("best:", ", ".join(f"L{head[0]}H{head[1]} {by_head[head]:.2f}" for head in best))
+print(f"over a tenth: {(by_head > 0.1).sum()} of 270; below -0.1: {(by_head < -0.1).sum()}")
+plot.imshow(
+    by_head.T,
+    x_label="layer",
+    y_label="head",
+    value_label="recovered",
+    title="SmolLM2: z of one head from the clean run",
+)
+# %% [markdown]
+# Seven heads, all from layer 16 on. But they are the best of 270, on four pairs: luck helped some of them. So they are
+# scored again on pairs that did not choose them, next to two nulls: other heads of the same layers, and the same
+# heads, but patched from the clean run of **another** pair (another sentence of the same build, other names, the same
+# question). A patch also **wipes out** what was there, and the second null says what that alone does.
+#
+# ### Denoising and noising
+#
+# Putting clean into corrupted is **denoising**: is this part *enough*, given the rest of the corrupted run? Putting
+# corrupted into clean is **noising**: is it *needed*, given the rest of the clean run? Your functions do both: exchange
+# the two prompts.
+#
+# **Predict**: together, what do the best six restore: the sum of what each restores, or more, or less? And patched from
+# another pair, whose names are all wrong here: about 0, or far from it?
+#
+# <details><summary>Answer</summary>
+#
+# Less than the sum: in a chain each link alone can restore the same share, and a sum counts it twice. And another
+# pair's activations restore far more than 0. The corrupted run is not ignorant, it is *sure of the other name*.
+# Whoever wipes that out brings the difference from there to about 0 nats, and on our scale that lies above the middle.
+#
+# </details>
+# %% experiment=True
+test_clean, test_corrupted, test_right, test_wrong = fresh
+test_metric = partial(logit_diff, right=test_right, wrong=test_wrong)
+test_clean_logits, test_from_clean = keep(smol, test_clean, PARTS)
+test_corrupted_logits, test_from_corrupted = keep(smol, test_corrupted, ["z"])
+high, low = test_metric(test_clean_logits), test_metric(test_corrupted_logits)
+gap = (high - low).mean()
+another = {name: kept.roll(2, 0) for name, kept in test_from_clean.items()}
+draw = random.Random(0)
+controls = [
+    (layer, draw.choice([head for head in range(N_HEADS) if (layer, head) not in best]))
+    for layer, _ in best
+]
+
+
+def share(values: Float[Tensor, "pair"]) -> evidence.Interval:
+    """What is recovered, with an interval over pairs (the gap taken as known)."""
+    return evidence.interval((values - low) / gap)
+
+
+denoise = partial(patch_heads, smol, test_corrupted, metric=test_metric)
+noise = partial(patch_heads, smol, test_clean, metric=test_metric)
+on_test = {head: share(denoise(test_from_clean, [head])) for head in best}
+wiped = {head: share(denoise(another, [head])) for head in best}
+for head in best:
+    name = f"{f'L{head[0]}H{head[1]}':>6}"
+    print(f"{name}: searched {by_head[head]:.2f}, fresh {on_test[head]:.2f},", end=" ")
+    print(f"from another pair {wiped[head]:.2f}")
+print(f"a run that favours neither name is at {(-low.mean() / gap).item():.2f}")
+sets = {
+    "best six, denoised": share(denoise(test_from_clean, best)),
+    "from another pair": share(denoise(another, best)),
+    "six controls, denoised": share(denoise(test_from_clean, controls)),
+    "best six, noised": share(noise(test_from_corrupted, best)),
+    "six controls, noised": share(noise(test_from_corrupted, controls)),
+}
+for name, found in sets.items():
+    print(f"{name:>23}: {found:.2f}  (0: as corrupted, 1: as clean)")
+total = sum(each.value for each in on_test.values())
+print(f"sum of the best six, one at a time: {total:.2f}")
+gained = evidence.difference(
+    denoise(test_from_clean, best) / gap, denoise(another, best) / gap, paired=True
+)
+print(f"the right names minus another pair's: {gained:.2f}")
+# %% [markdown]
+# Six heads restore .93, and noised they break nearly all; controls do little of either. But .58 come back without the
+# right names, too: only the difference, .35, is *about these names*. For L17H4 there is none. Say which null you mean:
+# a recovered share mixes *brings the right answer* with *takes the wrong one away*.
+#
+# **Denoising a head restores nothing, and noising the same head destroys the whole difference. What fits?**
+# (a) the head does nothing here, and noising merely breaks the model; (b) it works together with a part that the
+# corrupted run lacks too; (c) a second head does the same job, and stands in for it
+# %% exercise="answer_needed" points=1 difficulty=3 minutes=3
+answer_needed = None  # "a", "b" or "c"
+### BEGIN SOLUTION
+answer_needed = "b"
+### END SOLUTION
+# %% check="answer_needed"
+# %% [markdown]
+# ## 5. Through which input?
+#
+# A head that restores the answer may do so because it **looks** elsewhere (its query or its keys carry the difference:
+# the pattern changes), or because it **reads** something else there (its values).
+#
+# **Predict**: the last token, and so the last query's own word, is the same in both prompts, and so are the last names.
+# Which input of the heads that act at the end carries the difference: q, k or v?
+#
+# <details><summary>Answer</summary>
+#
+# The first names were exchanged: what changes at a last name is *whose* it is. A head that looks for the right person's
+# last name finds it by its keys; its value there is the same name as before. The run shows who works like this.
+#
+# </details>
+# %% experiment=True
+by_part = torch.zeros(4, 5)
+inputs = ["q", "k", "v", "pattern", "z"]
+for row, head in enumerate(best[:4]):
+    for column, part in enumerate(inputs):
+        if part == "pattern":
+            values = patch_pattern(smol, corrupted, from_clean, [head], metric)
+        else:
+            values = patch_head_part(smol, corrupted, from_clean, [head], part, metric)
+        by_part[row, column] = recovered(values, at_clean, at_corrupted)
+at_end = [
+    recovered(
+        patch_heads(smol, corrupted, from_clean, [head], metric, positions=[PLACES["end"]]),
+        at_clean,
+        at_corrupted,
+    )
+    for head in best[:4]
+]
+plot.imshow(
+    torch.cat([by_part, torch.tensor(at_end)[:, None]], dim=1),
+    x=[*inputs, "z at end"],
+    y=[f"L{layer}H{head}" for layer, head in best[:4]],
+    x_label="part that is patched",
+    y_label="head",
+    value_label="recovered",
+    text=True,
+    title="One part of one head from the clean run",
+)
+# %% [markdown]
+# Four jobs. L16H0 works by its **values** (it reads the first name) and not at the end: it writes elsewhere. L18H6
+# works by its **keys** and its pattern, at the end: an induction head, the best one of 3.2. L23H2 looks elsewhere,
+# mostly because of its **queries**: what the end holds by then has changed. L29H1 looks where it looks in both
+# prompts, and reads something else there.
+#
+# **In SmolLM2 (9 query heads, 3 heads of keys), patching "k" of L17H3 and patching "k" of L17H4 restore the same to the
+# last digit. What follows?**
+# (a) both heads look for the same thing in the same places; (b) one of the two runs has used the wrong hook point;
+# (c) nothing about the two: it was the same patch twice
+# %% exercise="answer_shared" points=1 difficulty=2 minutes=3
+answer_shared = None  # "a", "b" or "c"
+### BEGIN SOLUTION
+answer_shared = "c"
+### END SOLUTION
+# %% check="answer_shared"
+# %% [markdown]
+# ## 6. The gradient shortcut
+#
+# How does the metric change when `z` moves from its own value to the source's? To first order:
+#
+# $$\Delta\text{metric} \approx \sum (z_\text{source} - z) \cdot \frac{\partial\,\text{metric}}{\partial z}$$
+#
+# One forward and one backward pass give all heads at once: **attribution patching** (Nanda 2023). It is exact where the
+# rest of the model is linear in `z`. Softmax and norms are not.
+#
+# - A hook can keep the tensor itself: `torch.autograd.grad(value.sum(), list_of_z)` differentiates by it. Here the hook
+#   must **return** what it kept: the bridge shows a hook a reshaped `z`, and goes on with another tensor if nothing
+#   comes back. PyTorch then says *appears to not have been used in the graph*.
+# - `.backward()` would also fill `.grad` of every weight: half a gigabyte in SmolLM2, and it stays.
+# %% exercise="attribution_patching" points=3 difficulty=4 minutes=20
+def attribution_patching(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "pair pos"],
+    source: Source,
+    metric: Metric,
+) -> Float[Tensor, "layer head pair"]:
+    """The first-order estimate, for each head by itself, of how much metric changes in a run
+    on tokens when z of the head, at all positions, comes from source.
+
+    The weights' .grad stays as it was, and the result keeps no gradient.
+    """
+    ### BEGIN SOLUTION
+    names = [utils.get_act_name("z", layer) for layer in range(model.cfg.n_layers)]
+    own = {}
+
+    def watch(z, hook, name):
+        own[name] = z
+        return z
+
+    hooks = [(name, partial(watch, name=name)) for name in names]
+    value = metric(model.run_with_hooks(tokens, fwd_hooks=hooks))
+    gradients = torch.autograd.grad(value.sum(), [own[name] for name in names])
+    moves = [source[name] - own[name].detach() for name in names]
+    both = zip(moves, gradients, strict=True)
+    terms = [(move * gradient).sum((1, 3)) for move, gradient in both]
+    return torch.stack(terms).transpose(1, 2)
+    ### END SOLUTION
+# %% check="attribution_patching"
+# %% [markdown]
+# Is the estimate good? One number is not enough: a correlation $r$ over 270 heads is ruled by a few large ones, and by
+# hundreds that do nothing in both. So also count how many of the best heads it finds, and name the heads that it
+# misjudges most.
+# %% exercise="compare_with_exact" points=2 difficulty=2 minutes=12
+def compare_with_exact(
+    exact: Float[Tensor, "layer head"], estimate: Float[Tensor, "layer head"], count: int
+) -> tuple[float, int, list[Head]]:
+    """How far an estimate can stand for the exact effects.
+
+    Returns:
+        Pearson's r over all heads; how many of the count heads with the largest exact effects
+        are among the count heads with the largest estimates; and the count heads with the
+        largest |exact - estimate|, largest first.
+    """
+    ### BEGIN SOLUTION
+    r = torch.corrcoef(torch.stack([exact.flatten(), estimate.flatten()]))[0, 1].item()
+    n_heads = exact.shape[1]
+
+    def first(values):
+        return [divmod(i, n_heads) for i in values.flatten().topk(count).indices.tolist()]
+
+    return r, len(set(first(exact)) & set(first(estimate))), first((exact - estimate).abs())
+    ### END SOLUTION
+# %% check="compare_with_exact"
+# %% [markdown]
+# **Predict**: over all heads the correlation is high. For which heads will the estimate be too small: those whose
+# output is read by the unembedding, or those whose output is read by another head's keys?
+#
+# <details><summary>Answer</summary>
+#
+# Those that are read by keys: then the effect passes through another head's softmax, which bends.
+#
+# </details>
+# %% experiment=True
+linear = []
+linear_seconds = evidence.seconds(
+    lambda: linear.append(attribution_patching(smol, corrupted, from_clean, metric))
+)
+linear = linear[0].mean(-1) / (at_clean - at_corrupted).mean()
+r, shared, misjudged = compare_with_exact(by_head, linear, 6)
+print(f"all heads on four pairs: {linear_seconds:.1f} s; r = {r:.2f};", end=" ")
+print(f"{shared} of the best 6 are found")
+for head in misjudged:
+    print(f"  L{head[0]}H{head[1]}: exact {by_head[head]:+.2f}, estimate {linear[head]:+.2f}")
+plot.scatter(
+    by_head.flatten(),
+    linear.flatten(),
+    text=[f"L{layer}H{head}" for layer, head in product(range(N_LAYERS), range(N_HEADS))],
+    x_label="recovered, exact",
+    y_label="recovered, estimated",
+    title="Attribution patching against patching, 270 heads",
+)
+# %% [markdown]
+# The head that matters most, L16H0, gets a tenth of its effect, and drops out of the best six. Is the gradient wrong?
+# No: it is the tangent at the corrupted run, and the clean run is far away. Move `z` there bit by bit (`from_corrupted
+# + part * (from_clean - from_corrupted)`) and look.
+#
+# Then the same in a model of **known truth** (`wired`): a previous-token head writes a note, an induction head finds it
+# by its keys.
+#
+# **Predict**: in that model the softmax is sharp: the best key gets all the weight. What is the estimate for the
+# previous-token head, whose exact effect is 1?
+#
+# <details><summary>Answer</summary>
+#
+# 0. A saturated softmax has no slope: a small step towards the note changes nothing, the whole note everything. The
+# gradient does not merely underestimate the head: it does not see it.
+#
+# </details>
+# %% experiment=True
+steps = [0.0, 0.25, 0.5, 0.75, 1.0]
+curves = {}
+for layer, head in misjudged[:2]:
+    name = utils.get_act_name("z", layer)
+    curve = []
+    for part in steps:
+        mixed = {name: torch.lerp(from_corrupted[name], from_clean[name], part)}
+        values = patch_heads(smol, corrupted, mixed, [(layer, head)], metric)
+        curve.append(recovered(values, at_clean, at_corrupted).item())
+    curves[f"L{layer}H{head}"] = curve
+    slope = linear[layer, head].item()
+    curves[f"L{layer}H{head}, tangent"] = [part * slope for part in steps]
+
+wired_model, truth = wired.build(seed=4, n_layers=3, n_heads=6)
+wired_clean = torch.tensor([[0, 3, 7, 1, 5, 8, 2, 3], [0, 6, 2, 4, 9, 1, 5, 9]])
+wired_corrupted = wired_clean.clone()
+wired_corrupted[0, [1, 4]] = wired_clean[0, [4, 1]]  # 3 is followed by 8 now
+wired_corrupted[1, [4, 1]] = wired_clean[1, [1, 4]]
+wired_metric = partial(
+    logit_diff, right=torch.tensor([7, 1]), wrong=torch.tensor([8, 2])
+)
+high_logits, wired_source = keep(wired_model, wired_clean, ["z"])
+low_logits, _ = keep(wired_model, wired_corrupted, ["z"])
+wired_high, wired_low = wired_metric(high_logits), wired_metric(low_logits)
+wired_exact = recovered(
+    batched_head_patching(wired_model, wired_corrupted, wired_source, wired_metric),
+    wired_high,
+    wired_low,
+)
+wired_linear = attribution_patching(wired_model, wired_corrupted, wired_source, wired_metric)
+wired_linear = wired_linear.mean(-1) / (wired_high - wired_low).mean()
+for role in ("previous", "induction", "decoy: mute induction", "copying"):
+    for head in truth.with_role(role):
+        print(f"{role:>21}: exact {wired_exact[head]:.2f}, estimate {wired_linear[head]:.2f}")
+plot.line(
+    curves,
+    x=steps,
+    x_label="part of the way from corrupted to clean",
+    y_label="recovered",
+    title="SmolLM2: the way and its tangent",
+)
+# %% [markdown]
+# L16H0's curve is an S: it starts flat, and rises when the later heads' keys begin to match. L18H6, which writes to the
+# end and is read there, is nearly straight. In the wired model the S has become a step, and the slope at its foot is 0.
+#
+# **A screening by attribution patching gives a head the estimate 0. May you leave it out?**
+# (a) no: what it feeds may sit behind a saturated softmax; (b) yes: a part with slope 0 cannot have an effect here;
+# (c) yes, provided that the correlation over all heads is above 0.9
+# %% exercise="answer_slope" points=1 difficulty=2 minutes=3
+answer_slope = None  # "a", "b" or "c"
+### BEGIN SOLUTION
+answer_slope = "a"
+### END SOLUTION
+# %% check="answer_slope"
+# %% [markdown]
+# ## 7. Along one path
+#
+# Head A matters, and so does head B in a later layer. Does A work **through** B? Patch one path only (*path patching*,
+# Wang et al. 2022):
+#
+# 1. run on `tokens` with A's `z` from the source and **every other head frozen** at its own `z` of the plain run on
+#    `tokens`; keep what the receivers' `k` (or `q`, `v`) would be. MLPs are not frozen: they count as part of the path.
+# 2. run on `tokens` with nothing changed but the receivers' `k`, set to what was kept.
+#
+# Freezing makes the path direct: what A does to a third head, and this one to B, is left out.
+# %% exercise="path_patch" points=4 difficulty=5 minutes=30
+def path_patch(
+    model: TransformerBridge,
+    tokens: Int[Tensor, "pair pos"],
+    source: Source,
+    sender: Head,
+    receivers: list[Head],
+    part: str,
+    metric: Metric,
+) -> Float[Tensor, "pair"]:
+    """metric(logits) of a run on tokens in which one part of the receivers is as if z of the
+    sender came from source, with all other heads as they are.
+
+    Args:
+        receivers: query heads of layers after the sender's.
+        part: "q", "k" or "v"; shared keys and values as in patch_head_part.
+    """
+    ### BEGIN SOLUTION
+    _, own = keep(model, tokens, ["z"])
+    name, head = utils.get_act_name("z", sender[0]), sender[1]
+    own[name] = own[name].clone()
+    own[name][:, :, head] = source[name][:, :, head]
+    there = {}
+
+    def freeze(z, hook, name):
+        return own[name]
+
+    def watch(x, hook, name):
+        there[name] = x.clone()
+
+    hooks = [(name, partial(freeze, name=name)) for name in own]
+    for name in {utils.get_act_name(part, layer) for layer, _ in receivers}:
+        hooks.append((name, partial(watch, name=name)))
+    with torch.no_grad():
+        model.run_with_hooks(tokens, fwd_hooks=hooks)
+    return patch_head_part(model, tokens, there, receivers, part, metric)
+    ### END SOLUTION
+# %% check="path_patch"
+# %% [markdown]
+# **Predict**: the earliest of the best heads, L16H0, writes at the last names. Through which input of the other five
+# does it work: q, k or v?
+#
+# <details><summary>Answer</summary>
+#
+# Keys. As in 3.2, a previous-token head writes *after Anna* at " Wood", and later heads look for it by their keys.
+#
+# </details>
+# %% experiment=True
+sender = min(best)
+receivers = [head for head in best if head[0] > sender[0]]
+beside = [(sender[0], head) for head in range(N_HEADS) if head != sender[1]]
+null_senders = random.Random(0).sample(beside, 2)
+print(f"L{sender[0]}H{sender[1]} to", ", ".join(f"L{ly}H{head}" for ly, head in receivers))
+through = {}
+for part in ("q", "k", "v"):
+    values = path_patch(smol, corrupted, from_clean, sender, receivers, part, metric)
+    through[part] = recovered(values, at_clean, at_corrupted).item()
+null_paths = []
+for other in null_senders:
+    values = path_patch(smol, corrupted, from_clean, other, receivers, "k", metric)
+    null_paths.append(round(recovered(values, at_clean, at_corrupted).item(), 2))
+by_keys = partial(path_patch, smol, test_corrupted, test_from_clean)
+fresh_path = share(by_keys(sender, receivers, "k", test_metric))
+fresh_null = share(by_keys(null_senders[0], receivers, "k", test_metric))
+alone = by_head[sender].item()
+by_one = {part: round(value, 2) for part, value in through.items()}
+print(f"by every path {alone:.2f}; by one: {by_one}")
+print("by k from two other heads of its layer:", null_paths)
+print(f"by k on fresh pairs: {fresh_path:.2f}; from another head {fresh_null:.2f}")
+# %% [markdown]
+# The whole effect of L16H0 passes through the keys of five heads (on fresh pairs, too), and nothing through their
+# queries and values. So the behaviour is induction on names, found causally: note, match, copy.
+#
+# ## 8. Open task: who carries it?
+#
+# Models written by hand again. Each has some of three behaviours: it continues what it has seen (induction), it marks
+# tokens that came before, it favours tokens of the context. Other heads only look the part: nobody reads what they
+# write. Some models are noisy: every weight is a little off.
+#
+# You get a model and pairs of prompts for **one** behaviour; nobody tells you which. Name the heads that carry the
+# difference between clean and corrupted: those that write it and those that feed them, spare ones included. A model
+# may lack the behaviour: then there is nothing to name. Your function must find at least 90 % of all such heads, and
+# at most 10 % of those that it names may be others.
+#
+# <details><summary>Hint</summary>
+#
+# Two circuits that each do the whole job give half each. What does a head restore that has nothing to do with it, in a
+# noisy model? And what do you divide by, where clean and corrupted are alike?
+#
+# </details>
+# %%
+example, truth = wired.build(seed=0, n_layers=3, n_heads=6, copies=2, noise=0.03)
+for behaviour in wired.BEHAVIOURS:
+    tokens = wired.pairs(truth, behaviour, batch=1, seed=0)
+    said = [x[0].tolist() for x in tokens]
+    print(f"{behaviour:>10}: clean {said[0]}, right {said[2]}")
+    print(f"{'':>10}  corrupted {said[1]}, wrong {said[3]}")
+for role in sorted(set(truth.roles.values())):
+    print(f"{role:>21}: {sorted(truth.with_role(role))}")
+# %% exercise="find_heads" points=5 difficulty=5 minutes=40
+def find_heads(
+    model: TransformerBridge,
+    clean: Int[Tensor, "pair pos"],
+    corrupted: Int[Tensor, "pair pos"],
+    right: Int[Tensor, "pair"],
+    wrong: Int[Tensor, "pair"],
+) -> set[Head]:
+    """The heads (layer, head) that carry the difference between clean and corrupted."""
+    ### BEGIN SOLUTION
+    metric = partial(logit_diff, right=right, wrong=wrong)
+    clean_logits, source = keep(model, clean, ["z"])
+    corrupted_logits, _ = keep(model, corrupted, ["z"])
+    high, low = metric(clean_logits), metric(corrupted_logits)
+    if high.mean() - low.mean() < 0.2:  # the behaviour is not there
+        return set()
+    shares = recovered(batched_head_patching(model, corrupted, source, metric), high, low)
+    return {(layer, head) for layer, head in (shares > 0.15).nonzero().tolist()}
+    ### END SOLUTION
+# %% check="find_heads"
+# %% experiment=True
+for behaviour in wired.BEHAVIOURS:
+    found = find_heads(example, *wired.pairs(truth, behaviour, batch=8, seed=1))
+    carriers = set().union(*truth.paths[behaviour])
+    wrong_roles = {head: truth.roles[head] for head in sorted(found - carriers)}
+    missed = sorted(carriers - found)
+    print(f"{behaviour:>10}: found {sorted(found)}, missed {missed}, wrong {wrong_roles}")
+# The null: a model with the other heads, and without the behaviour
+lacking, its_truth = wired.build(
+    seed=0,
+    n_layers=3,
+    n_heads=6,
+    noise=0.03,
+    behaviours=("seen", "copying"),
+    decoys=("offset", "mute previous", "rest"),
+)
+without = find_heads(lacking, *wired.pairs(its_truth, "induction", batch=8, seed=1))
+print("without induction:", sorted(without))
+# %% [markdown]
+# ## What was found
+# %% experiment=True
+high_said = f"{evidence.interval(high):.2f}"
+noised_said = f"{sets['six controls, noised']:.2f}"
+controls_said = f"{sets['six controls, denoised']:.2f}"
+rows = [
+    ("logit difference, clean (nats)", high_said, f"corrupted {evidence.interval(low):.2f}"),
+    ("best six, denoised", f"{sets['best six, denoised']:.2f}", f"controls {controls_said}"),
+    ("the same", "", f"another pair's {sets['from another pair']:.2f}"),
+    ("best six, noised", f"{sets['best six, noised']:.2f}", f"controls {noised_said}"),
+]
+for head in best[:3]:
+    name = f"L{head[0]}H{head[1]} alone, denoised"
+    rows.append((name, f"{on_test[head]:.2f}", f"another pair's {wiped[head]:.2f}"))
+name = f"L{sender[0]}H{sender[1]} through keys"
+rows.append((name, f"{fresh_path:.2f}", f"another head {fresh_null:.2f}"))
+rows.append(("gradient: r, best six found", f"{r:.2f}, {shared} of 6", "exact: 1, 6 of 6"))
+for finding, value, null in rows:
+    print(f"{finding:<32} {value:<22} {null}")
+# %% [markdown]
+# Intervals: t, 95 %, over 12 pairs of drawn names in four sentences; the model is one model, SmolLM2-135M-*Instruct*,
+# unpacked from 4-bit weights, and the behaviour one kind of sentence.
+#
+# ## Bonus (not graded)
+#
+# 1. Attribution patching for `q` and `k`: which is worse, and where?
+# 2. Integrated gradients: average the gradient over points on the way from corrupted to clean. How many are enough?
+# 3. `patch_residual` at the positions between: does the difference ever pass through the period?
+# 4. The same four tools on a fact: *The capital of France is*. Heads or MLPs?
+# 5. Patch `hook_mlp_out` by position: where do MLPs matter here?
+#
+# ## Recap
+#
+# Measure (a base rate, a difference that cancels what is shared), localise (stream, heads, parts, paths), compare
+# (fresh pairs, other heads, another pair's activations), and use gradients to look, not to conclude.
+#
+# | confusion | what holds |
+# |---|---|
+# | "It restores 40 %, so it does 40 % of the work" | heads in a chain each restore the same share |
+# | "It restores 60 %, so it knows the answer" | wiping out the wrong one may do that: patch from another pair |
+# | "Denoising restores nothing, so it is not needed" | it may need a partner: noise it, too |
+# | "Patching keys of head 4 worked" | its two neighbours read the same keys |
+# | "The estimate is 0, so the head is out" | a saturated softmax hides it: patch it |
+# | "I wrote to `resid_mid` and nothing happened" | it is a copy that only the MLP reads |
+# | "The best head restores half" | on the pairs that chose it; score it on fresh ones |
+#
+# Read on: Heimersheim & Nanda 2024, *How to use and interpret activation patching*; Zhang & Nanda 2023, *Towards Best
+# Practices of Activation Patching*; Wang et al. 2022, *Interpretability in the Wild* (path patching); Nanda 2023,
+# *Attribution Patching*; Kramár et al. 2024, *AtP\** (what to do about saturated attention);
+# `transformer_lens.patching`, which has a helper for every sweep above.
