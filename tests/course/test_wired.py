@@ -177,3 +177,44 @@ def test_riddles_come_from_the_seed_and_leave_the_global_random_state_alone():
     assert tokens.shape == answers.shape == (4, 12) and not tokens[:, 0].any() and tokens[:, 1:].min() > 0
     with pytest.raises(CourseError, match="no rule"):
         wired.riddle("E", rows=1, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_properties_that_are_used_are_those_that_a_swap_at_their_place_moves(seed):
+    """Truth by construction, proven by exchange: the stream's own axis of a property, found from pairs of rows."""
+    model, truth = wired.properties(seed, n_layers=2 + seed % 3)
+    tokens, labels = wired.property_rows(truth, 60, seed)
+    name = f"blocks.{truth.layer}.hook_resid_post"
+    with torch.no_grad():
+        whole = model(tokens)[:, -1]
+        spread = (whole[:, -2] - whole[:, -1]).std()
+        for of, place in truth.places.items():
+            other = tokens.clone()  # the same rows, with a word of the other class at this place
+            other[:, place] += torch.where(labels[of], -1, 1)
+            _, cache = model.run_with_cache(other, names_filter=name)
+            exchanged = cache[name][:, -1]
+
+            def put(stream, hook, exchanged=exchanged):
+                return torch.cat([stream[:, :-1], exchanged[:, None]], dim=1)
+
+            moved = model.run_with_hooks(tokens, fwd_hooks=[(name, put)])[:, -1] - whole
+            change = (moved[:, -2] - moved[:, -1]).abs().mean()
+            assert (change > 0.5 * spread) == (of in truth.used), (
+                f"{of} {truth.kinds[of]}: {change:.2f} of {spread:.2f}"
+            )
+
+
+def test_decoys_are_decoded_better_than_what_is_read():
+    read = {}
+    for seed in range(6):
+        model, truth = wired.properties(seed)
+        tokens, labels = wired.property_rows(truth, 400, seed)
+        _, cache = model.run_with_cache(tokens, names_filter=f"blocks.{truth.layer}.hook_resid_post")
+        acts = cache["resid_post", truth.layer][:, -1].detach()
+        for of, its in labels.items():
+            true, false = acts[its].mean(0), acts[~its].mean(0)
+            above = (acts - (true + false) / 2) @ (true - false) > 0
+            read.setdefault(truth.kinds[of], []).append((above == its).double().mean().item())
+    mean = {kind: sum(values) / len(values) for kind, values in read.items()}
+    assert min(mean["mute"], mean["bypassed"], mean["looked at"]) > mean["read"] + 0.05
+    assert mean["twin"] > 0.65 > 0.6 > mean["absent"]

@@ -1,0 +1,761 @@
+"""Checks of 3.6 Probes. They run on made-up activations, tiny random models, and models of known truth."""
+
+import contextlib
+import functools
+import re
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+import torch
+from transformer_lens import TransformerBridgeConfig
+from transformer_lens.model_bridge import TransformerBridge
+
+from concrete_steps import wired
+from concrete_steps.checking.testing import (
+    assert_choice,
+    assert_close,
+    assert_independent,
+    assert_precise,
+    assert_tensor,
+    nothing_left_behind,
+    settled,
+    strided,
+    unchanged,
+)
+
+WORDS = ["Mary", "Tom", "gave", "the", "cup", "to", "in", "a", "house", "ball", "and", "red", "small", "."]
+
+
+# --- 1. Collecting activations
+
+
+def text_of(rng, n):
+    return " ".join(rng.choice(WORDS) for _ in range(n))
+
+
+@torch.no_grad()
+def last_of_one(model, text, layers):
+    """[layer d_model]: the text alone, its last position."""
+    _, cache = model.run_with_cache(model.to_tokens(text), names_filter=lambda name: name.endswith("resid_post"))
+    return torch.stack([cache["resid_post", layer][0, -1] for layer in layers])
+
+
+def test_collect_activations(collect_activations, story_lm, attn_only_2l, rng):
+    """What each text gives when it runs alone: one, several, of one length or not, layers in any order."""
+    cases = [
+        (story_lm, [3, 6, 2, 9], [0, 2]),
+        (attn_only_2l, [4], [1]),
+        (story_lm, [1, 1, 12], [2, 1]),
+        (story_lm, [5, 5], [1]),
+    ]
+    for model, lengths, layers in cases:
+        texts, asked = [text_of(rng, n) for n in lengths], list(layers)
+        expected = torch.stack([last_of_one(model, text, layers) for text in texts])
+        with unchanged(texts, asked), nothing_left_behind(settled(model)):
+            acts = assert_tensor(collect_activations(model, texts, asked), shape=expected.shape)
+        said = f"for texts of {lengths} words and layers {layers}, entry [text, layer]"
+        assert_close(acts, expected, f"{said} is not what the text alone has at its last token", atol=1e-4, rtol=1e-3)
+    assert not acts.requires_grad, "the activations keep a gradient: run the model under torch.no_grad()"
+
+
+def test_collect_activations__many(collect_activations, attn_only_2l, rng):
+    """More texts than fit into one run, in their order"""
+    lengths = [1 + rng.integer(0, 5) for _ in range(70)]
+    texts = [text_of(rng, n) for n in lengths]
+    largest = []
+    watch = [("blocks.0.hook_resid_post", lambda x, hook: largest.append(len(x)))]
+    with attn_only_2l.hooks(fwd_hooks=watch):
+        acts = assert_tensor(collect_activations(attn_only_2l, texts, [1]), shape=(70, 1, attn_only_2l.cfg.d_model))
+    for i in (0, 31, 32, 63, 64, 69):
+        expected = last_of_one(attn_only_2l, texts[i], [1])
+        assert_close(acts[i], expected, f"of 70 texts, number {i} is not what it has alone", atol=1e-4, rtol=1e-3)
+    assert not largest or max(largest) <= 64, f"{max(largest)} texts went through the model in one run: at most 64"
+
+
+def test_answer_padding(answer_padding):
+    """A position of padding has read the whole text, and is still not the text's last token."""
+    assert_choice(answer_padding, "b", "what stands at position -1 of the shorter text? Does it depend on the text?")
+
+
+# --- 2. The simplest probe
+
+
+def as_parts(probe, d_model, dtype):
+    """Direction and bias of what should be a Probe."""
+    assert hasattr(probe, "direction") and hasattr(probe, "bias"), (
+        f"the result is a {type(probe).__name__}: return Probe(direction, bias)"
+    )
+    direction = assert_tensor(probe.direction, shape=(d_model,), dtype=dtype)
+    assert direction.isfinite().all(), "the direction is not finite"
+    return direction.detach(), torch.as_tensor(probe.bias).detach().to(dtype)
+
+
+def labelled(rng, rows, d_model, apart=1.0, dtype=torch.float32, true=None):
+    """Noise, with the true rows moved; both labels occur."""
+    labels = torch.zeros(rows, dtype=torch.bool)
+    labels[rng.permutation(rows)[: true or rng.integer(1, rows)]] = True
+    towards = rng.normal(d_model, dtype=dtype)
+    return rng.normal(rows, d_model, dtype=dtype) + apart * labels[:, None] * towards, labels
+
+
+def test_mean_difference_probe(mean_difference_probe, rng):
+    """The direction from mean to mean, up to its length, and 0 half-way; labels of unequal number."""
+    for rows, d_model, true in [(7, 3, 2), (2, 4, 1), (12, 1, 9), (40, 6, 31), (9, 2, 4)]:
+        dtype = torch.float64 if rows == 40 else torch.float32
+        acts, labels = labelled(rng, rows, d_model, dtype=dtype, true=true)
+        acts = strided(acts + 3)  # far from 0: a threshold at 0 is no good
+        with unchanged(acts, labels), nothing_left_behind():
+            direction, bias = as_parts(mean_difference_probe(acts, labels), d_model, dtype)
+        means = [
+            torch.stack([row for row, label in zip(acts, labels, strict=True) if label == kind]).mean(0)
+            for kind in (True, False)
+        ]
+        wanted, length = means[0] - means[1], direction.norm()
+        assert length > 0, "the direction is 0"
+        said = f"{true} of {rows} rows are true; "
+        assert direction @ wanted > 0, f"{said}the direction points from true to false: true minus false"
+        assert_precise(
+            direction / length,
+            wanted / wanted.norm(),
+            f"{said}the direction is not mean of the true rows minus mean of the false ones",
+            loosen=10,
+        )
+        at_middle = (direction @ (means[0] + means[1]) / 2 + bias) / (direction @ wanted)
+        assert abs(at_middle) < (1e-3 if dtype == torch.float32 else 1e-7), (
+            f"{said}half-way between the means the score is not 0, but {at_middle:.3g} of their scores' distance"
+        )
+
+
+def test_group_folds(group_folds, rng):
+    """Groups stay whole, folds have the same number of groups or one more, and every fold comes."""
+    for n_groups, n_folds, most in [(6, 3, 4), (7, 2, 3), (4, 4, 1), (11, 3, 6), (9, 1, 2)]:
+        groups = [f"{chr(97 + i)}{i}" for i in range(n_groups) for _ in range(rng.integer(1, most + 1))]
+        groups = [groups[i] for i in rng.permutation(len(groups)).tolist()]
+        given = list(groups)
+        with unchanged(given), nothing_left_behind():
+            folds = assert_tensor(group_folds(given, n_folds, rng.integer(0, 1000)), shape=(len(groups),))
+        assert not folds.is_floating_point(), f"folds are whole numbers, these are {folds.dtype}"
+        assert set(folds.tolist()) <= set(range(n_folds)), (
+            f"{n_folds} folds: numbers from 0 to {n_folds - 1}, here {sorted(set(folds.tolist()))}"
+        )
+        of_group = {}
+        for group, fold in zip(groups, folds.tolist(), strict=True):
+            of_group.setdefault(group, set()).add(fold)
+        torn = {group: sorted(its) for group, its in of_group.items() if len(its) > 1}
+        assert not torn, (
+            f"groups are torn apart, such as {dict(list(torn.items())[:1])}: all rows of a group are in one fold"
+        )
+        sizes = [sum(fold in its for its in of_group.values()) for fold in range(n_folds)]
+        assert max(sizes) - min(sizes) <= 1, f"{n_groups} groups in {n_folds} folds: the folds have {sizes} groups"
+
+
+def test_group_folds__random(group_folds, rng):
+    """Drawn by the seed alone: the same again, and any two groups as often together as others"""
+    groups, first = [name for name in "abcdef" for _ in range(2)], rng.integer(0, 10_000)
+    together = torch.zeros(6, 6)
+    for seed in range(first, first + 400):
+        folds = group_folds(list(groups), 2, seed)
+        if seed < first + 5:
+            assert torch.equal(folds, group_folds(list(groups), 2, seed)), (
+                "the same seed gave other folds the second time"
+            )
+        its = folds[::2]
+        together += its[:, None] == its[None]
+    shares = (together / 400)[~torch.eye(6, dtype=torch.bool)]
+    # 0.4 for any pair; five standard deviations
+    said = f"over 400 seeds two of six groups are in one fold in {shares.min():.0%} to {shares.max():.0%} of the draws"
+    assert (shares - 0.4).abs().max() < 0.125, f"{said}; evenly drawn: 40 %"
+
+
+class Direction(NamedTuple):
+    """What a fit of the check's own returns."""
+
+    direction: torch.Tensor
+    bias: torch.Tensor
+
+
+def by_sum(acts, labels):
+    """A probe that depends on every row that it sees, and on its label."""
+    signs = 2.0 * labels - 1
+    return Direction((signs[:, None] * acts).sum(0), -(acts @ (signs[:, None] * acts).sum(0)).mean())
+
+
+def correct_by_hand(acts, labels, folds, fit):
+    correct = []
+    for i in range(len(acts)):
+        others = folds != folds[i]
+        probe = fit(acts[others], labels[others])
+        correct.append(bool((acts[i] @ probe.direction + probe.bias > 0) == labels[i]))
+    return torch.tensor(correct)
+
+
+def test_held_out_correct(held_out_correct, rng):
+    """Each row is called by a probe that was fitted to the other folds' rows, all of them, and to no other."""
+    for rows, d_model, n_folds in [(12, 3, 3), (6, 2, 2), (20, 5, 4), (15, 1, 5)]:
+        acts, labels = labelled(rng, rows, d_model, apart=0.7, true=rows // 2)
+        acts = strided(acts)
+        folds = torch.arange(rows)[rng.permutation(rows)] % n_folds
+        folds[folds == n_folds - 1] = n_folds + 2  # numbers may have gaps
+        expected = correct_by_hand(acts, labels, folds, by_sum)
+        with unchanged(acts, labels, folds), nothing_left_behind():
+            correct = assert_tensor(held_out_correct(acts, labels, folds, by_sum), shape=(rows,))
+        wrong = (correct.bool() != expected).nonzero().flatten().tolist()
+        said = f"with {rows} rows in {n_folds} folds, whether row {wrong[0] if wrong else 0} is called right is wrong"
+        assert not wrong, f"{said} ({len(wrong)} rows of {rows} differ)"
+        assert correct.dtype == torch.bool, f"expected dtype bool, got {str(correct.dtype).removeprefix('torch.')}"
+
+
+def test_answer_split(answer_split):
+    """What is independent is the couple."""
+    assert_choice(answer_split, "c", "which rows of the test does the probe know something about from training?")
+
+
+# --- 3. Shuffled labels, the best layer chosen each time
+
+
+def null_by_hand(acts, labels, groups, folds, draws, rng):
+    """The control, drawn by the check."""
+    rows_of = [torch.tensor([i for i, its in enumerate(groups) if its == group]) for group in dict.fromkeys(groups)]
+    best = torch.zeros(draws)
+    for draw in range(draws):
+        shuffled = labels.clone()
+        for rows in rows_of:
+            shuffled[rows] = labels[rows[rng.permutation(len(rows))]]
+        for layer in range(acts.shape[1]):
+            right = 0
+            for fold in folds.unique():
+                here = folds == fold
+                probe = means_probe(acts[~here, layer], shuffled[~here])
+                right += ((acts[here, layer] @ probe.direction + probe.bias > 0) == shuffled[here]).sum()
+            best[draw] = max(best[draw], right / len(acts))
+    return best
+
+
+def means_probe(acts, labels):
+    true, false = acts[labels].mean(0), acts[~labels].mean(0)
+    return Direction(true - false, -(true - false) @ (true + false) / 2)
+
+
+def couples(rng, n_groups, size, n_folds):
+    """[row] groups, labels (half of each group true) and folds, in a random order of rows."""
+    groups = [f"g{i}" for i in range(n_groups) for _ in range(size)]
+    labels = torch.tensor([i % 2 == 0 for _ in range(n_groups) for i in range(size)])
+    folds = torch.tensor([i % n_folds for i in range(n_groups) for _ in range(size)])
+    order = rng.permutation(len(groups))
+    return [groups[i] for i in order.tolist()], labels[order], folds[order]
+
+
+DRAWS = 40
+
+
+def test_shuffled_label_control(shuffled_label_control, rng):
+    """The best of the layers, labels shuffled within groups in fitting and testing: mean and spread as expected."""
+    # layers of noise; one that knows the labels; copies of one layer
+    for n_layers, kind, n_groups, size in [(5, "noise", 6, 2), (1, "knows", 2, 20), (4, "copies", 5, 2)]:
+        groups, labels, folds = couples(rng, n_groups, size, 2)
+        rows = len(groups)
+        acts = rng.normal(rows, n_layers, 3)
+        if kind == "knows":
+            acts[:, 0, 0] += 8 * (2.0 * labels - 1)
+        if kind == "copies":
+            acts = acts[:, :1].repeat(1, n_layers, 1)
+        acts, given = strided(acts), list(groups)
+        with unchanged(acts, labels, given, folds), nothing_left_behind():
+            null = shuffled_label_control(acts, labels, given, folds, means_probe, DRAWS, rng.integer(0, 10_000))
+        null = assert_tensor(null, shape=(DRAWS,)).float()
+        off = ((null * rows).round() - null * rows).abs().max()
+        assert off < 1e-3, (
+            f"with {rows} rows an accuracy is a multiple of 1/{rows}; these are not: the best layer's, no mean"
+        )
+        expected = null_by_hand(acts, labels, groups, folds, DRAWS, rng)
+        allowed = 5 * ((expected.var() + null.var()) / DRAWS).sqrt() + 1e-6  # five standard errors
+        said = f"{n_layers} layer(s) ({kind}), {DRAWS} draws: mean {null.mean():.3f}"
+        said += f", by the check's own draws {expected.mean():.3f}"
+        assert (null.mean() - expected.mean()).abs() < allowed, said
+        wide = null.std() / expected.std().clamp(min=0.02)
+        assert wide < 2.3, f"{said}; the draws spread by {null.std():.3f}, the check's by {expected.std():.3f}"
+
+
+def test_shuffled_label_control__within(shuffled_label_control, rng):
+    """Labels change places within their groups only; draws differ, and the seed decides"""
+    groups, labels, folds = couples(rng, 8, 3, 2)
+    labels = torch.tensor(
+        [int(group[1:]) % 4 < 2 for group in groups]
+    )  # the same in all of a group: nothing to shuffle
+    acts = rng.normal(24, 2, 3)
+    acts[:, 1, 0] += 20 * (2.0 * labels - 1)
+    null = shuffled_label_control(acts, labels, list(groups), folds, means_probe, 5, 0)
+    assert_close(
+        null.float(),
+        torch.ones(5),
+        "all rows of a group have one label, which a shuffle within it leaves: a layer that knows it is always right",
+    )
+    groups, labels, folds = couples(rng, 10, 2, 2)
+    acts = rng.normal(20, 2, 3)
+    call = functools.partial(shuffled_label_control, acts, labels, list(groups), folds, means_probe, 20)
+    draws, again, other = call(3), call(3), call(4)
+    assert torch.equal(draws, again), "the same seed gave other numbers the second time"
+    assert not torch.equal(draws, other), "another seed gave the same numbers"
+    assert draws.unique().numel() > 1, "all draws are the same: shuffle anew for each"
+
+
+def test_answer_best(answer_best):
+    """The null has to choose as the finding did."""
+    assert_choice(answer_best, "a", "the .68 was the best of 30: what is the best of 30 when labels mean nothing?")
+
+
+# --- 4. Logistic
+
+
+def objective(direction, bias, acts, labels, penalty):
+    scores = acts @ direction + bias
+    signs = 2.0 * labels.to(acts.dtype) - 1
+    return torch.nn.functional.softplus(-signs * scores).mean() + penalty / 2 * (direction**2).sum()
+
+
+def least(acts, labels, penalty):
+    """The least value, by Newton's method in float64."""
+    x = torch.cat([acts.double(), torch.ones(len(acts), 1, dtype=torch.double)], dim=1)
+    y, w = labels.double(), torch.zeros(x.shape[1], dtype=torch.double)
+    cost = torch.full_like(w, penalty)
+    cost[-1] = 0
+
+    def value(w):
+        return float(objective(w[:-1], w[-1], x[:, :-1], labels, penalty))
+
+    for _ in range(50):
+        p = torch.sigmoid(x @ w)
+        gradient = x.T @ (p - y) / len(y) + cost * w
+        hessian = (x.T * (p * (1 - p))) @ x / len(y) + torch.diag(cost + 1e-9)
+        step, size = torch.linalg.solve(hessian, gradient), 1.0
+        while value(w - size * step) > value(w) and size > 1e-6:
+            size /= 2
+        w = w - size * step
+    return w[:-1], w[-1]
+
+
+def test_logistic_probe(logistic_probe, rng):
+    """Its loss with the penalty is the least there is, to 0.001: few and many rows, separable or not, labels uneven."""
+    for rows, d_model, true, penalty, apart in [(30, 3, 8, 0.1, 1.0), (8, 12, 4, 0.05, 2.0), (60, 2, 50, 1.0, 0.5)]:
+        dtype = torch.float64 if rows == 60 else torch.float32
+        acts, labels = labelled(rng, rows, d_model, apart, dtype, true)
+        acts = strided(acts + 0.5)
+        with unchanged(acts, labels), nothing_left_behind():
+            direction, bias = as_parts(logistic_probe(acts, labels, penalty), d_model, dtype)
+        w, b = least(acts, labels, penalty)
+        x = acts.double()
+        mine, best = (
+            float(objective(*probe, x, labels, penalty)) for probe in ((direction.double(), bias.double()), (w, b))
+        )
+        said = (
+            f"{rows} rows of {d_model} numbers, {true} true, penalty {penalty}: the loss with the penalty is {mine:.4f}"
+        )
+        assert mine < best + 0.001, f"{said}, and {best:.4f} can be reached"
+
+
+def test_logistic_probe__default(logistic_probe, rng):
+    """The penalty is 0.1 unless another is given"""
+    acts, labels = labelled(rng, 30, 4, 1.5, true=15)
+    with torch.no_grad(), nothing_left_behind():
+        direction, bias = as_parts(logistic_probe(acts, labels), 4, torch.float32)
+    mine, best = (
+        float(objective(*probe, acts.double(), labels, 0.1))
+        for probe in ((direction.double(), bias.double()), least(acts, labels, 0.1))
+    )
+    assert mine < best + 0.001, (
+        f"without a third argument the loss with a penalty of 0.1 is {mine:.4f}, and {best:.4f} can be reached"
+    )
+
+
+# --- 5. From one set to another
+
+
+def test_generalisation_matrix(generalisation_matrix, rng):
+    """Entry [train, test]: probes of the first set, judged on the second's rows of the fold that they did not see."""
+    for sizes, n_folds, d_model in [((10, 14), 2, 3), ((9, 12, 6), 3, 2), ((8,), 2, 4)]:
+        acts, labels, folds = {}, {}, {}
+        for i, rows in enumerate(sizes):
+            name = "pqr"[-1 - i]
+            acts[name], labels[name] = labelled(rng, rows, d_model, apart=0.8, true=rows // 2)
+            folds[name] = torch.arange(rows)[rng.permutation(rows)] % n_folds
+        names = list(acts)
+        expected = torch.zeros(len(names), len(names))
+        for i, train in enumerate(names):
+            for j, test in enumerate(names):
+                right = []
+                for row in range(len(acts[test])):
+                    seen = folds[train] != folds[test][row]
+                    probe = by_sum(acts[train][seen], labels[train][seen])
+                    right.append(bool((acts[test][row] @ probe.direction + probe.bias > 0) == labels[test][row]))
+                expected[i, j] = torch.tensor(right).float().mean()
+        with unchanged(acts, labels, folds), nothing_left_behind():
+            matrix = assert_tensor(generalisation_matrix(acts, labels, folds, by_sum), shape=expected.shape)
+        assert_close(
+            matrix.float(),
+            expected,
+            f"for {len(names)} sets in {n_folds} folds, entry [train, test] is not the accuracy on folds not seen",
+        )
+
+
+def test_answer_negated(answer_negated):
+    """A direction that flips with "not" is not truth."""
+    assert_choice(answer_negated, "c", "what do the two sets have in common, and what is opposite in them?")
+
+
+# --- 6. Confounds
+
+
+def of_statement(statement):
+    """Text, truth and couple of what should be a Statement."""
+    parts = [getattr(statement, name, None) for name in ("text", "true", "about")]
+    assert isinstance(parts[0], str) and parts[1] is not None and parts[2] is not None, (
+        f"the list holds {statement!r:.60}: it should hold Statement(text, true, about)"
+    )
+    return parts[0], bool(parts[1]), parts[2]
+
+
+def things_of(rng, n):
+    return [(f"t{i}x", f"s{rng.integer(0, 1000)}q{i}") for i in range(n)]
+
+
+TEMPLATES = ("First {thing}, then {said}.", "{said}: that is {thing}")
+
+
+def check_statements(statements, things, templates):
+    """Each couple's four statements, right ones true, all with one `about`; returns how often the template agrees."""
+    found = [of_statement(each) for each in statements]
+    wanted = {}
+    for (a, of_a), (b, of_b) in zip(things[::2], things[1::2], strict=True):
+        for thing, said, true in ((a, of_a, True), (a, of_b, False), (b, of_b, True), (b, of_a, False)):
+            for number, template in enumerate(templates):
+                wanted[template.format(thing=thing, said=said)] = (true, frozenset((a, b)), number)
+    assert len(found) == 2 * len(things), (
+        f"{len(things)} things make {2 * len(things)} statements, four a couple; here are {len(found)}"
+    )
+    agrees, couple_of = [], {}
+    for text, true, about in found:
+        assert text in wanted, (
+            f"{text!r} is no statement of a couple: a thing with its own, or with what is said of its partner"
+        )
+        right, couple, number = wanted[text]
+        assert true == right, f"{text!r} is called {true}; of {things[:2]} it is {right}"
+        couple_of.setdefault(couple, set()).add(about)
+        agrees.append((number == 0) == right)
+    assert len({text for text, _, _ in found}) == len(found), "a statement comes twice"
+    torn = [sorted(couple) for couple, names in couple_of.items() if len(names) > 1]
+    assert not torn, f"the statements of the couple {torn[:1]} do not have the same `about`"
+    shared = len({name for names in couple_of.values() for name in names})
+    assert shared == len(couple_of), "two couples have the same `about`"
+    return agrees, [wanted[text][2] for text, _, _ in found], [true for _, true, _ in found]
+
+
+def test_confounded_dataset(confounded_dataset, rng):
+    """Four statements for each couple, right ones true; the template follows the truth always, never, or by chance."""
+    for n, agreement in [(4, 1.0), (2, 0.0), (6, 0.5), (10, 1.0)]:
+        things = things_of(rng, n)
+        given = list(things)
+        with unchanged(given), nothing_left_behind():
+            statements = confounded_dataset(given, TEMPLATES, agreement, rng.integer(0, 1000))
+        agrees, _, _ = check_statements(statements, things, TEMPLATES)
+        if agreement in (0.0, 1.0):
+            share = sum(agrees) / len(agrees)
+            assert share == agreement, (
+                f"with agreement {agreement:.0f}, {share:.0%} of the statements have the template of their truth"
+            )
+
+
+def test_confounded_dataset__random(confounded_dataset, rng):
+    """The share is that of `agreement`, for true and false ones alike; each statement by itself; the seed decides"""
+    things, seed = things_of(rng, 400), rng.integer(0, 10_000)
+    for agreement in (0.8, 0.5, 0.25):
+        statements = confounded_dataset(list(things), TEMPLATES, agreement, seed)
+        agrees, _, truths = check_statements(statements, things, TEMPLATES)
+        for kind in (True, False):
+            its = [agree for agree, true in zip(agrees, truths, strict=True) if true == kind]
+            share = sum(its) / len(its)
+            # 400 statements, five standard deviations
+            assert abs(share - agreement) < 5 * (agreement * (1 - agreement) / 400) ** 0.5, (
+                f"with agreement {agreement}, {share:.0%} of the {'true' if kind else 'false'} statements use the "
+                f"{'first' if kind else 'second'} template"
+            )
+        pairs = torch.tensor(agrees).float().reshape(-1, 4)
+        pairs = pairs - agreement
+        for i in range(4):
+            for j in range(i):
+                alike = float((pairs[:, i] * pairs[:, j]).mean() / (agreement * (1 - agreement)))
+                assert abs(alike) < 6 / 200**0.5, (
+                    f"two statements of a couple go together (correlation {alike:.2f}): draw each statement by itself"
+                )
+    again = confounded_dataset(list(things), TEMPLATES, 0.25, seed)
+    assert list(again) == list(statements), "the same seed gave other statements the second time"
+    other = confounded_dataset(list(things), TEMPLATES, 0.25, seed + 1)
+    assert [of_statement(each)[0] for each in other] != [of_statement(each)[0] for each in statements], (
+        "another seed gave the same statements"
+    )
+
+
+def test_bag_of_words(bag_of_words, rng):
+    """Counts of whole words, letters only, lower case, in the vocabulary's order."""
+    vocabulary = ["the", "capital", "rome", "is", "he", "not", "t"]
+    vocabulary = [vocabulary[i] for i in rng.permutation(len(vocabulary)).tolist()]
+    texts = ["The capital is Rome.", "Rome, not the Rome: the ROME", "", "Isn't he there? 3rome4", "Paris"]
+    for some in (texts, texts[3:4], texts[4:]):
+        words = [re.findall("[a-z]+", text.lower()) for text in some]
+        expected = torch.zeros(len(some), len(vocabulary))
+        for i, its in enumerate(words):
+            for word, n in Counter(its).items():
+                if word in vocabulary:
+                    expected[i, vocabulary.index(word)] = n
+        given, listed = list(some), list(vocabulary)
+        with unchanged(given, listed), nothing_left_behind():
+            counts = assert_tensor(bag_of_words(given, listed), shape=expected.shape)
+        assert counts.is_floating_point(), f"expected floating-point numbers (probes multiply them), got {counts.dtype}"
+        for text, mine, right in zip(some, counts, expected, strict=True):
+            assert_close(mine.float(), right, f"the counts of {text!r} for {vocabulary} are wrong")
+
+
+def test_probe_against_baseline(probe_against_baseline, rng):
+    """For each group the two held-out accuracies: same fit, same folds, groups in alphabetical order."""
+    for n_groups, size, n_folds in [(5, 4, 2), (6, 2, 3), (4, 3, 2)]:
+        groups, labels, folds = couples(rng, n_groups, size, n_folds)
+        acts = strided(rng.normal(len(groups), 3) + labels[:, None])
+        words = ["red", "green", "blue", "and"]
+        texts = [
+            " ".join(rng.choice(words) for _ in range(4)) + (" good" if label and rng.integer(0, 3) else " bad")
+            for label in labels
+        ]
+        vocabulary = sorted({word for text in texts for word in text.split()})
+        counts = torch.tensor([[float(text.split().count(word)) for word in vocabulary] for text in texts])
+        expected = []
+        for inputs in (acts, counts):
+            correct = correct_by_hand(inputs, labels, folds, means_probe).float()
+            expected.append(
+                torch.stack(
+                    [
+                        correct[[i for i, its in enumerate(groups) if its == group]].mean()
+                        for group in sorted(set(groups))
+                    ]
+                )
+            )
+        lists = list(texts), list(groups)
+        with unchanged(acts, labels, folds, *lists), nothing_left_behind():
+            result = probe_against_baseline(acts, lists[0], labels, lists[1], folds, means_probe)
+        assert isinstance(result, tuple | list) and len(result) == 2, (
+            "return two tensors: the probe's accuracies, the baseline's"
+        )
+        for mine, right, whose in zip(
+            result, expected, ("the probe on acts", "the probe on the bag of words"), strict=True
+        ):
+            assert_close(
+                assert_tensor(mine, shape=(n_groups,)).float(),
+                right,
+                f"{n_groups} groups: entry g is not the held-out accuracy of {whose} in group g",
+            )
+
+
+def test_answer_bag(answer_bag):
+    """The baseline bounds what is shown."""
+    assert_choice(answer_bag, "a", "what could the probe have read to reach as much as the words alone?")
+
+
+# --- 7. Used?
+
+
+@functools.cache
+def blank_model(n_layers, d_model):
+    config = TransformerBridgeConfig(
+        d_model=d_model,
+        d_head=4,
+        n_heads=2,
+        n_layers=n_layers,
+        n_ctx=12,
+        d_vocab=9,
+        d_mlp=8,
+        act_fn="gelu",
+        normalization_type="LN",
+        seed=0,
+    )
+    return TransformerBridge.boot_native(config, tokenizer=None).eval()
+
+
+def random_model(n_layers, d_model, rng):
+    """A tiny model of random weights, with MLPs and LayerNorm: nothing in it is linear."""
+    model = blank_model(n_layers, d_model).requires_grad_(True)
+    model.reset_hooks()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.5 * rng.normal(*parameter.shape))
+    return model
+
+
+def first_less_last(logits):
+    """A measure of the check's own; one number a row."""
+    return logits[:, 0] - 0.5 * logits[:, -1]
+
+
+def softest(logits):
+    return logits.log_softmax(-1)[:, 2]
+
+
+@torch.no_grad()
+def pushed(model, tokens, layer, move, measure):
+    """[row]: measure when move [row d_model] is added at the last position."""
+
+    def push(stream, hook):
+        stream = stream.clone()
+        for row in range(len(stream)):
+            stream[row, -1] += move[row]
+        return stream
+
+    return measure(model.run_with_hooks(tokens, fwd_hooks=[(f"blocks.{layer}.hook_resid_post", push)])[:, -1])
+
+
+@contextlib.contextmanager
+def as_found(model, *inputs):
+    """No hook stays, and model, inputs, modes and random state are as before."""
+    with unchanged(*inputs), nothing_left_behind(settled(model)):
+        try:
+            yield
+        finally:
+            left = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
+            model.reset_hooks()
+            assert not left, (
+                f"hooks stay behind in the model, at {left[0]}: run_with_hooks takes its hooks away, add_hook not"
+            )
+
+
+def test_measure_when_moved(measure_when_moved, rng):
+    """Each move at the last position after its layer, each row its own, and nothing from one move to the next."""
+    for n_layers, layer, n_moves, rows, pos in [(3, 1, 3, 2, 4), (2, 0, 1, 1, 3), (2, 1, 2, 3, 1), (3, 0, 2, 2, 6)]:
+        model = random_model(n_layers, 8, rng)
+        tokens, moves = rng.integers(0, 9, rows, pos), strided(2 * rng.normal(n_moves, rows, 8))
+        measure = (first_less_last, softest)[pos % 2]
+        expected = torch.stack([pushed(model, tokens, layer, move, measure) for move in moves])
+        with as_found(model, tokens, moves):
+            values = assert_tensor(measure_when_moved(model, tokens, layer, moves, measure), shape=(n_moves, rows))
+        said = f"{n_moves} moves after layer {layer} of {n_layers}, rows of {pos} tokens"
+        assert_close(
+            values,
+            expected,
+            f"{said}: entry [move, row] is not the measure with moves[move, row] added at the last position of the row",
+            atol=1e-4,
+        )
+    assert not values.requires_grad, "the values keep a gradient: run the model under torch.no_grad()"
+
+
+def test_random_directions(random_directions, rng):
+    """Length 1, no axis and no sign favoured, the cosine of two as small as chance has it; the seed decides."""
+    seed = rng.integer(0, 10_000)
+    for n, d_model in [(3, 5), (1, 2), (4, 1), (2, 600)]:
+        with nothing_left_behind():
+            drawn = assert_tensor(random_directions(n, d_model, seed), shape=(n, d_model))
+        assert_close(drawn.float().norm(dim=1), torch.ones(n), "not every direction has length 1")
+    drawn = random_directions(4000, 3, seed).double()
+    assert (drawn.mean(0).abs() < 5 * (1 / 3 / 4000) ** 0.5).all(), (
+        f"one side is favoured: the mean of 4000 directions is {[round(x, 2) for x in drawn.mean(0).tolist()]}"
+    )
+    # The mean of the sum of x^4 is 0.6 on a sphere, 0.54 for the directions of points in a cube.
+    fourth = (drawn**4).sum(1).mean().item()
+    assert abs(fourth - 0.6) < 0.017, (  # six standard errors
+        f"not every direction is equally likely: corners or axes are favoured (mean of x^4 {fourth / 3:.3f}, "
+        "evenly drawn 0.2)"
+    )
+    assert_independent(lambda seed: random_directions(4, 500, seed), "direction")
+
+
+def test_causal_probe_test(causal_probe_test, rng):
+    """The direction's effect on each row, up minus down; random directions' mean effects as large as they should be."""
+    for n_layers, layer, rows, pos, size in [(3, 1, 3, 4, 0.7), (2, 0, 1, 3, 2.0), (3, 0, 2, 2, 0.3)]:
+        model = random_model(n_layers, 8, rng)
+        tokens, direction = rng.integers(0, 9, rows, pos), strided(3 * rng.normal(8))
+        measure = (first_less_last, softest)[pos % 2]
+
+        def effect_of(along, model=model, tokens=tokens, layer=layer, size=size, measure=measure):
+            move = (size * along / along.norm()).expand(len(tokens), -1)
+            return pushed(model, tokens, layer, move, measure) - pushed(model, tokens, layer, -move, measure)
+
+        with as_found(model, tokens, direction):
+            result = causal_probe_test(model, tokens, layer, direction, size, measure, 40, rng.integer(0, 1000))
+        assert isinstance(result, tuple | list) and len(result) == 2, (
+            "return two tensors: the effect on each row, and the random directions' mean effects"
+        )
+        effect, null = assert_tensor(result[0], shape=(rows,)), assert_tensor(result[1], shape=(40,))
+        said = f"a push of {size} after layer {layer} of {n_layers}"
+        assert_close(
+            effect,
+            effect_of(direction),
+            f"{said}: the effect on row r is not the measure pushed along the direction minus pushed the other way",
+            atol=1e-4,
+        )
+        own = torch.stack([effect_of(rng.normal(8)).mean() for _ in range(40)])
+        wide = float(null.std() / own.std())
+        assert 0.45 < wide < 2.2, (
+            f"{said}: random directions' effects spread by {null.std():.3f}, "
+            f"the check's own by {own.std():.3f}: are they as long, and each drawn anew?"
+        )
+        assert abs(float(null.mean())) < 6 * float(own.std()) / 40**0.5 + 0.3 * float(own.std()), (
+            f"{said}: random directions have a mean effect of {null.mean():.3f}, where chance gives about 0"
+        )
+    assert not effect.requires_grad, "the effects keep a gradient: run the model under torch.no_grad()"
+
+
+def test_causal_probe_test__seed(causal_probe_test, rng):
+    """The seed decides the random directions"""
+    model = random_model(2, 8, rng)
+    tokens, direction = rng.integers(0, 9, 2, 3), rng.normal(8)
+    first, again, other = (
+        causal_probe_test(model, tokens, 0, direction, 1.0, softest, 6, seed)[1] for seed in (5, 5, 6)
+    )
+    assert torch.equal(first, again), "the same seed gave other random directions the second time"
+    assert not torch.allclose(first, other), "another seed gave the same random directions"
+
+
+def test_answer_used(answer_used):
+    """Decodable, and the push does no more than a random one: not shown to be used there."""
+    assert_choice(answer_used, "b", "what does the push show, at this layer and position, and what does it leave open?")
+
+
+# --- 8. Open task
+
+# What becomes of the properties; seeds are drawn.
+MODELS = [
+    {"n_layers": 3},
+    {"n_layers": 2, "n_heads": 7},
+    {"n_layers": 4, "kinds": ("read", "read", "mute", "bypassed", "looked at", "twin", "twin")},
+    {"n_layers": 3, "kinds": ("route", "mute", "mute", "twin", "absent")},
+    {"n_layers": 3, "kinds": ("mute", "bypassed", "looked at", "absent")},
+]
+
+
+@pytest.mark.seconds(120)
+def test_find_used(find_used, rng):
+    """At least 90 % of the used properties of unseen models, and at most 10 % others among those named."""
+    found, missed, wrong = 0, [], []
+    for sizes in MODELS * 2:
+        model, truth = wired.properties(rng.integer(0, 100_000), **sizes)
+        tokens, labels = wired.property_rows(truth, 300, rng.integer(0, 100_000))
+        given = dict(labels)
+        with nothing_left_behind(settled(model), random_state=False), unchanged(tokens, given):
+            named = find_used(model, tokens, given, truth.layer)
+        try:
+            named = set(named)
+        except TypeError as error:
+            raise AssertionError(f"the result is a set of names, not {named!r:.60}") from error
+        strange = [name for name in named if name not in truth.kinds]
+        assert not strange, f"{strange[0]!r:.60} is not the name of a property: they are {sorted(truth.kinds)}"
+        found += len(named & truth.used)
+        missed += [truth.kinds[name] for name in sorted(truth.used - named)]
+        wrong += [truth.kinds[name] for name in sorted(named - truth.used)]
+    of = found + len(missed)
+    assert found + len(wrong), "no property was named in any model"
+    said = f"in {2 * len(MODELS)} models, {found} of {of} used properties were found"
+    assert found >= 0.9 * of, f"{said}; missed were {in_words(missed)}"
+    assert len(wrong) <= 0.1 * (found + len(wrong)), (
+        f"{said}, but {len(wrong)} others were named, too: {in_words(wrong)}"
+    )
+
+
+def in_words(kinds):
+    """'2 twin, 1 mute'."""
+    return ", ".join(f"{n} {kind}" for kind, n in Counter(kinds).most_common())
