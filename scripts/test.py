@@ -29,6 +29,7 @@ import environment
 NO_TESTS = 5  # pytest's exit code where nothing was selected
 # All tests: in as many processes as there are processors, with one thread each.
 PARALLEL = ["-n", "logical", "--maxprocesses", "4", "--dist", "worksteal"]
+SOLUTIONS = ["--of", "solutions", "--seed", "0"]  # one draw, always the same; scripts/mutate.py --seeds tries others
 
 
 def main(arguments):
@@ -48,7 +49,7 @@ def main(arguments):
                 python,
                 ["tests/course"] + browser + chosen + ([] if chosen else PARALLEL),
             ),
-            run_pytest("The solutions", python, ["--of", "solutions", "--seed", "0"] + chosen),
+            run_pytest("The solutions", python, SOLUTIONS + chosen),
         ]
         if parts[1]["skipped"] and not chosen:
             print("A check that is skipped found no answer: that is no solution.")

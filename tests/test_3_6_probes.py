@@ -666,7 +666,8 @@ def test_random_directions(random_directions, rng):
 
 def test_causal_probe_test(causal_probe_test, rng):
     """The direction's effect on each row, up minus down; random directions' mean effects as large as they should be."""
-    for n_layers, layer, rows, pos, size in [(3, 1, 3, 4, 0.7), (2, 0, 1, 3, 2.0), (4, 0, 2, 2, 0.3)]:
+    cases = [(2, 0, 1, 3, 2.0, 2), (4, 1, 2, 2, 0.3, 3), (3, 1, 3, 4, 0.7, 24)]  # models of one size are one model
+    for n_layers, layer, rows, pos, size, n_random in cases:
         model = random_model(n_layers, 8, rng)
         tokens, direction = rng.integers(0, 9, rows, pos), strided(3 * rng.normal(8))
         measure = (first_less_last, softest)[pos % 2]
@@ -676,11 +677,11 @@ def test_causal_probe_test(causal_probe_test, rng):
             return pushed(model, tokens, layer, move, measure) - pushed(model, tokens, layer, -move, measure)
 
         with as_found(model, tokens, direction):
-            result = causal_probe_test(model, tokens, layer, direction, size, measure, 40, rng.integer(0, 1000))
+            result = causal_probe_test(model, tokens, layer, direction, size, measure, n_random, rng.integer(0, 1000))
         assert isinstance(result, tuple | list) and len(result) == 2, (
             "return two tensors: the effect on each row, and the random directions' mean effects"
         )
-        effect, null = assert_tensor(result[0], shape=(rows,)), assert_tensor(result[1], shape=(40,))
+        effect, null = assert_tensor(result[0], shape=(rows,)), assert_tensor(result[1], shape=(n_random,))
         said = f"a push of {size} after layer {layer} of {n_layers}"
         assert_close(
             effect,
@@ -690,13 +691,20 @@ def test_causal_probe_test(causal_probe_test, rng):
         )
         alike = float(null.std()) < 1e-6 * float(null.abs().max())
         assert not alike, f"{said}: the same random direction for all: draw a new one each time"
-        own = torch.stack([effect_of(rng.normal(8)).mean() for _ in range(40)])
+        drawn = rng.normal(200, 8)
+        moves = (size * drawn / drawn.norm(dim=1, keepdim=True)).repeat_interleave(rows, 0)  # all in one batch
+        every = tokens.repeat(200, 1)
+        up, down = (pushed(model, every, layer, move, measure) for move in (moves, -moves))
+        own = (up - down).reshape(200, rows).mean(1)
+        if n_random < 20:
+            assert float(null.abs().max()) < 4 * float(own.abs().max()), f"{said}: random pushes are longer than {size}"
+            continue
         wide = float(null.std() / own.std())
         assert 0.45 < wide < 2.2, (
             f"{said}: random directions' effects spread by {null.std():.3f}, "
             f"the check's own by {own.std():.3f}: are they as long, and each drawn anew?"
         )
-        assert abs(float(null.mean())) < 6 * float(own.std()) / 40**0.5 + 0.3 * float(own.std()), (
+        assert abs(float(null.mean())) < 6 * float(own.std()) / 24**0.5 + 0.3 * float(own.std()), (
             f"{said}: random directions have a mean effect of {null.mean():.3f}, where chance gives about 0"
         )
     assert not effect.requires_grad, "the effects keep a gradient: run the model under torch.no_grad()"

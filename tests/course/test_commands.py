@@ -261,7 +261,7 @@ def test_the_whole_suite_has_three_parts(suite, capsys):
     assert suite.main([]) == 0
     assert suite.noted == [
         ["-m", "pytest", "tests/course", *suite.PARALLEL],
-        ["-m", "pytest", "--of", "solutions"],
+        ["-m", "pytest", *suite.SOLUTIONS],
         ["scripts/build.py", "--check"],
     ]
     assert capsys.readouterr().out.endswith("\ntotal: 14 passed, 0 failed, 2 skipped\n")
@@ -291,7 +291,7 @@ def test_a_choice_goes_to_both_runs_and_one_of_them_may_be_empty(suite, capsys):
     assert suite.main(["-k", "loader"]) == 0
     assert suite.noted == [
         ["-m", "pytest", "tests/course", "-k", "loader"],
-        ["-m", "pytest", "--of", "solutions", "-k", "loader"],
+        ["-m", "pytest", *suite.SOLUTIONS, "-k", "loader"],
     ]
     assert capsys.readouterr().out.endswith("\ntotal: 3 passed, 0 failed, 0 skipped\n")
 
@@ -305,7 +305,7 @@ def test_the_browser_is_for_the_course_s_own_tests(suite):
     suite.answers = [(0, (1, 0, 0, 0)), (0, (1, 0, 0, 0)), (0, None)]
     suite.main(["--browser"])
     assert suite.noted[0] == ["-m", "pytest", "tests/course", "--browser", "changed", *suite.PARALLEL]
-    assert suite.noted[1] == ["-m", "pytest", "--of", "solutions"]
+    assert suite.noted[1] == ["-m", "pytest", *suite.SOLUTIONS]
 
 
 @pytest.mark.parametrize(
