@@ -571,7 +571,7 @@ def train_bpe_incremental(texts, n_merges):
     return _incremental(texts, n_merges, choose=lambda counts: max(counts, key=counts.get))
 
 
-@mistake("does more for each merge than the words that hold the pair need")
+@mistake("more for each merge than the words that hold the pair need")
 def train_bpe_incremental(texts, n_merges):
     words = [[list(word), count] for word, count in _words(texts).items()]
     counts, merges = Counter(_pair_counts(_words(texts))), {}

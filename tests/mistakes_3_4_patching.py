@@ -564,7 +564,7 @@ def batched_head_patching(model, tokens, source, metric):
     return torch.stack(rows)
 
 
-@mistake("resume from the patched layer, with all its heads in one batch")
+@mistake("with all its heads in one batch")
 def batched_head_patching(model, tokens, source, metric):
     """Resumed, but a run for each head."""
     streams, result = _own(model, tokens, "resid_pre"), []
@@ -891,7 +891,7 @@ def find_heads(model, clean, corrupted, right, wrong):
     return named
 
 
-@mistake("heads that carry the difference were found; missed were")
+@mistake("that carry the difference were found; missed were")
 def find_heads(model, clean, corrupted, right, wrong):
     """By the gradient, which does not see through a saturated softmax."""
     metric = functools.partial(_diff, right=right, wrong=wrong)
@@ -902,7 +902,7 @@ def find_heads(model, clean, corrupted, right, wrong):
     return {tuple(head) for head in (estimate > 0.15).nonzero().tolist()}
 
 
-@mistake("heads that carry the difference were found; missed were")
+@mistake("the difference were found; missed were")
 def find_heads(model, clean, corrupted, right, wrong):
     """Patched at the last position only, where previous-token heads do not work."""
     metric = functools.partial(_diff, right=right, wrong=wrong)
@@ -914,7 +914,7 @@ def find_heads(model, clean, corrupted, right, wrong):
     return {head for head, share in shares.items() if share > 0.15 * (high - low)}
 
 
-@mistake("heads that carry the difference were found; missed were")
+@mistake("were found; missed were")
 def find_heads(model, clean, corrupted, right, wrong):
     """Only what does the whole job: spare circuits give half each."""
     metric = functools.partial(_diff, right=right, wrong=wrong)

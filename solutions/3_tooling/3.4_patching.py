@@ -747,8 +747,7 @@ plot.scatter(
 # ### Where it lies
 #
 # The head that matters most, L16H0, gets a tenth of its effect, and drops out of the best six. Is the gradient wrong?
-# No: it is the tangent at the corrupted run, and the clean run is far away. Move `z` there bit by bit (`from_corrupted
-# + part * (from_clean - from_corrupted)`) and look.
+# No: it is the tangent at the corrupted run, and the clean run is far away. Move `z` there bit by bit and look.
 #
 # Then the same in a model of **known truth** (`wired`): a previous-token head writes a note, an induction head finds it
 # by its keys.

@@ -598,7 +598,8 @@ with torch.no_grad():
     logits = smol(smol.to_tokens(asked))[torch.arange(32), last]
 own, truth = logits[:, TRUE] - logits[:, FALSE], labels[:32]
 says = [(own > 0)[kind].float().mean() for kind in (truth, ~truth)]
-print(f'says " true" of {says[0]:.0%} of the true statements, {says[1]:.0%} of the false ones')
+print(f'says " true" of {says[0]:.0%} of the true statements,', end=" ")
+print(f"{says[1]:.0%} of the false ones")
 signs = 2.0 * truth - 1  # two of each in a couple
 lift = evidence.interval((own * signs).reshape(8, 4).sum(1) / 2)
 print(f'" true" less " false": higher by {lift:.2f} for true statements (8 couples)')
@@ -766,8 +767,7 @@ for layer in (18, 26):
 # %% [markdown]
 # After layer 26 accuracy ranks the two the wrong way round. What is used, and where, the push shows, and for *this*
 # place alone: after layer 18 the subject's number is decodable at the last token, and hardly used from there. (The
-# last noun's push at 18 is larger than random ones on average, but differs in sign from row to row: its interval
-# holds 0.)
+# last noun's push at 18 exceeds random ones on average; its interval holds 0.)
 #
 # What remains open: a push may reach where no text leads (its length is half of the natural distance, that is why);
 # and random directions mostly point where streams do not vary. A direction that varies as much and means something
