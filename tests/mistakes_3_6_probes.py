@@ -633,7 +633,7 @@ def confounded_dataset(things, templates, agreement, seed):
     return _confounded(things, templates, seed, agrees, order=((0, 0), (1, 1)))
 
 
-@mistake("does not use the seed")
+@mistake("the same seed gave other statements the second time")
 def confounded_dataset(things, templates, agreement, seed):
     agrees = lambda draw, true: random.SystemRandom().random() < agreement  # noqa: E731
     return _confounded(things, templates, seed, agrees)
