@@ -27,7 +27,7 @@ if sys.version_info < (3, 11):
 import environment
 
 NO_TESTS = 5  # pytest's exit code where nothing was selected
-# All tests: in as many processes as there are processors, with one thread each.
+# All tests: in as many processes as there are processors.
 PARALLEL = ["-n", "logical", "--maxprocesses", "4", "--dist", "worksteal"]
 SOLUTIONS = ["--of", "solutions", "--seed", "0"]  # one draw, always the same; scripts/mutate.py --seeds tries others
 
@@ -79,7 +79,7 @@ def run_pytest(title, python, arguments):
     with tempfile.TemporaryDirectory() as folder:
         folder = os.environ.get("CONCRETE_STEPS_REPORTS") or folder  # to be kept, for scripts/benchmark.py --ci
         report = os.path.join(folder, title.lower().replace(" ", "_") + ".xml")
-        threads = {"OMP_NUM_THREADS": "1"} if "-n" in arguments else {}
+        threads = {"OMP_NUM_THREADS": "1"}  # more wait for each other where other programs run, ten times as long
         code = run([python, "-m", "pytest", "--junitxml", report] + arguments, dict(os.environ, **threads))
         if not os.path.exists(report):  # pytest itself broke off
             return {"code": code, "passed": 0, "failed": 1, "skipped": 0}
