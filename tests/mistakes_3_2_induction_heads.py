@@ -1247,7 +1247,7 @@ def find_induction_circuit(model):
     return found
 
 
-@mistake("heads of spare circuits count, too")
+@mistake("spare circuits count, too) were found; missed were")
 def find_induction_circuit(model):
     """By the loss: where a second circuit stands in, the loss hardly moves."""
     tokens = _rows_for(model, different=True)

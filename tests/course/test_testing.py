@@ -269,3 +269,13 @@ def test_uncorrelated_also_in_size(rng):
     testing.assert_uncorrelated(x, torch.ones(2000), "apart")
     with refused("apart: their sizes have correlation"):
         testing.assert_uncorrelated(x, x.abs() * rng.normal(2000).sign(), "apart")
+
+
+def test_too_few_found_and_too_many_others_are_told():
+    testing.assert_mostly_found(9, ["induction"], ["idle"], "in 2 models, 9 of 10 were found")
+    with refused("9 of 11 were found; missed were 2 induction"):
+        testing.assert_mostly_found(9, ["induction"] * 2, [], "9 of 11 were found")
+    with refused("but 2 others were named, too: 2 idle"):
+        testing.assert_mostly_found(9, [], ["idle"] * 2, "9 of 9 were found")
+    with refused("no property was named"):
+        testing.assert_mostly_found(0, ["read"], [], "0 of 1 were found", "property")

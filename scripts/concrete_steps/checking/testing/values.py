@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,6 +86,23 @@ def assert_plain(actual: Any, kind: type, of: type | None = None) -> Any:
 def assert_equal(actual: Any, expected: Any, message: str) -> None:
     """Plain Python values are equal."""
     assert actual == expected, f"{message}: expected {expected!r}, got {actual!r}"
+
+
+def assert_mostly_found(found: int, missed: list[str], wrong: list[str], said: str, kind: str = "head") -> None:
+    """What was named over many unseen models: 90 % or more of what there was, and at most 10 % of the named are others.
+
+    `missed` and `wrong` tell for each what it is; `said` begins the messages, "in 5 models, 3 of 9 were found".
+    """
+    assert found + len(wrong), f"no {kind} was named in any model"
+    assert found >= 0.9 * (found + len(missed)), f"{said}; missed were {_counted(missed)}"
+    assert len(wrong) <= 0.1 * (found + len(wrong)), (
+        f"{said}, but {len(wrong)} others were named, too: {_counted(wrong)}"
+    )
+
+
+def _counted(kinds: list[str]) -> str:
+    """'2 decoy: offset, 1 idle'."""
+    return ", ".join(f"{n} {kind}" for kind, n in Counter(kinds).most_common())
 
 
 def assert_choice(answer: Any, right: str, hint: str, options: str = "abc") -> None:
