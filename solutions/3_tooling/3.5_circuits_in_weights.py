@@ -102,8 +102,8 @@ print("multiplied out, against factored:", times)
 # If a head looks at token $i$ with weight 1, it adds row $i$ of $W_E\,W_V W_O\,W_U$ to the logits: the **full OV
 # circuit**. In the course's attention-only toys (no norm or MLP, biases 0) it is exact.
 #
-# - `model.W_V` is `[layer head d_model d_head]`, `W_O` `[layer head d_head d_model]`. They are views of the model: write
-#   into them, and you change it.
+# - `model.W_V` is `[layer head d_model d_head]`, `W_O` `[layer head d_head d_model]`. They are views of the model:
+#   write into them, and you change it.
 # - With shared values (3.2) `W_V` and `W_K` have fewer heads than `W_O` and `W_Q`: a group of neighbours reads each.
 #   Take sizes from the tensors. A wrong index raises nothing where it happens to exist.
 # %% exercise="ov_circuit" points=1 difficulty=2 minutes=8
@@ -990,12 +990,12 @@ gap_said, rest_said = (
 fall_one, fall_rest = (evidence.interval(drops[i].mean((0, 1))) for i in ([1], [2, 3]))
 of_16, _ = smol_drops[(16, 0), (17, 3)]
 of_11, _ = smol_drops[(11, 1), (17, 3)]
-to_17, by_k = to_keys[16, 0, 17, 1], by_part["k"]
+to_17, by_k, by_chance = to_keys[16, 0, 17, 1], by_part["k"], all_null.max()
 findings = [
     ("one layer, three heads copy", f"{together:.2f}", f"wrong pair {wrong_pairs:.3f}"),
     ("L1H0's gap: L0H0, L0H1 in the key", f"{gap_said:.1f}", f"L0H2, L0H3 {rest_said:.1f}"),
     ("tokens matched by L0H1", f"{matched[1].mean():.2f}", f"untrained {unmatched:.3f}"),
-    ("composition by k, all 16 from", f"{by_k.min():.3f}", f"rotated to {all_null.max():.3f}"),
+    ("composition by k, all 16 from", f"{by_k.min():.3f}", f"rotated to {by_chance:.3f}"),
     ("keys without L0H1: drop", f"{fall_one:.2f}", f"L0H2 or L0H3 {fall_rest:.2f}"),
     ("L16H0 to L17H3's keys", f"{to_17:.3f}", f"rotated, to {turned.max():.3f}"),
     ("L17H3, keys without L16H0: drop", f"{of_16:.2f}", f"without L11H1 {of_11:.2f}"),

@@ -236,7 +236,7 @@ SIZES = [
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("sizes", SIZES)
 def test_edges_are_proven_by_removal_from_one_input(sizes, seed):
-    """Taken out of one input of the reader, what the writer wrote moves a logit where there is an edge, or not at all."""
+    """What the writer wrote, taken out of one input of the reader, moves a logit just where there is an edge."""
     model, truth = wired.compositions(seed, **sizes)
     tokens = torch.randint(1, truth.n_tokens + 1, (4, truth.n_ctx), generator=torch.Generator().manual_seed(seed))
     tokens[:, 0] = 0
