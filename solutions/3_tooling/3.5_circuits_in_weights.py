@@ -102,8 +102,9 @@ print("multiplied out, against factored:", times)
 # If a head looks at token $i$ with weight 1, it adds row $i$ of $W_E\,W_V W_O\,W_U$ to the logits: the **full OV
 # circuit**. In the course's attention-only toys (no norm or MLP, biases 0) it is exact.
 #
-# - `model.W_V` is `[layer head d_model d_head]`, `W_O` `[layer head d_head d_model]`. They are views of the model:
-#   write into them, and you change it.
+# - `model.W_V` is `[layer head d_model d_head]`, `W_O` `[layer head d_head d_model]`: copies, put together anew each
+#   time that you ask. `W_E`, `W_U` and `model.blocks[layer].attn.W_V` are the model's own: write into them, and you
+#   change it.
 # - With shared values (3.2) `W_V` and `W_K` have fewer heads than `W_O` and `W_Q`: a group of neighbours reads each.
 #   Take sizes from the tensors. A wrong index raises nothing where it happens to exist.
 # %% exercise="ov_circuit" points=1 difficulty=2 minutes=8
@@ -273,6 +274,11 @@ for name, model in (("trained", toy), ("untrained", untrained)):
         previous[name, layer] = looks
         said = ", ".join(f"{value:.2f}" for value in looks)
         print(f"{name:>9}, layer {layer}: weight on the previous position {said}")
+q, k = qk_circuit(one, 0, 1)  # and what do tokens look for?
+for word in (" the", " he"):
+    row = q[WORDS.index(word)] @ k
+    best = [WORDS[i] for i in row.topk(6).indices]
+    print(f"toy with one layer, head 1: {word!r} looks for {best}")
 plot.imshow(
     torch.stack([pos_by_pos(toy, 0, head)[:24, :24] for head in range(4)]),
     facets=[f"L0H{head}" for head in range(4)],
@@ -282,14 +288,9 @@ plot.imshow(
     scale="positive",
     title="Layer 0 from positions alone",
 )
-q, k = qk_circuit(one, 0, 1)  # and what do tokens look for?
-for word in (" the", " he"):
-    row = q[WORDS.index(word)] @ k
-    best = [WORDS[i] for i in row.topk(6).indices]
-    print(f"toy with one layer, head 1: {word!r} looks for {best}")
 # %% [markdown]
-# A pattern of positions *alone*: in a text tokens add to the same scores. And the last lines are a **skip-trigram**,
-# read off weights: " the" looks for things that were named, and head 1 copies what it sees.
+# These are patterns of positions *alone*: in a text tokens add to the same scores. The last lines are half of a
+# **skip-trigram**, read off weights: " the" looks for things that were named, and head 1 copies what it sees.
 #
 # ## 4. Whose query, whose key?
 #
@@ -741,7 +742,7 @@ plot.hist(
 # The three highest of 11,745 pairs end at the keys of L17H3 to H5 and L18H6 to H8. 3.2 found induction heads there
 # (L17H3, L17H4, L17H5, L18H6), on prompts; and 3.4 that L16H0 works through keys. Here nothing ran.
 #
-# **Predict**: L11H1 looks at the previous token as well as L16H0 does, and scores like any other writer. Which will
+# **Predict**: L11H1 looks at the previous token nearly as much as L16H0 does, and has a third of its score. Which will
 # the induction heads miss in their keys: L16H0, L11H1, both? And L17H8, whose score with L18H6 is the highest of all:
 # more than L16H0, or less?
 #
@@ -843,11 +844,12 @@ def svd_of_ov(
 # %% check="svd_of_ov"
 # %% [markdown]
 # **Predict**: in late heads, do the eight tokens that a channel reads most and the eight that it raises most share
-# words? The null: the list that one channel reads beside the one that another channel of the same head writes.
+# words? ($W_U$ is $W_E$ in SmolLM2, so what copies shares them.) The null: the list that one channel reads beside the
+# one that another channel of the same head writes.
 #
 # <details><summary>Answer</summary>
 #
-# In some heads most of them (such channels copy), in most heads none. Between channels: nearly never.
+# In some heads most of them, in most heads few or none. Between channels: nearly never.
 #
 # </details>
 # %% experiment=True
@@ -879,6 +881,9 @@ best_heads = sorted(own, key=own.get, reverse=True)[:2]
 share_own = evidence.interval(list(own.values()))
 share_crossed = evidence.interval(list(crossed.values()))
 print(f"words shared, over 54 heads: {share_own:.2f}; between channels {share_crossed:.2f}")
+many = sum(each > 0.5 for each in own.values())
+few = sum(each < 0.1 for each in own.values())
+print(f"heads that share over half: {many}; less than a tenth: {few}")
 for layer, head in best_heads:
     print(f"L{layer}H{head}: {own[layer, head]:.2f}, the highest of 54")
     reads, _, writes = svd_of_ov(folded, layer, head, 2)

@@ -114,7 +114,7 @@ def _place(draw, n_layers, n_heads, circuits, decoys) -> tuple[dict[Head, _Job],
         try:
             _circuits(layout, edges, readers, free, circuits)
             _decoys(layout, readers, free, decoys, draw)
-        except IndexError:  # too few heads are left
+        except (IndexError, StopIteration):  # too few heads are left
             continue
         if all(writer[0] < reader[0] for writer, reader, _ in edges):
             return layout, edges
@@ -157,7 +157,7 @@ def _decoys(layout, readers, free, decoys, draw) -> None:
 
 def _take(free: list[Head], allowed) -> Head:
     """The first free place in such a layer, which is then no longer free."""
-    place = [place for place in free if allowed(place[0])][0]
+    place = next(place for place in free if allowed(place[0]))
     free.remove(place)
     return place
 
