@@ -46,7 +46,7 @@ SLIPS = {
     "2.5": ("RMSNorm", "x.square().mean(-1, keepdim=True)", "x.abs().mean(-1, keepdim=True)"),
     "3.2": ("current_token_score", "[..., 2:]", ""),
     "3.4": ("logit_diff", "logits[:, -1]", "logits[:, 0]"),
-    "3.5": ("factored_norm", "a.mT @ a", "a.mT + a.mT"),
+    "3.5": ("factored_norm", ".sqrt()", ""),
     "3.6": ("mean_difference_probe", "direction = true - false", "direction = false - true"),
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
     "5.3": ("fourier_basis", " / waves.norm(dim=1, keepdim=True)", ""),
