@@ -663,7 +663,7 @@ for reader in range(4):
 readings = {
     "composition score": by_part["k"].mean(1),
     "tokens that match": matched.mean(1),
-    "that, times previous": matched.mean(1) * torch.tensor(previous["trained", 0]),
+    "matching x previous": matched.mean(1) * torch.tensor(previous["trained", 0]),
 }
 said = ", ".join(f"{value:.2f}" for value in alone.mean(1))
 print("induction score of the four readers:", said)
@@ -672,19 +672,13 @@ for writer in range(4):
     row = "  ".join(f"{of[writer]:{len(name)}.3f}" for name, of in readings.items())
     fall = evidence.interval(drops[writer].mean(0))  # over rows
     print(f"L0H{writer}   {row}   {fall:.3f}")
-plot.show(
-    *(
-        plot.scatter(
-            of,
-            drops.mean((1, 2)),
-            text=[f"L0H{writer}" for writer in range(4)],
-            x_label=name,
-            y_label="drop of the induction score",
-            title=f"Weights against ablation: {name}",
-        )
-        for name, of in readings.items()
-        if name != "tokens that match"
-    )
+by_weights = {name: of for name, of in readings.items() if name != "tokens that match"}
+plot.bar(
+    {**by_weights, "drop, measured": drops.mean((1, 2))},
+    x=[f"L0H{writer}" for writer in range(4)],
+    x_label="writer",
+    y_label="score, share or drop",
+    title="Two predictions from weights, and the test",
 )
 # %% [markdown]
 # All three put L0H1 first. The score alone says that L0H2 and L0H3 are nearly as good; without them nothing happens.
@@ -729,12 +723,15 @@ print(f"99.9 % below {to_keys[known].quantile(0.999):.3f}; rotated {turned.mean(
 for below, head, layer, keys, score in first:
     readers = f"L{layer}H{3 * keys} to H{3 * keys + 2}"
     print(f"L{below}H{head} to the keys of {readers}: {score:.3f}")
-plot.hist(
-    {"all pairs": to_keys[known]},
-    bins=80,
-    x_label="composition score with the keys of a later layer",
-    y_label="pairs",
-    title="SmolLM2: who writes for whose keys",
+of_17, of_18 = to_keys[:18, :, 17, 1].nan_to_num(), to_keys[:18, :, 18, 2]
+plot.imshow(
+    torch.stack([of_17.T, of_18.T]),
+    facets=["keys of L17H3 to H5", "keys of L18H6 to H8"],
+    x_label="layer",
+    y_label="writer's head",
+    value_label="score",
+    scale="positive",
+    title="SmolLM2: who writes for these keys",
 )
 # %% [markdown]
 # ### The second prediction
