@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from concrete_steps.checking.checks import run_check
-from concrete_steps.checking.further import Further, quietly
 from concrete_steps.checking.loader import Loaded
 from concrete_steps.checking.mistakes import Call, Mistake, copied, mistakes_of, record
 from concrete_steps.checking.outcomes import Result
@@ -94,10 +93,19 @@ class Names:
         told = f"{result.message}\n{result.mistake}"
         return [entry for entry in mistakes_of(self.notebook).get(self.exercise, []) if entry.sentence in told]
 
-    def is_true(self, wrong: Any, entry: Mistake) -> bool:
-        """True if the mutant does what the mistake does on fresh inputs; of a class, if the check says the same."""
-        if inspect.isclass(wrong):
-            return all(self._message(wrong, seed) == self._message(entry.implementation, seed) for seed in FRESH_SEEDS)
+    def is_true(self, wrong: Any, entry: Mistake, result: Result) -> bool:
+        """True if the mutant does what the mistake does on fresh inputs.
+
+        A sentence of the check's own (what it asserts, not what was recognised) is true, too, if the check says the
+        same of both on other draws; so is one about a class, or about a function that the check never calls.
+        """
+        by_message = inspect.isclass(wrong) or not self._inputs() or entry.sentence not in result.mistake
+        if by_message and all(
+            self._message(wrong, seed) == self._message(entry.implementation, seed) for seed in FRESH_SEEDS
+        ):
+            return True
+        if inspect.isclass(wrong) or not self._inputs():
+            return False
         return all(does_the_same(entry.implementation, call, wrong) for call in self._calls_of(wrong))
 
     def _message(self, wrong: type, seed: int) -> str:
@@ -110,14 +118,21 @@ class Names:
         recorded = record(wrong, made, self.exercise)
         for call in self._inputs():
             with contextlib.suppress(Exception):
-                recorded(*copied(call.args), **copied(call.kwargs))
+                args, kwargs = copied((call.args, call.kwargs))
+                recorded(*args, **kwargs)
             yield made.pop()
 
     @functools.cache  # noqa: B019 (one object an exercise)
     def _inputs(self) -> list[Call]:
-        further = Further(self.notebook.checks, self.exercise, self.solved.namespace, {}, 20.0, FRESH_SEEDS)
-        with quietly():
-            return list(further.calls())
+        """What the checks ask of the solution on other draws."""
+        met: list[Call] = []
+        for seed in FRESH_SEEDS:
+            made: list[Call] = []
+            recorded = record(self.solved.namespace[self.exercise], made, self.exercise)
+            solved = Loaded(self.solved.path, {**self.solved.namespace, self.exercise: recorded})
+            run_check(self.notebook, self.exercise, solved, seed)
+            met += made
+        return met
 
 
 class _Replace(ast.NodeTransformer):
