@@ -5,8 +5,8 @@
     python scripts/mutate.py 1.1 one_hot     one exercise
     python scripts/mutate.py 1.1 --seeds 20  no mutants: what luck does to answers that were written
 
-A name is false if the mutant that got it does otherwise than the written mistake on fresh inputs; a sentence of the
-check's own, if the check says something else of that mistake. There must be none.
+A name is false if the mutant that got it does otherwise than the written mistake on fresh inputs; a sentence that the
+check itself asserts, if it says something else of the mutant on other draws. There must be none.
 A survivor is a gap in the check (tighten it), or no wrong answer at all: then say why in a line beside the check,
 `# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart. `--write` puts the figures into the README;
 rows of other notebooks stay while they have as many exercises.

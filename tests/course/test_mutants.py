@@ -1,6 +1,5 @@
 """Mutants are what they say, and a name given to one is judged by what it does."""
 
-import types
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,18 +114,14 @@ def test_a_name_is_true_of_a_plain_function_where_values_are_the_same(names, fac
     assert is_true(names("scaled"), lambda x: factor * x, Mistake("scaled", "trebles", lambda x: x + x + x)) == true
 
 
-def test_a_sentence_of_the_check_is_true_where_it_says_the_same_of_the_mistake(names):
+def test_a_sentence_of_the_check_is_true_if_it_says_it_again(names):
     judge, entry = names("scaled"), Mistake("scaled", "does not double", lambda x: x + x + x)
     assert is_true(judge, lambda x: -x, entry, "does not double")
-    assert not is_true(judge, lambda x: -x, entry)
-    assert not is_true(judge, lambda x: undefined, entry, "does not double")  # noqa: F821 (an error is what is tried)
+    assert not is_true(judge, lambda x: 2 * x, entry, "does not double")
 
 
-def test_a_function_that_no_check_calls_is_judged_by_what_the_check_says(names):
-    judge = names("never")
-    other, same_name = (lambda x: x), types.FunctionType(never.__code__, {}, "never")
-    assert is_true(judge, other, Mistake("never", "has no name", lambda x: -x))
-    assert not is_true(judge, same_name, Mistake("never", "has no name", lambda x: -x))
+def test_nothing_is_recognised_in_a_function_that_no_check_calls(names):
+    assert not is_true(names("never"), never, Mistake("never", "has no name", never))
 
 
 def test_mutants_change_one_thing_and_compile():

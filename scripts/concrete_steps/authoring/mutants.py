@@ -12,7 +12,6 @@ import contextlib
 import copy
 import difflib
 import functools
-import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from concrete_steps.checking.checks import run_check
 from concrete_steps.checking.loader import Loaded
 from concrete_steps.checking.mistakes import Call, Mistake, copied, mistakes_of, record
 from concrete_steps.checking.outcomes import Result
-from concrete_steps.checking.recognition import does_the_same, without_numbers
+from concrete_steps.checking.recognition import does_the_same
 from concrete_steps.course import Notebook
 
 # The method on the left may be mistaken for one of those on the right.
@@ -94,23 +93,18 @@ class Names:
         return [entry for entry in mistakes_of(self.notebook).get(self.exercise, []) if entry.sentence in told]
 
     def is_true(self, wrong: Any, entry: Mistake, result: Result) -> bool:
-        """True if the mutant does what the mistake does on fresh inputs.
+        """True if a mutant that was recognised as a mistake does what the mistake does on fresh inputs.
 
-        A sentence of the check's own (what it asserts, not what was recognised) is true, too, if the check says the
-        same of both on other draws; so is one about a class, or about a function that the check never calls.
+        A sentence of the check's own is what it asserts, about a class or a function: it stands if the check says it
+        on other draws, too.
         """
-        by_message = inspect.isclass(wrong) or not self._inputs() or entry.sentence not in result.mistake
-        if by_message and all(
-            self._message(wrong, seed) == self._message(entry.implementation, seed) for seed in FRESH_SEEDS
-        ):
-            return True
-        if inspect.isclass(wrong) or not self._inputs():
-            return False
-        return all(does_the_same(entry.implementation, call, wrong) for call in self._calls_of(wrong))
-
-    def _message(self, wrong: type, seed: int) -> str:
+        if entry.sentence in result.mistake:
+            return bool(self._inputs()) and all(
+                does_the_same(entry.implementation, call, wrong) for call in self._calls_of(wrong)
+            )
         loaded = Loaded(self.solved.path, {**self.solved.namespace, self.exercise: wrong})
-        return without_numbers(run_check(self.notebook, self.exercise, loaded, seed).message)
+        messages = (run_check(self.notebook, self.exercise, loaded, seed).message for seed in FRESH_SEEDS)
+        return all(entry.sentence in message for message in messages)
 
     def _calls_of(self, wrong: Callable) -> Iterator[Call]:
         """Calls of the mutant on all the inputs that the solution meets in its checks."""
