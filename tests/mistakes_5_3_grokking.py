@@ -369,7 +369,7 @@ def trig_directions(p, frequencies):
     return torch.stack(_pictures(p, frequencies))
 
 
-@mistake("scales each row of a picture by itself: the squares of the whole picture sum to 1")
+@mistake("gives each row of a picture length 1, as √(2/p) does: the squares of the whole picture sum to 1")
 def trig_directions(p, frequencies):
     pictures = torch.stack(_pictures(p, frequencies))
     return pictures / pictures.norm(dim=-1, keepdim=True)

@@ -4,6 +4,7 @@ No check loads a model: small primes and random tensors suffice, and nothing may
 """
 
 import math
+import numbers
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from concrete_steps.checking.testing import (
     assert_choice,
     assert_close,
     assert_equal,
-    assert_gradient_flows,
+    assert_gradient_values,
     assert_independent,
     assert_plain,
     assert_precise,
@@ -127,11 +128,15 @@ def test_key_frequencies(key_frequencies, rng):
     cases += [([1.0, 1.2, 0.9, 1.1, 1.0], {}, []), ([1.0, 2.3, 1.0, 3.0, 0.5], {}, [])]  # 3.0 is not above 2 x 1.56
     cases += [([1.0, 2.3, 1.0, 4.0, 0.5], {}, [4]), ([1.0, 2.3, 1.0, 3.0, 0.5], {"times": 1.2}, [2, 4])]
     cases += [([4.0, 1.0, 1.0, 1.0, 9.0, 1.0], {"times": 3.0}, [5]), ([2.0, 1.0, 3.0], {"times": 0.1}, [1, 2, 3])]
+    nothing = key_frequencies(torch.zeros(7, 2, dtype=torch.float64))
+    assert_equal(assert_plain(nothing, list), [], "a table of zeros: no power is above twice the mean, 0")
     for powers, options, expected in cases:
         x = embedding_with(powers, rng, constant=0.5 if powers is cases[0][0] else 9)
         with unchanged(x):
             found = key_frequencies(x, **options)
-        assert_plain(found, list)
+        for k in assert_plain(found, list):
+            assert not isinstance(k, torch.Tensor), "gives tensors of one number: .tolist() makes plain numbers"
+            assert isinstance(k, numbers.Integral), f"expected whole numbers in the list, got {k}"
         mean = sum(powers) / len(powers)
         told = f"powers of frequencies 1, 2, ... are {powers}, their mean {mean:.3g}, times {options.get('times', 2.0)}"
         assert_equal([int(k) for k in found], expected, told)  # a number of numpy's or torch's is a number
@@ -214,7 +219,19 @@ def test_variance_by_frequency__scale(variance_by_frequency, rng):
     x = random(rng, 7, 7, 3)
     shares = variance_by_frequency(x)
     assert_close(variance_by_frequency(1e-3 * x + 5), shares, "adding a constant to a neuron changes its shares")
+    assert_close(variance_by_frequency(1e-9 * x), shares, "a neuron a thousand million times as quiet has other shares")
     assert shares.max() <= 1 + 1e-9, f"a share is {shares.max():.3g}: no share is above 1"
+
+
+def frequencies_and_shares(out, shape):
+    """Two tensors of this shape, in this order; the first of whole numbers."""
+    assert isinstance(out, tuple) and len(out) == 2, "two tensors are promised: frequencies and shares"
+    frequency, share = (assert_tensor(part, shape=shape) for part in out)
+    in_order = share.is_floating_point() or not frequency.is_floating_point()
+    assert in_order, "gives the shares first, then the frequencies"
+    whole = not (frequency.is_floating_point() or frequency.is_complex() or frequency.dtype == torch.bool)
+    assert whole, f"frequencies are whole numbers, this tensor is {frequency.dtype}"
+    return frequency, share
 
 
 def test_neuron_frequencies(neuron_frequencies, rng):
@@ -222,13 +239,10 @@ def test_neuron_frequencies(neuron_frequencies, rng):
     for x in [*(random(rng, p, p, n) for p, n in [(5, 3), (7, 1), (11, 4)]), neurons_for(rng, 7)]:
         with unchanged(x):
             out = neuron_frequencies(x)
-        assert isinstance(out, tuple) and len(out) == 2, "two tensors are promised: frequencies and shares"
-        frequency, share = (assert_tensor(part, shape=x.shape[-1:]) for part in out)
+        frequency, share = frequencies_and_shares(out, x.shape[-1:])
         best = shares_by_projection(x).max(0)
         assert_precise(share, exact(best.values), "the share of neuron j is not its largest one")
         alive = best.values > 0
-        whole = not (frequency.is_floating_point() or frequency.is_complex() or frequency.dtype == torch.bool)
-        assert whole, f"frequencies are whole numbers, this tensor is {frequency.dtype}"
         assert_close(
             frequency[alive], best.indices[alive] + 1, "the frequency of neuron j is not the one of most variance"
         )
@@ -318,20 +332,18 @@ def test_column_frequencies(column_frequencies, rng):
     ]
     cases += [random(rng, p, n) + 3 for p, n in [(3, 1), (5, 4), (7, 7), (11, 2), (13, 5)]]
     cases += [torch.cat([random(rng, 7, 2), torch.zeros(7, 1, dtype=torch.float64)], dim=1), strided(random(rng, 7, 3))]
+    cases += [1e-9 * random(rng, 7, 3)]
     for x in cases:
         p, n = x.shape
         with unchanged(x):
             out = column_frequencies(x)
-        assert isinstance(out, tuple) and len(out) == 2, "two tensors are promised: frequencies and shares"
-        frequency, share = (assert_tensor(part, shape=(n,)) for part in out)
+        frequency, share = frequencies_and_shares(out, (n,))
         power = torch.stack([((basis_of(p)[2 * k - 1 : 2 * k + 1] @ x) ** 2).sum(0) for k in range(1, (p + 1) // 2)])
         best = power.max(0)
         alive = best.values > 0
         assert not share.isnan().any(), "there are nan: a column of zeros has power 0, and 0 / 0 is nan"
         expected = torch.where(alive, best.values / power.sum(0).clamp_min(1e-30), 0.0)
         assert_precise(share, expected, "entry j is not the share of column j's power in its strongest frequency")
-        whole = not (frequency.is_floating_point() or frequency.is_complex() or frequency.dtype == torch.bool)
-        assert whole, f"frequencies are whole numbers, this tensor is {frequency.dtype}"
         assert_close(frequency[alive], best.indices[alive] + 1, "the frequency of column j is not its strongest")
 
 
@@ -415,8 +427,9 @@ def test_restricted_loss(restricted_loss, rng):
 
 
 def test_restricted_loss__gradient(restricted_loss, rng):
-    """A gradient reaches the logits"""
-    assert_gradient_flows(lambda logits: restricted_loss(logits, [1], some_pairs(rng, 5, 7)), random(rng, 5, 5, 5))
+    """The gradient that reaches the logits is the derivative"""
+    pairs = some_pairs(rng, 5, 7)
+    assert_gradient_values(lambda logits: restricted_loss(logits, [1], pairs), random(rng, 5, 5, 5), rng=rng)
 
 
 def test_excluded_loss(excluded_loss, rng):
@@ -429,8 +442,9 @@ def test_excluded_loss(excluded_loss, rng):
 
 
 def test_excluded_loss__gradient(excluded_loss, rng):
-    """A gradient reaches the logits"""
-    assert_gradient_flows(lambda logits: excluded_loss(logits, [1], some_pairs(rng, 5, 7)), random(rng, 5, 5, 5))
+    """The gradient that reaches the logits is the derivative"""
+    pairs = some_pairs(rng, 5, 7)
+    assert_gradient_values(lambda logits: excluded_loss(logits, [1], pairs), random(rng, 5, 5, 5), rng=rng)
 
 
 def test_answer_excluded(answer_excluded):
@@ -477,7 +491,10 @@ def test_equal_noise__random(equal_noise, rng):
     def noise(seed):
         return equal_noise(x, changed, seed) - x
 
-    assert_independent(lambda seed: equal_noise(x, changed, seed) - x)
+    for axis, name in ((1, "rows"), (0, "columns")):
+        sizes = noise(0).norm(dim=axis)
+        assert sizes.max() < 2.5 * sizes.min(), f"the noise has loud and quiet {name}: one size for all entries"
+    assert_independent(noise)
     drawn = noise(rng.integer(3, 1000))
     standard = drawn / drawn.square().mean().sqrt()
     assert abs(standard.mean()) < 0.11, f"the noise has mean {standard.mean():.2f} of its size: it should be around 0"

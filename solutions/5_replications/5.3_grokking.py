@@ -115,10 +115,6 @@ def activations(
         ..., :p
     ]  # some models can answer "=", too
     return {"pattern": pattern, "neurons": neurons, "logits": logits}
-    logits = (resid_mid + neurons @ weights["blocks.0.mlp.out.weight"].T) @ weights[
-        "unembed.weight"
-    ].T
-    return {"pattern": pattern, "neurons": neurons, "logits": logits}
 
 
 def embedding(weights: dict[str, Tensor]) -> Float[Tensor, "p d_model"]:
