@@ -172,6 +172,12 @@ def key_frequencies(x, times=2.0):
     return [k + 1 for k in power.argsort(descending=True).tolist() if power[k] > times * power.mean()]
 
 
+@mistake("gives tensors of one number: .tolist() makes plain numbers")
+def key_frequencies(x, times=2.0):
+    power = _power(x)
+    return list((power > times * power.mean()).nonzero()[:, 0] + 1)
+
+
 @mistake("compares with the median: the mean is meant")
 def key_frequencies(x, times=2.0):
     power = _power(x)
@@ -514,6 +520,13 @@ def column_frequencies(x):
     return best.indices, best.values / power.sum(0).clamp_min(1e-30)
 
 
+@mistake("gives the shares first, then the frequencies")
+def column_frequencies(x):
+    power = _column_power(x)
+    best = power.max(0)
+    return best.values / power.sum(0).clamp_min(1e-30), best.indices + 1
+
+
 @mistake("gives the strongest power: divide by the column's for a share")
 def column_frequencies(x):
     best = _column_power(x).max(0)
@@ -728,6 +741,11 @@ def excluded_loss(logits, frequencies, pairs):
 @mistake("takes waves of a - b away")
 def excluded_loss(logits, frequencies, pairs):
     return _loss(logits - _part(logits, frequencies, sign=-1), pairs)
+
+
+@mistake("is a part of the computation detached?")
+def excluded_loss(logits, frequencies, pairs):
+    return _loss(logits - _part(logits.detach(), frequencies), pairs)
 
 
 @mistake("adds the waves once more: they are taken away")
