@@ -187,7 +187,7 @@ def key_frequencies(x, times=2.0):
 @mistake("keeps the weak frequencies: those above the threshold are asked for")
 def key_frequencies(x, times=2.0):
     power = _power(x)
-    return [k + 1 for k in range(len(power)) if power[k] <= times * power.mean()]
+    return [k + 1 for k in range(len(power)) if power[k] < times * power.mean()]
 
 
 # --- 2. Two axes

@@ -121,7 +121,13 @@ def embedding_with(powers, rng, d=5, constant=9):
     return table
 
 
-# equivalent mutant of key_frequencies, Gt -> GtE: rounding decides exact ties
+def assert_whole_numbers(found, what):
+    """Numbers that a dict finds: numpy's do, torch's do not."""
+    for k in found:
+        assert not isinstance(k, torch.Tensor), f"{what}: gives tensors of one number: .tolist() makes plain numbers"
+        assert isinstance(k, numbers.Integral), f"{what}: expected whole numbers, got {k!r}"
+
+
 def test_key_frequencies(key_frequencies, rng):
     """Frequencies of more than `times` the mean power, ascending, counted from 1."""
     cases = [([0.1, 0.1, 0.1, 5.0, 0.1], {}, [4]), ([9.0, 0.1, 0.2, 0.1, 7.0, 0.1], {}, [1, 5])]
@@ -134,9 +140,7 @@ def test_key_frequencies(key_frequencies, rng):
         x = embedding_with(powers, rng, constant=0.5 if powers is cases[0][0] else 9)
         with unchanged(x):
             found = key_frequencies(x, **options)
-        for k in assert_plain(found, list):
-            assert not isinstance(k, torch.Tensor), "gives tensors of one number: .tolist() makes plain numbers"
-            assert isinstance(k, numbers.Integral), f"expected whole numbers in the list, got {k}"
+        assert_whole_numbers(assert_plain(found, list), "a list of frequencies")
         mean = sum(powers) / len(powers)
         told = f"powers of frequencies 1, 2, ... are {powers}, their mean {mean:.3g}, times {options.get('times', 2.0)}"
         assert_equal([int(k) for k in found], expected, told)  # a number of numpy's or torch's is a number
@@ -589,6 +593,10 @@ RUNS = {
     ),
     "touches a half before it is below": ((START, [4, 3, 3, 2, 1, 1], [4, 3, 5, 5, 5, 5], HIGH), (30, 90, 200)),
     "has equal losses, none below the other": ((START, FALLS, [4, 3, 3, 1.5, 0.9, 3], HIGH), (30, 200, 200)),
+    "starts with a low excluded loss": (
+        (START, [4, 4, 1.9, 1.5, 0.9, 0.1], [1, 2, 3, 3, 3, 5], HIGH),
+        (30, 30, 200),
+    ),
     "never generalises": ((START, FALLS, RISES, [4, 6, 9, 8, 2, 0.5]), (30, 90, None)),
     "forms no circuit, though its test loss falls": ((START, FALLS, [4, 3, 0, 0, 0, 0], HIGH), (30, None, None)),
     "never memorises": (([4, 3, 2, 1, 1, 1], FALLS, RISES, HIGH), (None, None, None)),
@@ -638,10 +646,11 @@ def test_first_seen(first_seen, rng):
     """For each key frequency of the end: the step since when it is one, without a break."""
     for name, (frequencies, expected) in HISTORIES.items():
         tables = [embedding_with([9.0 + k if k in keys else 0.1 for k in range(1, 9)], rng) for keys in frequencies]
+        tables = [size * table for size, table in zip((0.1, 9.0, 1.0, 0.3), tables, strict=False)]
         steps = STEPS[: len(tables)]
         with unchanged(tables, steps):
             found = first_seen(steps, tables)
-        assert_plain(found, dict)
+        assert_whole_numbers(assert_plain(found, dict), "the dict's keys are frequencies")
         told = f"{name}: key frequencies {frequencies} at steps {steps}"
         assert_equal({int(k): int(step) for k, step in found.items()}, expected, told)
         assert_equal([int(k) for k in found], sorted(expected), f"{told}; the order of the frequencies")
