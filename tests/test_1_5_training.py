@@ -504,6 +504,7 @@ def test_overfit_one_batch(overfit_one_batch, rng):
         assert_close(torch.tensor(losses), torch.tensor(right[:steps]), "the loss before each step")
 
 
+@pytest.mark.seconds(120)  # it trains nine networks: on a busy machine 30 are too few
 def test_what_is_wrong(what_is_wrong, rng):
     """A fresh run of every kind, a sound one among them, each named rightly."""
     missed = []

@@ -743,7 +743,10 @@ def test_find_used_frequencies(find_used_frequencies, rng):
         decoys_taken += len(set(found) & set(decoys))
         others_taken += len(set(found) - set(used) - set(decoys))
     told = f"of {n_used} frequencies in use in five models you found {found_of_used}"
-    assert found_of_used >= 0.9 * n_used, f"{told}: is one weak in the embedding, and needed all the same?"
+    assert found_of_used >= 0.9 * n_used, (
+        f"{told}: is one weak in the embedding, and needed all the same? Without one the loss is at least ten times as "
+        "large, though it may still be small"
+    )
     assert decoys_taken <= 1, (
         f"{told}, but took {decoys_taken} of 15 decoys for used: strong in the embedding, or in the output weights, is "
         "not yet used"
