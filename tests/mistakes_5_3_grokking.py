@@ -1063,9 +1063,18 @@ def _numbers(weights):
     return weights["embed.weight"][:-1]
 
 
-@mistake("is one weak in the embedding, and needed all the same?")
+@mistake("is one weak in the embedding")
 def find_used_frequencies(weights):
     return key_frequencies_of(_numbers(weights))
+
+
+@mistake("or absent from the logits, and needed all the same?")
+def find_used_frequencies(weights):
+    """Those that the embedding holds and the neurons' output weights write."""
+    w_l = weights["unembed.weight"] @ weights["blocks.0.mlp.out.weight"]
+    held, written = _power(_numbers(weights)), _power(w_l)
+    both = (held > 0.01 * held.mean()) & (written > 0.01 * written.mean())
+    return (both.nonzero()[:, 0] + 1).tolist()
 
 
 @mistake("strong in the embedding, or in the output weights, is not yet used")

@@ -665,6 +665,7 @@ def stranger(rng, noise=1e-3):
     Two heads bring a and b to "=", each to a place of its own; for each frequency 25 neurons of all pairs of phases
     make waves of a + b. One decoy is strong in the embedding, and attention drops it; neurons read another, and no
     answer reads them; a third is in the output weights alone. One used frequency is weak in the embedding.
+    Another reaches no logit, and is used all the same: it mends an error, at twice the frequency that makes it.
     """
     phases = 2 * math.pi * torch.arange(5, dtype=torch.float64) / 5
     phases = torch.cartesian_prod(phases, phases)  # of a's wave, of b's
@@ -676,9 +677,13 @@ def stranger(rng, noise=1e-3):
         used, (dropped, unread, never) = sorted(frequencies[:4]), frequencies[4:7]
         whole = formula_loss(p, used, height)
         if all(formula_loss(p, [j for j in used if j != k], height) > 10 * whole for k in used):
-            break  # each is missed
-    sizes = dict.fromkeys(used, 1.0) | {dropped: 2.0, unread: 1.0, rng.choice(used): 0.4}
-    kept, d, d_head = [*used, unread, never], 64, 16
+            doubles = {k: min(2 * k, p - 2 * k) for k in used}
+            doubles = {k: double for k, double in doubles.items() if double not in frequencies[:7]}
+            if doubles:
+                break  # each is missed, and one can be mended
+    mended, mends = rng.choice(list(doubles.items()))
+    sizes = dict.fromkeys(used, 1.0) | {dropped: 2.0, unread: 1.0, mends: 1.0, rng.choice(used): 0.4}
+    kept, d, d_head = [*used, unread, never, mends], 64, 16
     axes = iter(torch.linalg.qr(random(rng, d, d)).Q.split(2))  # two directions at a time, in a random place
     into, at_a, at_b, out = ({k: next(axes) for k in keys} for keys in ([*kept, dropped], kept, kept, kept))
     (first, second), (last, _) = next(axes), next(axes)  # directions of the three positions
@@ -690,12 +695,17 @@ def stranger(rng, noise=1e-3):
     look = torch.linalg.qr(random(rng, d_head, 1)).Q
     values = carry @ torch.cat([into[k] for k in kept])
     mlp_in, mlp_out, unembed = [], [], torch.zeros(p, d, dtype=torch.float64)
-    for k in kept:
+    for k in kept[:-1]:
         reads = [torch.stack([cos[:, i], -sin[:, i]], dim=1) @ at[k] for i, at in enumerate((at_a, at_b))]
         mlp_in.append((reads[0] + reads[1]) / sizes.get(k, 1.0))
         mlp_out.append(torch.stack([both.cos(), -both.sin()], dim=1) @ out[k])
         if k != unread:
             unembed += 1.5 * waves_of(p, k) @ out[k]
+    # ReLU of one wave holds 2/(3π) of its double and half of itself; with 11 phases next to nothing else is left.
+    phase = 2 * math.pi * torch.arange(11, dtype=torch.float64) / 11
+    for k, weights, share in ((mended, (2 * phase).cos(), 2 / (3 * math.pi)), (mends, -phase.cos(), 1 / 2)):
+        mlp_in.append(torch.stack([phase.cos(), -phase.sin()], dim=1) @ at_a[k] / sizes[k])
+        mlp_out.append(height / (11 / 2 * share) * weights[:, None] * out[used[0]][0])
     embed = sum(size * waves_of(p, k) @ into[k] for k, size in sizes.items())
     weights = {
         "embed.weight": torch.cat([embed, torch.zeros(1, d, dtype=torch.float64)]),
@@ -711,7 +721,7 @@ def stranger(rng, noise=1e-3):
         "unembed.weight": unembed,
     }
     weights = {name: x + noise * random(rng, *x.shape) for name, x in weights.items()}
-    return weights, used, [dropped, unread, never]
+    return weights, sorted([*used, mends]), [dropped, unread, never]
 
 
 def formula_loss(p, frequencies, height):
@@ -744,8 +754,8 @@ def test_find_used_frequencies(find_used_frequencies, rng):
         others_taken += len(set(found) - set(used) - set(decoys))
     told = f"of {n_used} frequencies in use in five models you found {found_of_used}"
     assert found_of_used >= 0.9 * n_used, (
-        f"{told}: is one weak in the embedding, and needed all the same? Without one the loss is at least ten times as "
-        "large, though it may still be small"
+        f"{told}: is one weak in the embedding, or absent from the logits, and needed all the same? Without one the "
+        "loss is at least ten times as large, though it may still be small"
     )
     assert decoys_taken <= 1, (
         f"{told}, but took {decoys_taken} of 15 decoys for used: strong in the embedding, or in the output weights, is "
