@@ -508,19 +508,7 @@ def attention_pattern(q, k, n_heads, n_kv_heads):
 
 
 def _layer(
-    resid,
-    W_Q,
-    W_K,
-    W_V,
-    W_O,
-    real,
-    *,
-    later=True,
-    padding=True,
-    scale=True,
-    zero=True,
-    copies="(h g)",
-    hidden=-torch.inf,
+    resid, W_Q, W_K, W_V, W_O, real, later=True, padding=True, scale=True, zero=True, copies="(h g)", hidden=-torch.inf
 ):
     """attention_layer, with a part left out."""
     group = len(W_Q) // len(W_K)
