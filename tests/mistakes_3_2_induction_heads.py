@@ -1269,7 +1269,7 @@ def find_induction_circuit(model):
     tokens = _rows_for(model, 16, different=True)
     whole = _next_logits(model, tokens, []).mean()
     least = max(0.1 * whole, 1)
-    return [head for head in _heads_of(model) if whole - _next_logits(model, tokens, [head]).mean() > least]
+    return {head for head in _heads_of(model) if whole - _next_logits(model, tokens, [head]).mean() > least}
 
 
 @right("each head's mean, and a null from the rows before the repeat")
