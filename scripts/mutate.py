@@ -5,7 +5,8 @@
     python scripts/mutate.py 1.1 one_hot     one exercise
     python scripts/mutate.py 1.1 --seeds 20  no mutants: what luck does to answers that were written
 
-A name is false if the mutant that got it does otherwise than the written mistake on fresh inputs: there must be none.
+A name is what an answer is recognised as; it is false if the mutant that got it does otherwise than the written mistake
+on fresh inputs: there must be none.
 A survivor is a gap in the check (tighten it), or no wrong answer at all: then say why in a line beside the check,
 `# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart. `--write` puts the figures into the README;
 rows of other notebooks stay while they have as many exercises.
@@ -61,7 +62,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, metavar="N", help="put the written answers to N draws; no mutants")
     options = parser.parse_args()
     if not options.seeds:
-        pytest_plugin.SECONDS = 5.0  # a mutant that loops for ever is rejected soon
+        pytest_plugin.SECONDS = 20.0  # a mutant that loops for ever is rejected soon, one on a busy machine is not
+        outcomes.SECONDS_TO_RECOGNISE = 60.0  # on a busy machine no name may be lost: false ones are counted
     try:
         course = load_course()
         chosen = [course.notebook(options.notebook)] if options.notebook else list(course.notebooks)

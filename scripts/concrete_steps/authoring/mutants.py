@@ -12,20 +12,17 @@ import contextlib
 import copy
 import difflib
 import functools
-import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from concrete_steps.checking.checks import run_check
-from concrete_steps.checking.further import Further, quietly
 from concrete_steps.checking.loader import Loaded
 from concrete_steps.checking.mistakes import Call, Mistake, copied, mistakes_of, record
 from concrete_steps.checking.outcomes import Result
-from concrete_steps.checking.recognition import does_the_same, without_numbers
+from concrete_steps.checking.recognition import does_the_same
 from concrete_steps.course import Notebook
 
 # The method on the left may be mistaken for one of those on the right.
@@ -83,26 +80,25 @@ def known_equivalents(checks: Path) -> dict[tuple[str, str], str]:
 
 @dataclass(eq=False)
 class Names:
-    """Whether names that a check gives to mutants of one exercise are true, by inputs that recognition never saw."""
+    """Whether what a mutant of one exercise was recognised as is true, by inputs that recognition never saw.
+
+    What a check itself asserts is no name: it was measured there.
+    """
 
     notebook: Notebook
     exercise: str
     solved: Loaded
 
     def given(self, result: Result) -> list[Mistake]:
-        """The written mistakes whose sentence a result tells."""
-        told = f"{result.message}\n{result.mistake}"
-        return [entry for entry in mistakes_of(self.notebook).get(self.exercise, []) if entry.sentence in told]
+        """The written mistakes that say what the answer was recognised as."""
+        return [
+            entry for entry in mistakes_of(self.notebook).get(self.exercise, []) if entry.sentence == result.mistake
+        ]
 
-    def is_true(self, wrong: Any, entry: Mistake) -> bool:
-        """True if the mutant does what the mistake does on fresh inputs; of a class, if the check says the same."""
-        if inspect.isclass(wrong):
-            return all(self._message(wrong, seed) == self._message(entry.implementation, seed) for seed in FRESH_SEEDS)
-        return all(does_the_same(entry.implementation, call, wrong) for call in self._calls_of(wrong))
-
-    def _message(self, wrong: type, seed: int) -> str:
-        loaded = Loaded(self.solved.path, {**self.solved.namespace, self.exercise: wrong})
-        return without_numbers(run_check(self.notebook, self.exercise, loaded, seed).message)
+    def is_true(self, wrong: Callable, entry: Mistake) -> bool:
+        """True if the mutant does what the mistake does on fresh inputs; without any, nothing can be known of it."""
+        alike = [does_the_same(entry.implementation, call, wrong) for call in self._calls_of(wrong)]
+        return bool(alike) and all(alike)
 
     def _calls_of(self, wrong: Callable) -> Iterator[Call]:
         """Calls of the mutant on all the inputs that the solution meets in its checks."""
@@ -110,14 +106,21 @@ class Names:
         recorded = record(wrong, made, self.exercise)
         for call in self._inputs():
             with contextlib.suppress(Exception):
-                recorded(*copied(call.args), **copied(call.kwargs))
+                args, kwargs = copied((call.args, call.kwargs))
+                recorded(*args, **kwargs)
             yield made.pop()
 
     @functools.cache  # noqa: B019 (one object an exercise)
     def _inputs(self) -> list[Call]:
-        further = Further(self.notebook.checks, self.exercise, self.solved.namespace, {}, 20.0, FRESH_SEEDS)
-        with quietly():
-            return list(further.calls())
+        """What the checks ask of the solution on other draws."""
+        met: list[Call] = []
+        for seed in FRESH_SEEDS:
+            made: list[Call] = []
+            recorded = record(self.solved.namespace[self.exercise], made, self.exercise)
+            solved = Loaded(self.solved.path, {**self.solved.namespace, self.exercise: recorded})
+            run_check(self.notebook, self.exercise, solved, seed)
+            met += made
+        return met
 
 
 class _Replace(ast.NodeTransformer):
