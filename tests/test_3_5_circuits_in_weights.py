@@ -27,6 +27,9 @@ from concrete_steps.checking.testing import (
 )
 
 F32, F64 = torch.float32, torch.float64
+# Changes that make no wrong answer; scripts/mutate.py counts them apart:
+# equivalent mutant of factored_norm, drop .clamp(): a sum of squares falls below 0 by rounding alone
+# equivalent mutant of factored_norm, 0 -> -1: the same
 
 # --- 1. Products that stay factors
 
