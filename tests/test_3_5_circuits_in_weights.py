@@ -35,6 +35,10 @@ F32, F64 = torch.float32, torch.float64
 # equivalent mutant of top1_copying, drop USub: of two axes, 1 is the last
 # equivalent mutant of top1_copying, 1 -> -1: --1 is 1, of two axes the last
 # equivalent mutant of top1_copying, drop device= of arange: the checks run on the CPU
+# equivalent mutant of pattern_without, drop device= of ones: the checks run on the CPU
+# equivalent mutant of pattern_without, masked_fill -> masked_fill_: the sum is the function's own
+# equivalent mutant of pattern_without, [-2:] -> [:]: a mask for each row is the same mask
+# equivalent mutant of pattern_without, 2 -> 3: the same
 
 # --- 1. Products that stay factors
 
