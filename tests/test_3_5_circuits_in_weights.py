@@ -39,6 +39,19 @@ F32, F64 = torch.float32, torch.float64
 # equivalent mutant of pattern_without, masked_fill -> masked_fill_: the sum is the function's own
 # equivalent mutant of pattern_without, [-2:] -> [:]: a mask for each row is the same mask
 # equivalent mutant of pattern_without, 2 -> 3: the same
+# equivalent mutant of random_baseline, drop dtype= of randn: the text promises nothing for float64
+# equivalent mutant of random_baseline, first -> second: both have one dtype
+# equivalent mutant of random_baseline, 1 -> 0: both factors have one dtype
+# equivalent mutant of random_baseline, 1 -> -1: of two entries, 1 is the last
+# equivalent mutant of decompose_input, drop names_filter= of run_with_cache: it keeps more than it needs
+# equivalent mutant of decompose_input, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of pos_by_pos, drop USub: of two axes, 1 is the last
+# equivalent mutant of pos_by_pos, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of pos_by_pos, masked_fill -> masked_fill_: the scores are the function's own
+# equivalent mutant of pos_by_pos, drop ones_like(...): scores are never just 0
+# equivalent mutant of decompose_scores, q_parts -> k_parts: both have one d_head
+# equivalent mutant of effective_ov, drop dim= of cat: it is 0 by default
+# equivalent mutant of effective_ov, 1 -> -1: of two axes, 1 is the last
 
 # --- 1. Products that stay factors
 
