@@ -38,7 +38,9 @@ Place = tuple[str, int, int | None]  # (name of a hook point, position, head)
 # four heads that was trained on little stories and on repeated random tokens.
 # %%
 class Attention(nn.Module):
-    def __init__(self, W_Q, W_K, W_V, W_O):  # [head d_model d_head], W_O [head d_head d_model]
+    """W_Q, W_K, W_V: [head d_model d_head]; W_O: [head d_head d_model]."""
+
+    def __init__(self, W_Q, W_K, W_V, W_O):
         super().__init__()
         self.W_Q, self.W_K, self.W_V, self.W_O = map(nn.Parameter, (W_Q, W_K, W_V, W_O))
         self.q, self.k, self.v = nn.Identity(), nn.Identity(), nn.Identity()
@@ -84,8 +86,8 @@ with torch.no_grad():
 # goes through all of them, at any depth.
 # %% exercise="hook_points" points=1 difficulty=1 minutes=4
 def hook_points(model: nn.Module) -> dict[str, nn.Module]:
-    """All parts of the model that are an nn.Identity, at any depth, by their paths, in the
-    order of named_modules.
+    """All parts of the model that are an nn.Identity (or of a class made from it), at any
+    depth, by their paths, in the order of named_modules.
     """
     ### BEGIN SOLUTION
     return {name: part for name, part in model.named_modules() if isinstance(part, nn.Identity)}
@@ -105,6 +107,13 @@ print("points:", ", ".join(hook_points(plain)))
 #   without a word. `try: ... finally: ...` cleans up in any case.
 # - Functions that a loop defines look their variables up when they are *called*, after the loop. Bind them at once, by
 #   `partial` or a default argument (`def call(..., name=name)`).
+#
+# <details><summary>Hint</summary>
+#
+# A list of handles; in a `try`: for each pair a function of PyTorch's form that calls ours and returns what it returns,
+# registered; then `return model(x)`. In the `finally`: `.remove()` for each handle.
+#
+# </details>
 # %% exercise="run_with_hooks" points=3 difficulty=3 minutes=20
 def run_with_hooks(model: nn.Module, x: Tensor, hooks: list[tuple[str, Hook]]) -> Tensor:
     """model(x), while functions are called with what parts of the model return.
@@ -133,6 +142,8 @@ def run_with_hooks(model: nn.Module, x: Tensor, hooks: list[tuple[str, Hook]]) -
     ### END SOLUTION
 # %% check="run_with_hooks"
 # %% [markdown]
+# ### Any slice
+#
 # A function that edits must not write into the value it gets: that is the model's own tensor, and others may hold it,
 # too. It changes a **copy**, and returns it. This one does for every slice: `index` is what stands in `x[...]`.
 #
@@ -154,6 +165,8 @@ def put(x: Tensor, hook: object, index: object, new: Tensor | float) -> Tensor:
     ### END SOLUTION
 # %% check="put"
 # %% [markdown]
+# ### One head at one position
+#
 # Rows of random tokens that repeat: the toy's induction heads predict the second half (3.2). We set head L0H1 to 0 at
 # *one* position, and ask at which positions the logits move; then the same with L0H3.
 #
@@ -216,6 +229,12 @@ plot.imshow(
 #
 # To read is to hook and return nothing. The value must be **copied**: later code may write into the same tensor.
 # `.detach()` cuts it off from the gradient, so that what you keep does not keep the whole run in memory.
+#
+# <details><summary>Hint</summary>
+#
+# One function for all parts: it writes into a dictionary under `hook`, the path. Then your `run_with_hooks`.
+#
+# </details>
 # %% exercise="run_with_cache" points=2 difficulty=2 minutes=10
 def run_with_cache(
     model: nn.Module, x: Tensor, names: list[str] | None = None
@@ -508,7 +527,9 @@ answer_scores = "c"
 ### END SOLUTION
 # %% check="answer_scores"
 # %% [markdown]
-# Scores that one can trust, one makes: from queries and keys. $\text{pattern} = \text{softmax}(q k^\top /
+# ### Scores of your own
+#
+# They are made from queries and keys. $\text{pattern} = \text{softmax}(q k^\top /
 # \sqrt{d_\text{head}})$ over the keys up to the query. In models with **shared keys** (SmolLM2: 9 query heads, 3 of
 # keys) a few neighbouring query heads read one key head: of 9 and 3, query head `h` reads key head `h // 3`.
 # %% exercise="pattern_from_qk" points=2 difficulty=3 minutes=12
@@ -590,6 +611,12 @@ print(f"commonest word: {evidence.interval(commonest):.2f} (intervals over 32 st
 # One point may have several names: `blocks.0.attn.hook_z` is an **alias** of `blocks.0.attn.o.hook_in`, its *canonical*
 # name. In `hook_dict` both lead to the same `HookPoint` object; in a cache both are there, with the same tensor. Make
 # the list that has each point once.
+#
+# <details><summary>Hint</summary>
+#
+# `id(point)` is the same for both names. A dictionary by `id` keeps the last name that is written to it.
+#
+# </details>
 # %% exercise="activation_shapes" points=2 difficulty=3 minutes=10
 def activation_shapes(
     model: TransformerBridge, tokens: Int[Tensor, "row pos"]
@@ -674,6 +701,13 @@ table
 # run), `return_type=None` (no logits).
 #
 # A slice of a tensor is a **view**: keep it, and the whole tensor stays in memory. `.clone()` lets go.
+#
+# <details><summary>Hint</summary>
+#
+# `utils.get_act_name(part, layer)` for each pair; one run; then pick the position: `x.select(axis, position)` takes it
+# and drops the axis. Which axis is it in a pattern?
+#
+# </details>
 # %% exercise="cache_only" points=2 difficulty=3 minutes=12
 def cache_only(
     model: TransformerBridge,
@@ -885,8 +919,8 @@ for name, model, tokens in (("story_lm", story_lm, few), ("SmolLM2", smol, smol_
     columns[f"{name}, folded"], its = looks_like(folded[name], tokens)
     shift = (its - own).mean(-1, keepdim=True)
     gaps[name] = ((its - own) - shift).abs().max().item(), shift.abs().max().item()
-    print(f"{name}: each logit moves by up to {gaps[name][1]:.1f}; after subtracting", end=" ")
-    print(f"the shift that all words share, by {gaps[name][0]:.0e}")
+    print(f"{name}: each logit moves by up to {gaps[name][1]:.1f};", end=" ")
+    print(f"after subtracting the shift that all words share, by {gaps[name][0]:.0e}")
 del folded
 pd.DataFrame(columns).round(3)
 # %% [markdown]
