@@ -366,11 +366,6 @@ def run_until(model, x, name):
     return _until(model, x, name, clean=False)
 
 
-@mistake("runs that part alone, on the model's input: the parts before it have to run first")
-def run_until(model, x, name):
-    return model.get_submodule(name)(x)
-
-
 @right("the value travels in the error")
 def run_until(model, x, name):
     class Found(BaseException):

@@ -30,6 +30,7 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of run_with_cache, keep list[str]: an annotation
 # equivalent mutant of run_with_cache, keep None: an annotation
 # equivalent mutant of run_with_cache, Is -> Eq: nothing but None equals None
+# equivalent mutant of run_until, 0 -> -1: one value is kept
 
 # --- The networks of sections 1 to 5
 
