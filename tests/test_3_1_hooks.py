@@ -31,6 +31,9 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of run_with_cache, keep None: an annotation
 # equivalent mutant of run_with_cache, Is -> Eq: nothing but None equals None
 # equivalent mutant of run_until, 0 -> -1: one value is kept
+# equivalent mutant of gradient_at, 0 -> -1: one value is kept, and one gradient comes back
+# equivalent mutant of gradient_at, drop .clone(): a tensor of its own, unless the model writes into it
+# equivalent mutant of gradient_at, drop .detach(): the gradient stops at the tensor that it is asked for
 
 # --- The networks of sections 1 to 5
 
