@@ -10,7 +10,8 @@ The model has attention only and no normalisation. Three things can be measured 
 that followed the current one before), "seen" (the token SEEN, where the current token occurred before) and "copying"
 (tokens of the context above others). Notebook 2.2 teaches how each head is written: `Weights` holds the four matrices
 of one, `to_bridge` makes a model of heads written by hand, and `riddle` gives the examples of its open task.
-`properties` makes the models of notebook 3.6, which hold more than they use.
+`properties` makes the models of notebook 3.6, which hold more than they use, and `writers` those of 3.3, in which not
+every head that seems to write the answer does.
 """
 
 from concrete_steps.wired.build import build, to_bridge
@@ -29,6 +30,7 @@ from concrete_steps.wired.truth import (
     removed,
     repeated,
 )
+from concrete_steps.wired.writers import WriterTruth, writer_rows, writers
 
 __all__ = [
     "BEHAVIOURS",
@@ -38,6 +40,7 @@ __all__ = [
     "PropertyTruth",
     "Truth",
     "Weights",
+    "WriterTruth",
     "build",
     "measure",
     "measures",
@@ -49,4 +52,6 @@ __all__ = [
     "repeated",
     "riddle",
     "to_bridge",
+    "writer_rows",
+    "writers",
 ]
