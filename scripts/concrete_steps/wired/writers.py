@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 # What becomes of a place's word. The heads of each kind have these roles; those of WRITERS write the answer.
 PLAIN = "plain"  # a "writer" reads the word and writes to the answer
 RELAYED = "relayed"  # a "feeder" brings the word to the last position, a later "writer" reads it there
-BACKED = (
-    "backed"  # a "backed writer"; a later "backup" writes the same as soon as that one is removed, and else nothing
-)
+BACKED = "backed"  # a "backed writer"; a later "backup" writes the same once that one is removed, else nothing
 EVEN = "even"  # an "even" head reads the word and raises or lowers the logits of all tokens alike
 MUTE = "mute"  # a "mute" head writes the word, loudly, where nobody reads
 SCALED_AWAY = "scaled away"  # a "scaled away" head writes where the unembedding reads, and the last norm wipes it out
@@ -247,7 +245,7 @@ def ends(axes: Axes, last_scale: float) -> tuple[Tensor, Tensor, Tensor]:
     return embed, positions, unembed
 
 
-def last_basis(axes: Axes, generator: torch.Generator) -> tuple[Tensor, Float[Tensor, "d_model"]]:
+def last_basis(axes: Axes, generator: torch.Generator) -> tuple[Tensor, Float[Tensor, " d_model"]]:
     """A basis in which nothing can be read off but where the last norm wipes out, and that norm's weights."""
     live = axes.size - axes.n_dead
     turn = torch.block_diag(rotation(live, generator), torch.eye(axes.n_dead))
