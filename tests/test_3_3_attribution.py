@@ -270,8 +270,10 @@ def test_attribution_by_head(attribution_by_head, rng):
 
 def test_attribution_by_neuron(attribution_by_neuron, rng):
     """Each neuron's own term, in plain and gated MLPs; the output bias belongs to none."""
+    # One draw of weights for all calls: each is put to the written mistakes after the last.
+    models = {kind: tiny(kind, rng) for kind in ("rms norm", "layer norm")}
     for kind, layer, rows, pos in (("rms norm", 1, 2, 5), ("layer norm", 0, 3, 4), ("rms norm", 2, 1, 3)):
-        model = tiny(kind, rng)
+        model = models[kind]
         tokens, right, wrong = drawn(rng, rows, pos)
         stream = last_stream(model, tokens)
         post, _ = activations(model, tokens, f"blocks.{layer}.mlp.hook_post")
@@ -346,8 +348,9 @@ def test_answer_direct(answer_direct):
 
 def test_logit_lens(logit_lens, rng):
     """The last norm with each stream's own scale, and the unembedding, as log-probabilities; any leading axes."""
+    models = {kind: tiny(kind, rng) for kind in SIZES}
     for kind, shape in (("layer norm", (2, 3)), ("rms norm", (4,)), ("attention only", (1, 2, 2)), ("rms norm", ())):
-        model = tiny(kind, rng)
+        model = models[kind]
         streams = 1 + 2 * rng.normal(*shape, 12) * (1 + 9 * rng.uniform(*shape, 1))  # of very different lengths
         centred = kind == "layer norm"
         bias = model.ln_final.bias if centred else None
