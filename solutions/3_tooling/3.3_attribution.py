@@ -64,7 +64,7 @@ with torch.no_grad():
 n_best = (answers.argmax(-1) == fresh[1]).sum()
 fresh_gap = gap_of(answers, *fresh[1:])
 print(smol.to_str_tokens(prompts[0]), "->", smol.to_string(right[:1]))
-print(f"the capital is the best of 49,152 tokens in {n_best} of {len(answers)} fresh prompts;")
+print(f"the capital is the best of 49,152 tokens in {n_best} of 16 fresh prompts;")
 print(f"right less wrong logit: {evidence.interval(fresh_gap):.2f} nats")
 # %% [markdown]
 # The model has the behaviour. Now take its last stream apart. What adds to the stream: the embedding, positions where
@@ -101,8 +101,8 @@ with torch.no_grad():
         prompts, names_filter=utils.get_act_name("resid_post", N_LAYERS - 1), logits_to_keep=1
     )
 stream, whole_gap = cache["resid_post", -1][:, -1], gap_of(whole_logits[:, -1], right, wrong)
-off = (sum(parts.values()) - stream).abs().max()
-print(f"{len(parts)} parts; off by {off:.4f} from a stream of norm {stream.norm(dim=1).mean():.0f}")
+off, size = (sum(parts.values()) - stream).abs().max(), stream.norm(dim=1).mean()
+print(f"{len(parts)} parts; their sum is off by {off:.4f} from a stream of norm {size:.0f}")
 # %% [markdown]
 # ## 2. The sum that does not come out
 #
@@ -171,8 +171,8 @@ def fold_layer_norm(
         centred: whether the norm subtracts the mean of the stream first (LayerNorm).
 
     Returns:
-        W and c with stream / scale @ W + c = the logits, for every stream, where scale is what
-        the norm divides by.
+        W and c with stream / scale @ W + c = the logits, for every stream, where scale is
+        what the norm divides by.
     """
     ### BEGIN SOLUTION
     W = weight[:, None] * W_U
@@ -259,7 +259,8 @@ def direct_logit_attribution(
 terms = direct_logit_attribution(smol, fresh[0], *fresh[1:])
 others = direct_logit_attribution(smol, fresh[0], fresh[1].roll(5), fresh[1].roll(9))
 error = (sum(terms.values()) - fresh_gap).abs().max()
-print(f"sum of all terms {sum(terms.values()).mean():.3f}, true {fresh_gap.mean():.3f}", end="; ")
+sum_of_terms = sum(terms.values())
+print(f"sum of all terms {sum_of_terms.mean():.3f}, true {fresh_gap.mean():.3f};", end=" ")
 print(f"largest error {error:.5f}")
 by_layer = {
     kind: [terms[f"{layer}_{kind}_out"].mean() for layer in range(N_LAYERS)]
@@ -267,7 +268,8 @@ by_layer = {
 }
 null_terms = torch.stack(list(others.values())).mean(1)
 att_23 = evidence.interval(terms["23_attn_out"])
-print(f"attention of layer 23: {att_23:.2f}; largest of 62 null terms {null_terms.abs().max():.2f}")
+largest_null = null_terms.abs().max()
+print(f"attention of layer 23: {att_23:.2f}; largest of 62 null terms {largest_null:.2f}")
 plot.bar(
     by_layer,
     x=list(range(N_LAYERS)),
@@ -312,7 +314,7 @@ def attribution_by_head(
     ### END SOLUTION
 # %% check="attribution_by_head"
 # %% [markdown]
-# **Predict**: layer 23's attention gives 4.8 nats. Do its nine heads share them evenly? And does any head write
+# **Predict**: layer 23's attention gives over 5 nats. Do its nine heads share them evenly? And does any head write
 # *against* the capital?
 #
 # <details><summary>Answer</summary>
@@ -379,8 +381,8 @@ def attribution_by_neuron(
 #
 # <details><summary>Answer</summary>
 #
-# Some of a dozen neurons: but terms of both signs cancel, so "half" is reached soon, overshot, and taken back by the
-# many.
+# Some dozens: no neuron stands out as heads do. In the order of *other* prompts the sum rises for hundreds of neurons,
+# overshoots, and falls again: the last ones write against the capital.
 #
 # </details>
 # %% experiment=True
@@ -392,7 +394,8 @@ for layer in mlp_layers:
     order = found.argsort(descending=True)
     curves[f"layer {layer}"] = again[order].cumsum(0)
     total, few = again.sum(), again[order[:10]].sum()
-    print(f"layer {layer}: MLP {total:+.2f}; the ten that wrote most on other prompts {few:+.2f}")
+    print(f"layer {layer}: MLP {total:+.2f};", end=" ")
+    print(f"the ten neurons that wrote most on the other prompts {few:+.2f}")
 plot.line(
     curves,
     x_label="neurons, in the order of what they wrote on the other 16 prompts",
@@ -409,8 +412,10 @@ plot.line(
 # - what would have been there without it: others may stand in (*backup heads*, *self-repair*), and the norm's scale
 #   would change.
 #
-# So compare two effects of one change. The change: a head's `z` becomes its mean over the prompts. **Direct**: the
-# stream loses that, all else frozen. **Total**: the model runs on.
+# ### One change, two effects
+#
+# The change: a head's `z` becomes its mean over the prompts. **Direct**: the stream loses that, all else frozen.
+# **Total**: the model runs on.
 #
 # <details><summary>Hint</summary>
 #
@@ -460,13 +465,13 @@ def direct_and_total(
     ### END SOLUTION
 # %% check="direct_and_total"
 # %% [markdown]
-# **Predict**: of the six loudest heads, all write directly. Whose total effect differs most from the direct one, those
+# **Predict**: the six loudest heads all write directly. Whose total effect differs most from the direct one, those
 # of layer 23 or those of layer 29? And can a head in the early half have a total effect at all?
 #
 # <details><summary>Answer</summary>
 #
 # Layer 23: six layers read what it wrote. The last layer's heads are read by one MLP and the unembedding, so direct and
-# total stay close. Early heads have some total effect and no direct one.
+# total stay closer. Early heads have some total effect and no direct one.
 #
 # </details>
 # %% experiment=True
@@ -475,8 +480,8 @@ beside = [(23, 2), (24, 0), (29, 7)]  # heads of the same layers that write litt
 direct, total = direct_and_total(smol, fresh[0], some + beside, *fresh[1:])
 for head, by_path, by_all in zip(some + beside, direct, total, strict=True):
     more = evidence.interval(by_all - by_path)
-    print(f"{name_of(head):>6}: direct {by_path.mean():+.2f}, total {by_all.mean():+.2f};", end=" ")
-    print(f"total less direct {more:+.2f}")
+    means = f"direct {by_path.mean():+.2f}, total {by_all.mean():+.2f}"
+    print(f"{name_of(head):>6}: {means}; total less direct {more:+.2f}")
 plot.scatter(
     direct.mean(1),
     total.mean(1),
@@ -486,10 +491,13 @@ plot.scatter(
     title="The same change: through the unembedding alone, and in the run",
 )
 # %% [markdown]
-# L23H4 does over twice as much as its own writing shows: later parts read it. L23H1 does a fraction: without it, others
+# ### What it shows
+#
+# L23H4 does over half as much again as its own writing shows: later parts read it. L23H1 does less: without it, others
 # write more. Neither number is *the* importance of a head.
 #
-# The three early heads were looked up by a sweep of all 270 (Bonus 2): chosen as large, on other prompts of the kind.
+# The three early heads come from a sweep of all 270 (Bonus 2), in which they were the largest of the first half; some of
+# its prompts are among these, so take their sizes as a little flattered.
 #
 # **A head has a direct effect of +1.3 nats, and a total one of +0.3. What may be so?**
 # (a) its term was computed with raw weights, and is too large; (b) parts after it write more of the answer once it is
@@ -527,15 +535,19 @@ def logit_lens(
 # <details><summary>Answer</summary>
 #
 # Only at the end: its rank is over ten thousand up to layer 22, in the hundreds to layer 27, and best after the last.
-# To layer 22 the lens is *worse* than a constant, by far: its confident guesses are wrong.
+# Up to layer 25 the lens is *worse* than a constant (section 8 has its value): its confident guesses are wrong.
 #
 # </details>
 # %%
-def kl(log_p: Float[Tensor, "*more v"], log_q: Float[Tensor, "*more v"]) -> Float[Tensor, "*more"]:
+def kl(
+    log_p: Float[Tensor, "*more d_vocab"], log_q: Float[Tensor, "*more d_vocab"]
+) -> Float[Tensor, "*more"]:
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
-def rank_of(log_probs: Float[Tensor, "row v"], token: Int[Tensor, "row"]) -> Int[Tensor, "row"]:
+def rank_of(
+    log_probs: Float[Tensor, "row d_vocab"], token: Int[Tensor, "row"]
+) -> Int[Tensor, "row"]:
     """How many tokens are likelier than this one."""
     return (log_probs > log_probs.gather(-1, token[:, None])).sum(-1)
 
@@ -570,7 +582,7 @@ plot.line(
     title="Logit lens: where the capital stands among 49,152 tokens",
 )
 # %% [markdown]
-# **Silent before layer 23**, and reliable only at the very end. Is the capital not there yet, or does the lens not
+# **Silent before layer 23, of little use before 27**: the model's own answer shows after the very last layer. Is the capital not there yet, or does the lens not
 # understand? Its figures cannot tell: they presume that all layers speak the last one's language.
 #
 # ## 8. A tuned lens
@@ -613,6 +625,8 @@ def tuned_lens(
     ### END SOLUTION
 # %% check="tuned_lens"
 # %% [markdown]
+# ### Fitted to what, and against what
+#
 # Text that needs no network: the manual that comes with Python. Streams are divided by their scale before and after
 # (so that a guess which is unsure stays short, and says so). Whole texts are held out.
 #
@@ -671,8 +685,9 @@ for rows, test in zip(for_fit[:-1], for_test[:-1], strict=True):
 constant_kl = evidence.interval(kl(final, constant).mean(1))
 print(f"always the same: {constant_kl:.2f} nats, over 7 texts")
 for i, layer in enumerate(LENS_LAYERS):
-    said_here = [f"{name} {evidence.interval(found[i]):.2f}" for name, found in lens_kl.items()]
-    print(f"after layer {layer:>2}: {'; '.join(said_here)}")
+    print(f"after layer {layer}:", end=" ")
+    here = {name: evidence.interval(kls[i]) for name, kls in lens_kl.items()}
+    print("; ".join(f"{name} {interval:.2f}" for name, interval in here.items()))
 figure = plot.line(
     {name: [each.mean() for each in found] for name, found in lens_kl.items()},
     x=LENS_LAYERS,
@@ -684,6 +699,8 @@ figure = plot.line(
 figure.add_hline(y=constant_kl.value, line_dash="dot")
 plot.show(figure)
 # %% [markdown]
+# ### What it shows
+#
 # The dotted line is the constant. The plain lens is worse than saying nothing up to layer 25 or so; the tuned one
 # beats both nulls from the first layer on.
 #
@@ -692,9 +709,14 @@ plot.show(figure)
 for i, layer in enumerate(LENS_LAYERS):
     A, b = lenses[i]
     tuned_ranks = rank_of(read(unit(capital_streams[layer]) @ A + b), fresh[1]).float()
-    print(f"after layer {layer:>2}: median rank of the capital, plain {ranks[layer].median():.0f},", end=" ")
-    print(f"tuned {tuned_ranks.median():.0f}")
+    print(f"after layer {layer:>2}: median rank of the capital,", end=" ")
+    print(f"plain {ranks[layer].median():.0f}, tuned {tuned_ranks.median():.0f}")
 # %% [markdown]
+# Before layer 23 neither finds them, which agrees with attribution: attention of layer 23 brings them. From there on the
+# tuned lens has them among the best dozens, where the plain one is in the hundreds.
+#
+# ### What a lens that was fitted shows
+#
 # A tuned lens also *learns*: it says what can be predicted from a stream, not what the model would say there, and not
 # what it uses (3.6 tells those apart).
 #
@@ -771,7 +793,7 @@ def random_examples(allowed: Bool[Tensor, "text pos"], count: int, seed: int) ->
 #
 # <details><summary>Answer</summary>
 #
-# About half, or less. The strongest examples are a sample of an extreme, not of the neuron's work.
+# A good half. The strongest examples are a sample of an extreme, not of what the neuron does all day.
 #
 # </details>
 # %% experiment=True
@@ -830,9 +852,9 @@ def label_test(
 new_acts, new_ok = neurons(new_stories, LAYER), words_of(new_stories)
 label = new_stories == word
 precision, recall = label_test(new_acts[..., NEURON], label, new_ok, threshold)
-base = evidence.interval([row[ok_here].float().mean() for row, ok_here in zip(label, new_ok, strict=True)])
 precision, recall = evidence.interval(precision), evidence.interval(recall)
-print(f"precision {precision:.2f}, recall {recall:.2f}; the word's share of places {base:.3f}")
+base = evidence.interval((label & new_ok).sum(1) / new_ok.sum(1))
+print(f"precision {precision:.2f}, recall {recall:.2f}; its share of all places {base:.3f}")
 # The same for each neuron of the layer: is the top of the list a fair sample?
 all_acts = neurons(story_rows, LAYER)
 in_top, in_new = [], []
@@ -847,7 +869,7 @@ for neuron in range(all_acts.shape[-1]):
         in_new.append(found.mean().item())
 print(f"{len(in_top)} neurons with a label on 16 or more of their 20 strongest examples;")
 sure = sum(share >= 0.8 for share in in_new)
-print(f"on new texts the label holds at 80 % of the places where they fire for {sure} of them")
+print(f"on new texts it holds at 80 % of the places where they fire for {sure} of them")
 plot.hist(
     {"among the 20 strongest": in_top, "wherever it fires, new stories": in_new},
     bins=20,
@@ -855,6 +877,9 @@ plot.hist(
     title=f"Labels of layer {LAYER}'s neurons, before and after the test",
 )
 # %% [markdown]
+# The strongest 20 all show the word, and the neuron fires as often at a bracket's other words, or a full stop. Of the
+# neurons with so sure a label, a third keep it on new texts.
+#
 # **A neuron's 50 strongest examples, of a million, are all numbers. Which claim stands?**
 # (a) wherever the neuron is active, there is a number; (b) its very largest activations are at numbers; (c) the
 # neuron is there in order to detect numbers
@@ -916,25 +941,36 @@ none, none_truth = wired.writers(seed=1, kinds=("even", "mute", "scaled away", "
 none_rows = wired.writer_rows(none_truth, rows=64, seed=1)
 print("where no head writes it:", find_writers(none, none_rows))
 # %% [markdown]
+# Feeders have a total effect and no direct one, the backed writer a direct effect and hardly a total one. And heads that
+# write in vain have *some* total effect: without them the last norm divides by less, so that all else grows.
+#
 # ## What was found
 # %% experiment=True
 at_20 = LENS_LAYERS.index(20)
-shuffled_20 = evidence.interval(lens_kl["fitted to shuffled rows"][at_20])
+lens_20 = {name: evidence.interval(kls[at_20]) for name, kls in lens_kl.items()}
 null_heads = f"{on_others.mean(-1).abs().max():.2f} (largest of 270)"
+indirect = evidence.interval((total - direct)[some.index((23, 4))])
+of_control = evidence.interval((total - direct)[len(some)])
+shuffled_said = f"shuffled {lens_20['fitted to shuffled rows']:.2f}"
 rows_found = [
-    ("gap, right less wrong capital", evidence.interval(fresh_gap), "two other capitals: 0 by design"),
-    ("sum of terms, folded", evidence.interval(sum(terms.values())), f"raw: {raw_sum.mean():.2f}"),
-    ("attention of layer 23", att_23, f"{null_terms.abs().max():.2f} (largest of 62)"),
-    *((f"{name_of(head)}, direct", evidence.interval(on_fresh[head]), null_heads) for head in loudest[:3]),
-    ("L23H4, total less direct", evidence.interval((total - direct)[some.index((23, 4))]), "0"),
-    ("plain lens, layer 20 (KL)", evidence.interval(lens_kl["plain lens"][at_20]), f"constant {constant_kl:.2f}"),
-    ("tuned lens, layer 20 (KL)", evidence.interval(lens_kl["tuned lens"][at_20]), f"shuffled {shuffled_20:.2f}"),
-    (f"label of L{LAYER}N{NEURON}, precision", precision, f"share of all places {base:.3f}"),
+    ("gap, right less wrong capital", evidence.interval(fresh_gap), ""),
+    ("sum of terms, folded norm", evidence.interval(sum_of_terms), "should be the gap"),
+    ("sum of terms, raw", evidence.interval(raw_sum), f"gap there {whole_gap.mean():.2f}"),
+    ("attention of layer 23", att_23, f"{largest_null:.2f} (largest of 62)"),
+]
+for head in loudest[:3]:
+    its = evidence.interval(on_fresh[head])
+    rows_found.append((f"{name_of(head)}, direct", its, null_heads))
+rows_found += [
+    ("L23H4, total less direct", indirect, f"{name_of(beside[0])} {of_control:.2f}"),
+    ("plain lens, layer 20 (KL)", lens_20["plain lens"], f"constant {constant_kl:.2f}"),
+    ("tuned lens, layer 20 (KL)", lens_20["tuned lens"], shuffled_said),
+    (f"label of L{LAYER}N{NEURON}, precision", precision, f"share of places {base:.3f}"),
 ]
 for what, value, beside_it in rows_found:
     print(f"{what:<32} {value:.2f}   {beside_it}")
 # %% [markdown]
-# Intervals: t, 95 %, over 16 countries, 7 articles, or stories. One model, SmolLM2-135M-*Instruct*, unpacked from 4-bit
+# Intervals: t, 95 %, over 16 countries (neighbours share a token), 7 articles, or stories. One model, SmolLM2-135M-*Instruct*, unpacked from 4-bit
 # weights, and one kind of sentence; the neuron is of a small model of small stories.
 #
 # ## Bonus (not graded)
