@@ -145,10 +145,19 @@ def final_scale(
 raw = (smol.W_U[:, right] - smol.W_U[:, wrong]).T.detach() / final_scale(smol, stream)
 raw_sum = sum((part * raw).sum(1) for part in parts.values())
 print(f"sum of raw terms {raw_sum.mean():.2f}, true difference {whole_gap.mean():.2f}")
+with torch.no_grad():
+    _, whole_cache = smol.run_with_cache(prompts[:1])
+library = whole_cache.logit_attrs(
+    whole_cache.decompose_resid(layer=-1, pos_slice=-1),
+    tokens=right[:1],
+    incorrect_tokens=wrong[:1],
+    pos_slice=-1,
+)
+print(f"cache.logit_attrs, first prompt: sum {library.sum():.2f}, true {whole_gap[0]:.2f}")
 # %% [markdown]
 # TransformerLens gives raw weights unless you call `enable_compatibility_mode()`, which folds norms into the weights,
-# for good. `cache.logit_attrs` and the library's lens on a raw bridge leave $w$ out, too. So fold it yourself:
-# everything linear after the division goes into one matrix and one vector.
+# for good. On a raw bridge `tools.analysis.direct_logit_attribution` refuses to work; `cache.logit_attrs` works, and
+# leaves $w$ out. So fold it yourself: everything linear after the division goes into one matrix and one vector.
 #
 # <details><summary>Hint</summary>
 #
@@ -496,8 +505,8 @@ plot.scatter(
 # L23H4 does over half as much again as its own writing shows: later parts read it. L23H1 does less: without it, others
 # write more. Neither number is *the* importance of a head.
 #
-# The three early heads come from a sweep of all 270 (Bonus 2), in which they were the largest of the first half; some of
-# its prompts are among these, so take their sizes as a little flattered.
+# The three early heads come from a sweep of all 270 (Bonus 2), in which they were the largest of the first half; some
+# of its prompts are among these, so take their sizes as a little flattered.
 #
 # **A head has a direct effect of +1.3 nats, and a total one of +0.3. What may be so?**
 # (a) its term was computed with raw weights, and is too large; (b) parts after it write more of the answer once it is
@@ -582,8 +591,9 @@ plot.line(
     title="Logit lens: where the capital stands among 49,152 tokens",
 )
 # %% [markdown]
-# **Silent before layer 23, of little use before 27**: the model's own answer shows after the very last layer. Is the capital not there yet, or does the lens not
-# understand? Its figures cannot tell: they presume that all layers speak the last one's language.
+# **Silent before layer 23, of little use before 27**: the model's own answer shows after the very last layer. Is the
+# capital not there yet, or does the lens not understand? Its figures cannot tell: they presume that all layers speak
+# the last one's language.
 #
 # ## 8. A tuned lens
 #
@@ -712,8 +722,8 @@ for i, layer in enumerate(LENS_LAYERS):
     print(f"after layer {layer:>2}: median rank of the capital,", end=" ")
     print(f"plain {ranks[layer].median():.0f}, tuned {tuned_ranks.median():.0f}")
 # %% [markdown]
-# Before layer 23 neither finds them, which agrees with attribution: attention of layer 23 brings them. From there on the
-# tuned lens has them among the best dozens, where the plain one is in the hundreds.
+# Before layer 23 neither finds them, which agrees with attribution: attention of layer 23 brings them. From there on
+# the tuned lens has them among the best dozens, where the plain one is in the hundreds.
 #
 # ### What a lens that was fitted shows
 #
@@ -941,8 +951,8 @@ none, none_truth = wired.writers(seed=1, kinds=("even", "mute", "scaled away", "
 none_rows = wired.writer_rows(none_truth, rows=64, seed=1)
 print("where no head writes it:", find_writers(none, none_rows))
 # %% [markdown]
-# Feeders have a total effect and no direct one, the backed writer a direct effect and hardly a total one. And heads that
-# write in vain have *some* total effect: without them the last norm divides by less, so that all else grows.
+# Feeders have a total effect and no direct one, the backed writer a direct effect and hardly a total one. And heads
+# that write in vain have *some* total effect: without them the last norm divides by less, so that all else grows.
 #
 # ## What was found
 # %% experiment=True
@@ -970,8 +980,9 @@ rows_found += [
 for what, value, beside_it in rows_found:
     print(f"{what:<32} {value:.2f}   {beside_it}")
 # %% [markdown]
-# Intervals: t, 95 %, over 16 countries (neighbours share a token), 7 articles, or stories. One model, SmolLM2-135M-*Instruct*, unpacked from 4-bit
-# weights, and one kind of sentence; the neuron is of a small model of small stories.
+# Intervals: t, 95 %, over 16 countries (neighbours share a token), 7 articles, or stories. One model,
+# SmolLM2-135M-*Instruct*, unpacked from 4-bit weights, and one kind of sentence; the neuron is of a small model of
+# small stories.
 #
 # ## Bonus (not graded)
 #
@@ -979,7 +990,8 @@ for what, value, beside_it in rows_found:
 # 2. `direct_and_total` for all 270 heads (minutes). Which have a total effect and no direct one?
 # 3. Attribution along other directions: which heads write *some capital* (the mean of all capitals) against *the*?
 # 4. `enable_compatibility_mode()` on a fresh bridge: compare its `W_U` with your `readout`. What else did it change?
-# 5. Which tokens does each neuron of layer 29 promote (`W_out @ W`)? Does that agree with its strongest examples?
+# 5. `cache.accumulated_resid`: the difference after each layer, with the last scale frozen, and with each stream's own.
+# 6. Which tokens does each neuron of layer 29 promote (`W_out @ W`)? Does that agree with its strongest examples?
 #
 # ## Recap
 #
