@@ -156,7 +156,7 @@ class GPT(nn.Module):
 # %% [markdown]
 # Now and then a batch gives a far longer gradient than others, and Adam's averages keep it for a while. So gradients
 # are **clipped**: let $g$ be the norm of *all* gradients as one long vector; where $g > c$, all are multiplied by
-# $c / g$. The direction stays.
+# $c / g$. The direction stays. (Leave the model in the mode that it is in: here training.)
 #
 # <details><summary>Hint</summary>
 #
@@ -444,7 +444,7 @@ plot.line(
 # ## 5. Discourage, and cut
 #
 # Models that repeat themselves get a **frequency penalty**: each time that a token has occurred takes something off its
-# logit.
+# logit. Every token counts alike, `[PAD]` and `[BOS]` too.
 #
 # <details><summary>Hint</summary>
 #
@@ -725,7 +725,7 @@ def cached_attention(
 # %% check="cached_attention"
 # %% [markdown]
 # First the whole prompt (**prefill**), then token by token. How a token is chosen is the caller's: `choose(logits,
-# tokens)` gets the last logits, `[batch vocab]`, and the texts so far.
+# tokens)` gets the last logits, `[batch vocab]`, and the texts so far. What it says of a text that is over is not used.
 #
 # <details><summary>Hint</summary>
 #

@@ -289,6 +289,7 @@ def pairs_to_halves(
 # $$z_h = \text{softmax}\!\left(\frac{Q_h K_{g(h)}^\top}{\sqrt{d_\text{head}}} + \text{mask}\right) V_{g(h)}, \qquad
 # g(h) = \left\lfloor \frac{h}{n_\text{heads} / n_\text{kv heads}} \right\rfloor$$
 #
+# The mask is 0 where a query may read a key, and $-\infty$ where not.
 # There may be **more keys than queries**: then the queries are the *last* positions of the text, and each reads all
 # keys up to its own.
 # %%

@@ -12,7 +12,6 @@ import contextlib
 import copy
 import difflib
 import functools
-import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -21,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from concrete_steps.checking.checks import run_check
-from concrete_steps.checking.further import Further, quietly
 from concrete_steps.checking.loader import Loaded
 from concrete_steps.checking.mistakes import Call, Mistake, copied, mistakes_of, record
 from concrete_steps.checking.outcomes import Result
-from concrete_steps.checking.recognition import does_the_same, without_numbers
+from concrete_steps.checking.recognition import does_the_same
 from concrete_steps.course import Notebook
 
 # The method on the left may be mistaken for one of those on the right.
@@ -94,15 +92,19 @@ class Names:
         told = f"{result.message}\n{result.mistake}"
         return [entry for entry in mistakes_of(self.notebook).get(self.exercise, []) if entry.sentence in told]
 
-    def is_true(self, wrong: Any, entry: Mistake) -> bool:
-        """True if the mutant does what the mistake does on fresh inputs; of a class, if the check says the same."""
-        if inspect.isclass(wrong):
-            return all(self._message(wrong, seed) == self._message(entry.implementation, seed) for seed in FRESH_SEEDS)
-        return all(does_the_same(entry.implementation, call, wrong) for call in self._calls_of(wrong))
+    def is_true(self, wrong: Any, entry: Mistake, result: Result) -> bool:
+        """True if a mutant that was recognised as a mistake does what the mistake does on fresh inputs.
 
-    def _message(self, wrong: type, seed: int) -> str:
+        A sentence of the check's own is what it asserts, about a class or a function: it stands if the check says it
+        on other draws, too.
+        """
+        if entry.sentence in result.mistake:
+            return bool(self._inputs()) and all(
+                does_the_same(entry.implementation, call, wrong) for call in self._calls_of(wrong)
+            )
         loaded = Loaded(self.solved.path, {**self.solved.namespace, self.exercise: wrong})
-        return without_numbers(run_check(self.notebook, self.exercise, loaded, seed).message)
+        messages = (run_check(self.notebook, self.exercise, loaded, seed).message for seed in FRESH_SEEDS)
+        return all(entry.sentence in message for message in messages)
 
     def _calls_of(self, wrong: Callable) -> Iterator[Call]:
         """Calls of the mutant on all the inputs that the solution meets in its checks."""
@@ -110,14 +112,21 @@ class Names:
         recorded = record(wrong, made, self.exercise)
         for call in self._inputs():
             with contextlib.suppress(Exception):
-                recorded(*copied(call.args), **copied(call.kwargs))
+                args, kwargs = copied((call.args, call.kwargs))
+                recorded(*args, **kwargs)
             yield made.pop()
 
     @functools.cache  # noqa: B019 (one object an exercise)
     def _inputs(self) -> list[Call]:
-        further = Further(self.notebook.checks, self.exercise, self.solved.namespace, {}, 20.0, FRESH_SEEDS)
-        with quietly():
-            return list(further.calls())
+        """What the checks ask of the solution on other draws."""
+        met: list[Call] = []
+        for seed in FRESH_SEEDS:
+            made: list[Call] = []
+            recorded = record(self.solved.namespace[self.exercise], made, self.exercise)
+            solved = Loaded(self.solved.path, {**self.solved.namespace, self.exercise: recorded})
+            run_check(self.notebook, self.exercise, solved, seed)
+            met += made
+        return met
 
 
 class _Replace(ast.NodeTransformer):

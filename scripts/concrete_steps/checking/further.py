@@ -91,7 +91,7 @@ class Further:
 
     def _shaken(self, call: Call, random: _Noise) -> Iterator[Call]:
         """The same call with noise on its numbers; an error there is outside of what was promised, and says nothing."""
-        args, kwargs = random.on((copied(call.args), copied(call.kwargs)))
+        args, kwargs = random.on(copied((call.args, call.kwargs)))
         if not random.was_used:
             return
         made: list[Call] = []

@@ -12,6 +12,7 @@ learner's answer is, is found in `recognition`.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import importlib.util
@@ -24,6 +25,7 @@ from concrete_steps.course import Notebook
 
 # Recording stops here: a check is small, and a learner's loop may call a function very often.
 MOST_CALLS = 200
+MOST_STEPS = 20  # of calls that train a model: each is kept with copies of it
 
 _registry: dict[str, list[Mistake]] = {}
 _right: dict[str, list[Mistake]] = {}
@@ -122,19 +124,20 @@ def record(function: Callable, calls: list[Call], name: str = "") -> Callable:
 
     @functools.wraps(function)
     def recorded(*args, **kwargs):
-        if len(calls) >= MOST_CALLS:  # the newest takes the place of the one before it: it may be the one that fails
+        most = MOST_STEPS if _has_optimizer((args, kwargs)) else MOST_CALLS
+        if len(calls) >= most:  # the newest takes the place of the one before it: it may be the one that fails
             latest = [place for place, call in enumerate(calls) if call.name == name]
             if not latest:
                 return function(*args, **kwargs)
             del calls[latest[-1]]
-        call = Call(name, copied(args), copied(kwargs), torch.get_rng_state())
+        call = Call(name, *copied((args, kwargs)), torch.get_rng_state())
         calls.append(call)
         try:
             output = function(*args, **kwargs)
         except BaseException as error:
             call.error = error
             raise
-        call.output, call.after = copied(output), copied(args)
+        call.output, (call.after, _) = copied(output), copied((args, kwargs))
         return output
 
     return recorded
@@ -165,9 +168,16 @@ def same(a: Any, b: Any) -> bool:
 
 
 def copied(value: Any) -> Any:
-    """A copy that later changes in place do not reach; modules and functions are shared."""
+    """A copy that later changes in place do not reach; functions are shared, and modules unless an optimizer is there.
+
+    With an optimizer among the values all are copied as one, so that it stays tied to its model: a function that
+    trains one must not meet it twice.
+    """
     import torch
 
+    if isinstance(value, list | tuple | dict) and _has_optimizer(value):
+        with contextlib.suppress(Exception):  # what cannot be copied as one is copied part by part, and the tie is lost
+            return copy.deepcopy(value)
     if isinstance(value, torch.Tensor):
         leaf = value.detach().clone().requires_grad_(value.requires_grad)
         return leaf if value.is_leaf else leaf.clone()  # PyTorch lets a function change in place what is no leaf
@@ -185,3 +195,10 @@ def copied(value: Any) -> Any:
         return copy.deepcopy(value)
     except Exception:
         return value
+
+
+def _has_optimizer(value: Any) -> bool:
+    import torch
+
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, torch.optim.Optimizer) or any(_has_optimizer(part) for part in parts)

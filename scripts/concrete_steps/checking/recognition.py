@@ -65,7 +65,7 @@ def does_the_same(implementation: Callable, call: Call, learner: Callable) -> bo
     """True if the implementation, called as the learner's function was, does the same."""
     import torch
 
-    args, kwargs = copied(call.args), copied(call.kwargs)
+    args, kwargs = copied((call.args, call.kwargs))
     state = torch.get_rng_state()
     torch.set_rng_state(call.random_state)
     try:
@@ -85,7 +85,7 @@ def _gradients(function: Callable, call: Call) -> list:
     """The gradients of a weighted sum of all outputs with respect to the inputs that ask for one."""
     import torch
 
-    args, kwargs = copied(call.args), copied(call.kwargs)
+    args, kwargs = copied((call.args, call.kwargs))
     leaves = [leaf for leaf in _tensors((args, kwargs)) if leaf.requires_grad]
     state = torch.get_rng_state()
     torch.set_rng_state(call.random_state)
@@ -157,6 +157,8 @@ def alike(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
     if isinstance(a, functools.partial):
         return alike((a.func, a.args, a.keywords), (b.func, b.args, b.keywords))
+    if isinstance(a, torch.nn.Module | torch.optim.Optimizer):  # two copies of one, after two functions trained them
+        return alike(dict(a.state_dict()), dict(b.state_dict()))
     if dataclasses.is_dataclass(a):  # their own == would ask tensors whether they are equal
         return all(alike(getattr(a, field.name), getattr(b, field.name)) for field in dataclasses.fields(a))
     return type(a).__eq__ is not object.__eq__ and bool(a == b)

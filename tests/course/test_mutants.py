@@ -1,0 +1,140 @@
+"""Mutants are what they say, and a name given to one is judged by what it does."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from concrete_steps.authoring.mutants import Names, known_equivalents, mutants_of
+from concrete_steps.checking import pytest_plugin
+from concrete_steps.checking.loader import Loaded
+from concrete_steps.checking.mistakes import Mistake
+from concrete_steps.checking.outcomes import WRONG, Result
+
+CHECKS = """
+import torch
+from torch import nn
+
+def test_step(step, rng):
+    model = nn.Linear(3, 1)
+    loss = step(model, torch.optim.SGD(model.parameters(), lr=0.1), rng.normal(5, 3))
+    assert loss > 0
+
+def test_scaled(scaled, rng):
+    x = rng.normal(4)
+    assert torch.equal(scaled(x), 2 * x), "does not double"
+
+def test_never(never):
+    assert never.__name__ == "never", "is called otherwise"
+"""
+
+
+def step(model, optimizer, x):
+    optimizer.zero_grad()
+    loss = model(x).square().mean()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def scaled(x):
+    return 2 * x
+
+
+def never(x):
+    return x
+
+
+def without_zero_grad(model, optimizer, x):
+    loss = model(x).square().mean()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def ascends(model, optimizer, x):
+    optimizer.zero_grad()
+    loss = model(x).square().mean()
+    (-loss).backward()
+    optimizer.step()
+    return loss.item()
+
+
+def descends_otherwise(model, optimizer, x):
+    for parameter in model.parameters():
+        parameter.grad = None
+    loss = (model(x) ** 2).mean()
+    (loss * -1).backward()
+    optimizer.step()
+    return loss.item()
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The judge of names for one exercise of a course whose only notebook has the three above."""
+    checks, solved = tmp_path / "tests" / "test_small.py", {"step": step, "scaled": scaled, "never": never}
+    checks.parent.mkdir()
+    checks.write_text(CHECKS)
+    notebook = SimpleNamespace(
+        id="9.1", name="small", checks=checks, mistakes=tmp_path / "no.py", exercises=tuple(solved), needs=()
+    )
+    monkeypatch.setattr(pytest_plugin, "course_root", lambda: tmp_path)
+    monkeypatch.setattr(pytest_plugin, "load_course", lambda: SimpleNamespace(notebook=lambda _: notebook))
+    torch.manual_seed(0)
+    return lambda exercise: Names(notebook, exercise, Loaded(checks, solved))
+
+
+def is_true(judge: Names, wrong, entry: Mistake, message: str = "") -> bool:
+    """Whether a name is true; recognised, or, with a `message`, said by the check."""
+    result = Result(entry.exercise, WRONG, message=message, mistake="" if message else entry.sentence)
+    return judge.is_true(wrong, entry, result)
+
+
+def test_a_name_is_true_where_the_mutant_trains_the_model_as_the_mistake_does(names):
+    assert is_true(names("step"), descends_otherwise, Mistake("step", "climbs", ascends))
+
+
+def test_a_name_is_false_where_only_the_returned_loss_is_the_same(names):
+    assert not is_true(names("step"), step, Mistake("step", "climbs", ascends))
+
+
+def test_judging_a_name_trains_no_model_of_the_checks(names):
+    judge = names("step")
+    models = [call.args[0] for call in judge._inputs()]
+    assert models and all(isinstance(model, nn.Linear) for model in models)
+    before = [model.weight.clone() for model in models]
+    is_true(judge, without_zero_grad, Mistake("step", "climbs", ascends))
+    assert all(torch.equal(model.weight, weight) for model, weight in zip(models, before, strict=True))
+
+
+@pytest.mark.parametrize(("factor", "true"), [(3, True), (2, False), (-3, False)])
+def test_a_name_is_true_of_a_plain_function_where_values_are_the_same(names, factor, true):
+    assert is_true(names("scaled"), lambda x: factor * x, Mistake("scaled", "trebles", lambda x: x + x + x)) == true
+
+
+def test_a_sentence_of_the_check_is_true_if_it_says_it_again(names):
+    judge, entry = names("scaled"), Mistake("scaled", "does not double", lambda x: x + x + x)
+    assert is_true(judge, lambda x: -x, entry, "does not double")
+    assert not is_true(judge, lambda x: 2 * x, entry, "does not double")
+
+
+def test_nothing_is_recognised_in_a_function_that_no_check_calls(names):
+    assert not is_true(names("never"), never, Mistake("never", "has no name", never))
+
+
+def test_mutants_change_one_thing_and_compile():
+    found = mutants_of("f", "def f(x, y):\n    return (x + 1).sum(0) - y\n")
+    changes = {mutant.change for mutant in found}
+    assert {"Add -> Sub", "1 -> 2", "sum -> mean", "x -> y", "drop .sum()"} <= changes
+    assert len({mutant.source for mutant in found}) == len(found)
+    for mutant in found:
+        compile(mutant.source, "mutant", "exec")
+        assert mutant.diff.count("\n+") == 1
+
+
+def test_equivalents_are_read_from_comments_beside_the_checks(tmp_path):
+    checks = tmp_path / "test_x.py"
+    checks.write_text("# equivalent mutant of one_hot, drop .float(): any number type\n")
+    assert known_equivalents(checks) == {("one_hot", "drop .float()"): "any number type"}
