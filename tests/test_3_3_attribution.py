@@ -22,6 +22,13 @@ from concrete_steps.checking.testing import (
     unchanged,
 )
 
+# Changes that make no wrong answer; scripts/mutate.py counts them apart:
+# equivalent mutant of residual_decomposition, drop names_filter= of run_with_cache: it keeps what nobody asks for
+# equivalent mutant of residual_decomposition, In -> NotEq: the same
+# equivalent mutant of fold_layer_norm, keep Float[Tensor, 'd_model']: an annotation
+# equivalent mutant of fold_layer_norm, keep None: an annotation
+# equivalent mutant of fold_layer_norm, Is -> Eq: nothing but None equals None
+
 # --- The models of the checks
 
 SIZES = {

@@ -494,10 +494,10 @@ for head, by_path, by_all in zip(some + beside, direct, total, strict=True):
 plot.scatter(
     direct.mean(1),
     total.mean(1),
-    text=[name_of(head) for head in some + beside],
+    text=[name_of(head) if head in loudest else "" for head in some + beside],
     x_label="direct effect (nats)",
     y_label="total effect (nats)",
-    title="The same change: through the unembedding alone, and in the run",
+    title="One change: direct and total effect",
 )
 # %% [markdown]
 # ### What it shows
@@ -887,8 +887,8 @@ plot.hist(
     title=f"Labels of layer {LAYER}'s neurons, before and after the test",
 )
 # %% [markdown]
-# The strongest 20 all show the word; of the places where the neuron fires in new stories, two in five show another (full
-# stops, quotes). Of the neurons with so sure a label, under a third keep it at 80 % of these places.
+# The strongest 20 all show the word; of the places where the neuron fires in new stories, two in five show another
+# (full stops, quotes). Of the neurons with so sure a label, under a third keep it at 80 % of these places.
 #
 # **A neuron's 50 strongest examples, of a million, are all numbers. Which claim stands?**
 # (a) wherever the neuron is active, there is a number; (b) its very largest activations are at numbers; (c) the
@@ -961,9 +961,10 @@ lens_20 = {name: evidence.interval(kls[at_20]) for name, kls in lens_kl.items()}
 null_heads = f"{on_others.mean(-1).abs().max():.2f} (largest of 270)"
 indirect = evidence.interval((total - direct)[some.index((23, 4))])
 of_control = evidence.interval((total - direct)[len(some)])
+other_gap = evidence.interval(gap_of(answers, fresh[1].roll(5), fresh[1].roll(9)))
 shuffled_said = f"shuffled {lens_20['fitted to shuffled rows']:.2f}"
 rows_found = [
-    ("gap, right less wrong capital", evidence.interval(fresh_gap), ""),
+    ("gap, right less wrong", evidence.interval(fresh_gap), f"two others {other_gap:.2f}"),
     ("sum of terms, folded norm", evidence.interval(sum_of_terms), "should be the gap"),
     ("sum of terms, raw", evidence.interval(raw_sum), f"gap there {whole_gap.mean():.2f}"),
     ("attention of layer 23", att_23, f"{largest_null:.2f} (largest of 62)"),
