@@ -5,8 +5,8 @@
     python scripts/mutate.py 1.1 one_hot     one exercise
     python scripts/mutate.py 1.1 --seeds 20  no mutants: what luck does to answers that were written
 
-A name is false if the mutant that got it does otherwise than the written mistake on fresh inputs; a sentence that the
-check itself asserts, if it says something else of the mutant on other draws. There must be none.
+A name is what an answer is recognised as; it is false if the mutant that got it does otherwise than the written mistake
+on fresh inputs: there must be none.
 A survivor is a gap in the check (tighten it), or no wrong answer at all: then say why in a line beside the check,
 `# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart. `--write` puts the figures into the README;
 rows of other notebooks stay while they have as many exercises.
@@ -118,7 +118,7 @@ def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, e
             figures.rejected += 1
             told = names.given(result)
             figures.mutants_named += bool(told)
-            if told and not any(names.is_true(namespace[name], entry, result) for entry in told):
+            if told and not any(names.is_true(namespace[name], entry) for entry in told):
                 figures.false_names.append((mutant, told[0].sentence))
         elif (name, mutant.change) in equivalents:
             figures.equivalent += 1

@@ -507,16 +507,18 @@ def attention_pattern(q, k, n_heads, n_kv_heads):
 # --- 5. A layer
 
 
-def _layer(resid, W_Q, W_K, W_V, W_O, real, *, later=True, padding=True, scale=True, zero=True, copies="(h g)"):
+def _layer(
+    resid, W_Q, W_K, W_V, W_O, real, later=True, padding=True, scale=True, zero=True, copies="(h g)", hidden=-torch.inf
+):
     """attention_layer, with a part left out."""
     group = len(W_Q) // len(W_K)
     W_K, W_V = (repeat(W, f"h m d -> {copies} m d", g=group) for W in (W_K, W_V))
     q, k, v = (einsum(resid, W, "b p m, h m d -> b h p d") for W in (W_Q, W_K, W_V))
     scores = q @ k.mT / (q.shape[-1] ** 0.5 if scale else 1)
     if later:
-        scores = scores.masked_fill(_later(scores), -torch.inf)
+        scores = scores.masked_fill(_later(scores), hidden)
     if padding:
-        scores = scores.masked_fill(~real[:, None, None], -torch.inf)
+        scores = scores.masked_fill(~real[:, None, None], hidden)
     pattern = scores.softmax(-1)
     if zero:
         pattern = pattern.masked_fill(~real[:, None, :, None], 0)
@@ -556,6 +558,11 @@ def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
 @mistake("averages over the heads: what they write is added up")
 def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
     return _layer(resid, W_Q, W_K, W_V, W_O, real) / len(W_Q)
+
+
+@mistake("hides keys by a number that scores can undercut: only minus infinity is lower than all")
+def attention_layer(resid, W_Q, W_K, W_V, W_O, real):
+    return _layer(resid, W_Q, W_K, W_V, W_O, real, hidden=-1e4)
 
 
 @right("PyTorch's own attention, with a mask in which padding reads itself")
@@ -855,7 +862,7 @@ def _surprise(logits, tokens):
 
 
 def _mean(values, mask):
-    return (values * mask).sum(-1) / mask.sum(-1)
+    return values.masked_fill(~mask, 0).sum(-1) / mask.sum(-1)
 
 
 @mistake("scores each token by the logits at its own position, which have seen it: the logits before it predict it")
@@ -894,6 +901,11 @@ def next_token_loss(logits, tokens, mask):
     return F.cross_entropy(logits[:, :-1].mT, targets, reduction="none").sum(-1) / mask[:, 1:].sum(-1)
 
 
+@mistake("multiplies by the mask, and 0 * nan is nan: masked_fill replaces whatever the padding gives")
+def next_token_loss(logits, tokens, mask):
+    return (_surprise(logits[:, :-1], tokens[:, 1:]) * mask[:, 1:]).sum(-1) / mask[:, 1:].sum(-1)
+
+
 @mistake("sums the losses: divide by the number of real tokens that were predicted")
 def next_token_loss(logits, tokens, mask):
-    return (_surprise(logits[:, :-1], tokens[:, 1:]) * mask[:, 1:]).sum(-1)
+    return _surprise(logits[:, :-1], tokens[:, 1:]).masked_fill(~mask[:, 1:], 0).sum(-1)

@@ -40,6 +40,14 @@ class LayerNorm(_LayerNorm):
         return (x - x.mean(-1, keepdim=True)) / (spread + self.eps) * self.w + self.b
 
 
+@mistake("subtract the mean before you square")
+class LayerNorm(_LayerNorm):
+    def forward(self, x):
+        mean = x.mean(-1, keepdim=True)
+        variance = x.square().mean(-1, keepdim=True) - mean.square()
+        return (x - mean) / (variance + self.eps).sqrt() * self.w + self.b
+
+
 @mistake("does both: n - 1 in the variance, and eps outside the root")
 class LayerNorm(_LayerNorm):
     def forward(self, x):
@@ -720,7 +728,7 @@ class GPT2(_GPT2):
         return x
 
 
-@mistake("feeds every block with the embeddings: each reads the stream that the one before has left")
+@mistake("gives what the last block alone makes of the embeddings: each block reads what the one before has left")
 class GPT2(_GPT2):
     def stream(self, tokens):
         x = self.embed(tokens) + self.pos_embed(tokens)

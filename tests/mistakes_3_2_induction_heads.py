@@ -443,7 +443,7 @@ def induction_hook(pattern, hook, scores):
     return scores
 
 
-@mistake("gives the name scores to something new: write into the tensor, scores[...] = ...")
+@mistake("leaves scores as it was: write into the tensor, scores[...] = ...; scores = ... only reuses the name")
 def induction_hook(pattern, hook, scores):
     scores = _stripe(pattern, 1)  # noqa: F841
 
@@ -903,7 +903,7 @@ def composition_ablation(model, tokens, heads, layer, part, ablate):
     return _loss_without(model, tokens, heads, ablate)
 
 
-@mistake("puts back what the whole model has there: keep the input of the run with the heads ablated")
+@mistake("gives the loss of the whole model: the second run's hook returns what a run with the heads ablated has there")
 def composition_ablation(model, tokens, heads, layer, part, ablate):
     return _composition(model, tokens, [], layer, part, ablate)
 
@@ -1269,7 +1269,7 @@ def find_induction_circuit(model):
     tokens = _rows_for(model, 16, different=True)
     whole = _next_logits(model, tokens, []).mean()
     least = max(0.1 * whole, 1)
-    return [head for head in _heads_of(model) if whole - _next_logits(model, tokens, [head]).mean() > least]
+    return {head for head in _heads_of(model) if whole - _next_logits(model, tokens, [head]).mean() > least}
 
 
 @right("each head's mean, and a null from the rows before the repeat")

@@ -97,6 +97,13 @@ class ToyModel(_ToyModel):
         self.W = torch.randn(cfg.n_instances, cfg.d_hidden, cfg.n_features)
 
 
+@mistake("has requires_grad=False: it is to be trained")
+class ToyModel(_ToyModel):
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.W.requires_grad_(False)
+
+
 @mistake("starts every instance from the same W: draw each its own")
 class ToyModel(_ToyModel):
     def __init__(self, cfg):
@@ -192,6 +199,13 @@ def generate_batch(density, batch_size):
 @mistake("sets what is on to 1: its value is uniform in [0, 1]")
 def generate_batch(density, batch_size):
     return (_rand(density, batch_size) < density[:, None]).float()
+
+
+@mistake("two calls give the same samples: draw anew in each, fix no seed inside")
+def generate_batch(density, batch_size):
+    rng = torch.Generator().manual_seed(0)
+    values, decide = torch.rand(2, len(density), batch_size, density.shape[1], generator=rng)
+    return values * (decide < density[:, None])
 
 
 @mistake("multiplies by density instead of switching features off")
@@ -337,7 +351,7 @@ def find_geometry(W):
 @mistake("links by the dot product of W_i and W_j: divide by their lengths")
 def find_geometry(W):
     kept = W[:, W.norm(dim=0) >= 0.5]
-    return _geometry(W, cosine=lambda unit: (kept.T @ kept).abs())
+    return _geometry(W, cosine=lambda unit: (kept.T @ kept).abs().fill_diagonal_(1.0))
 
 
 @mistake("groups only what is linked directly: links of links belong to the group too")
@@ -353,6 +367,15 @@ def find_geometry(W):
 @mistake("takes the exact rank: a digon that is a little bent has rank 2, so count singular values above 0.5")
 def find_geometry(W):
     return _geometry(W, dims=lambda unit, kept, g: int(torch.linalg.matrix_rank(unit[:, g])))
+
+
+@mistake("counts singular values above half of the largest: above 0.5 is asked for")
+def find_geometry(W):
+    def above_half(unit, kept, group):
+        values = torch.linalg.svdvals(unit[:, group])
+        return int((values > 0.5 * values.max()).sum())
+
+    return _geometry(W, dims=above_half)
 
 
 @mistake("gives each group all hidden dimensions: count those that its own directions need")
@@ -663,6 +686,12 @@ def signed_batch(density, batch_size):
     return generate_batch_right(density, batch_size) * signs
 
 
+@mistake("two calls are not independent")
+def signed_batch(density, batch_size):
+    x = generate_batch_right(density, batch_size)
+    return x * (2 * torch.randint(0, 2, x.shape, generator=torch.Generator().manual_seed(0)) - 1)
+
+
 @mistake("lets the size decide the sign: small values positive, large ones negative")
 def signed_batch(density, batch_size):
     x = generate_batch_right(density, batch_size)
@@ -835,6 +864,13 @@ def generate_batch(density, batch_size):
     return torch.where(torch.bernoulli(p).bool(), torch.rand_like(p), 0.0)
 
 
+@right("one draw, which decides, and is the value once divided by density")
+def generate_batch(density, batch_size):
+    p = density[:, None].double()
+    draw = torch.rand(len(density), batch_size, density.shape[1], dtype=torch.float64)
+    return torch.where(draw < p, draw / p.clamp(min=1e-300), 0).to(density.dtype)
+
+
 @right("feature by feature, in a loop")
 def generate_batch(density, batch_size):
     x = torch.zeros(len(density), batch_size, density.shape[1])
@@ -922,6 +958,13 @@ def anticorrelated_features(density, size, batch_size):
     which = draws == draws.max(-1, keepdim=True).values
     on = torch.rand(draws.shape[:-1]) < density[:, None]
     return (which * on[..., None] * torch.rand_like(draws)).flatten(-2)
+
+
+@right("one draw says whether and which: [0, density) in equal parts")
+def anticorrelated_features(density, size, batch_size):
+    draw = torch.rand(len(density), batch_size, density.shape[1], dtype=torch.float64)
+    part = (size * draw / density[:, None].double().clamp(min=1e-300)).floor()
+    return ((part[..., None] == torch.arange(size)) * torch.rand(*draw.shape, 1)).flatten(-2)
 
 
 @right("the variance by E[x²] - E[x]², written to a tensor")

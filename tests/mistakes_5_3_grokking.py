@@ -172,6 +172,12 @@ def key_frequencies(x, times=2.0):
     return [k + 1 for k in power.argsort(descending=True).tolist() if power[k] > times * power.mean()]
 
 
+@mistake("gives tensors of one number: .tolist() makes plain numbers")
+def key_frequencies(x, times=2.0):
+    power = _power(x)
+    return list((power > times * power.mean()).nonzero()[:, 0] + 1)
+
+
 @mistake("compares with the median: the mean is meant")
 def key_frequencies(x, times=2.0):
     power = _power(x)
@@ -181,7 +187,7 @@ def key_frequencies(x, times=2.0):
 @mistake("keeps the weak frequencies: those above the threshold are asked for")
 def key_frequencies(x, times=2.0):
     power = _power(x)
-    return [k + 1 for k in range(len(power)) if power[k] <= times * power.mean()]
+    return [k + 1 for k in range(len(power)) if power[k] < times * power.mean()]
 
 
 # --- 2. Two axes
@@ -369,7 +375,7 @@ def trig_directions(p, frequencies):
     return torch.stack(_pictures(p, frequencies))
 
 
-@mistake("scales each row of a picture by itself: the squares of the whole picture sum to 1")
+@mistake("gives each row of a picture length 1, as √(2/p) does: the squares of the whole picture sum to 1")
 def trig_directions(p, frequencies):
     pictures = torch.stack(_pictures(p, frequencies))
     return pictures / pictures.norm(dim=-1, keepdim=True)
@@ -512,6 +518,13 @@ def column_frequencies(x):
     power = _column_power(x)
     best = power.max(0)
     return best.indices, best.values / power.sum(0).clamp_min(1e-30)
+
+
+@mistake("gives the shares first, then the frequencies")
+def column_frequencies(x):
+    power = _column_power(x)
+    best = power.max(0)
+    return best.values / power.sum(0).clamp_min(1e-30), best.indices + 1
 
 
 @mistake("gives the strongest power: divide by the column's for a share")
@@ -728,6 +741,11 @@ def excluded_loss(logits, frequencies, pairs):
 @mistake("takes waves of a - b away")
 def excluded_loss(logits, frequencies, pairs):
     return _loss(logits - _part(logits, frequencies, sign=-1), pairs)
+
+
+@mistake("is a part of the computation detached?")
+def excluded_loss(logits, frequencies, pairs):
+    return _loss(logits - _part(logits.detach(), frequencies), pairs)
 
 
 @mistake("adds the waves once more: they are taken away")
@@ -1045,9 +1063,18 @@ def _numbers(weights):
     return weights["embed.weight"][:-1]
 
 
-@mistake("is one weak in the embedding, and needed all the same?")
+@mistake("is one weak in the embedding")
 def find_used_frequencies(weights):
     return key_frequencies_of(_numbers(weights))
+
+
+@mistake("or absent from the logits, and needed all the same?")
+def find_used_frequencies(weights):
+    """Those that the embedding holds and the neurons' output weights write."""
+    w_l = weights["unembed.weight"] @ weights["blocks.0.mlp.out.weight"]
+    held, written = _power(_numbers(weights)), _power(w_l)
+    both = (held > 0.01 * held.mean()) & (written > 0.01 * written.mean())
+    return (both.nonzero()[:, 0] + 1).tolist()
 
 
 @mistake("strong in the embedding, or in the output weights, is not yet used")

@@ -32,6 +32,49 @@ from concrete_steps.checking.testing import (
 F32, F64 = torch.float32, torch.float64
 
 
+# Changes that make no wrong answer; scripts/mutate.py counts them apart:
+# equivalent mutant of cross_entropy, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of cross_entropy, [:-1] -> [:]: gather leaves the last position out
+# equivalent mutant of cross_entropy, 0 -> -1: what gather gives has one entry there
+# equivalent mutant of perplexity, drop .double(): the text asks for no more than the losses' own dtype holds
+# equivalent mutant of sample_categorical, drop line borders = borders / borders[..., -1:]: probabilities sum to 1
+# equivalent mutant of sample_categorical, Div -> Mult: of probabilities the sum is 1
+# equivalent mutant of sample_categorical, Div -> Pow: of probabilities the sum is 1
+# equivalent mutant of sample_categorical, keep borders: of probabilities the sum is 1
+# equivalent mutant of sample_categorical, drop dtype= of rand: float32 throws fall as often into each part
+# equivalent mutant of sample_categorical, drop .double(): float32 borders move by less than any count can tell
+# equivalent mutant of sample_categorical, drop right= of searchsorted: a throw on a border has probability 2^-53
+# equivalent mutant of sample_categorical, True -> False: a throw on a border has probability 2^-53
+# equivalent mutant of bigram_model, swap arguments 0 and 1 of max: max has no order
+# equivalent mutant of bigram_model, keep 1: a count of one for all, whatever it is, comes to the same after the sum
+# equivalent mutant of bigram_model, 0 -> 1: texts shorter than two tokens count nothing either way
+# equivalent mutant of bigram_model, 0 -> -1: no text is shorter than one token
+# equivalent mutant of bigram_model, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of bootstrap_interval, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of bca_interval, drop .double(): float32 is near enough to quantiles of draws
+# equivalent mutant of bca_interval, Eq -> GtE: the least is never above the largest
+# equivalent mutant of bca_interval, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of bca_interval, 0 -> 1: all values are equal there
+# equivalent mutant of bca_interval, 0 -> -1: all values are equal there
+# equivalent mutant of permutation_test, drop .double(): float32 is near enough where nothing ties
+# equivalent mutant of permutation_test, drop argument 0 of argsort: the last axis of two is axis 1
+# equivalent mutant of permutation_test, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of permutation_test, keep 1e-09: the slack is for rounding, of any small size
+# equivalent mutant of permutation_test, max -> min: the slack is for rounding, of any small size
+# equivalent mutant of permutation_test, drop .abs(): the slack is for rounding, of any small size
+# equivalent mutant of permutation_test, rand -> randn: the order of normal numbers is as random
+# equivalent mutant of permutation_test, GtE -> Gt: the slack decides on ties
+# equivalent mutant of permutation_test, [:len(a)] -> [:]: mean of all less one group's is in proportion to the gap
+# equivalent mutant of permutation_test, [len(a):] -> [:]: mean of all less one group's is in proportion to the gap
+# equivalent mutant of matched_null, drop float(...): the check's statistics give floats, the text allows tensors
+# equivalent mutant of matched_null, y -> x: x and y are as long
+# equivalent mutant of holm, 0 -> -1: there is one axis
+# equivalent mutant of holm, drop empty_like(...): every entry is written
+# equivalent mutant of best_of_many, drop strict= of zip: the columns are as long
+# equivalent mutant of best_of_many, True -> False: the columns are as long
+# equivalent mutant of best_of_many, 2 -> -2: the part before the last half, and the last half, are the same two
+
+
 def answer_to(function, *inputs):
     """What the function gives for inputs that stay as they are; generators alone may be drawn from."""
     with nothing_left_behind(), unchanged(*(x for x in inputs if not isinstance(x, torch.Generator))):
@@ -355,6 +398,7 @@ def test_bca_interval(bca_interval, rng):
     """Quantiles corrected for bias and acceleration."""
     cases = [*interval_cases(rng), (skewed(7, spread=1.5), 0.95)]
     cases += [(skewed(9, spread=1.2), 0.5)]  # the bias is large beside so narrow an interval
+    cases += [(-skewed(7, spread=1.5), 0.95)]  # a long tail below: the acceleration is negative
     for values, level in cases:
         low, high = bca_by_hand(values, level)
         found = answer_to(bca_interval, values, level, 20_000, seeded(rng))

@@ -4,6 +4,7 @@ import contextlib
 import functools
 from collections import Counter
 from functools import partial
+from itertools import combinations
 
 import pytest
 import torch
@@ -136,8 +137,11 @@ def test_repeated_tokens__random(repeated_tokens, rng):
 
 
 def test_repeated_tokens__rows(repeated_tokens, rng):
-    """Rows have nothing to do with each other, nor have seeds"""
+    """Rows have nothing to do with each other, nor have seeds; a token may come again within a block"""
     ordinary = 10 + rng.permutation(500)
+    different = len(repeated_tokens(1, 400, 3, ordinary, rng.integer(0, 1000))[0, 1:401].unique())
+    # 275 on average, with a standard deviation of 7
+    assert different < 330, f"a block of 400 draws from 500 has {different} different tokens: by chance about 275"
     assert_independent(lambda seed: repeated_tokens(6, 400, 3, ordinary, seed)[:, 1:401])
 
 
@@ -194,7 +198,7 @@ def stripe_scores(pattern):
 
 def test_induction_hook(induction_hook, rng):
     """Fills the row of its layer and no other, in the tensor that it was given."""
-    for layers, layer, heads, block in [(2, 1, 2, 2), (3, 0, 1, 3), (3, 2, 4, 3), (4, 1, 3, 4)]:
+    for layers, layer, heads, block in [(2, 1, 2, 2), (3, 0, 1, 3), (3, 2, 4, 3), (4, 1, 3, 4), (14, 12, 2, 2)]:
         pattern = causal_pattern(rng, 2, heads, 2 * block + 1)
         scores = rng.normal(layers, heads)
         expected = scores.clone()
@@ -303,10 +307,10 @@ def tiny(layers, heads, rng):
     return model
 
 
-def half_and_shift(z, hook, heads):
-    """An ablation of the check's own: done twice, or on another head, it gives something else."""
-    z = z.clone()
-    z[:, :, list(heads)] = 0.5 * z[:, :, list(heads)] - 0.4
+def bend_and_shift(z, hook, heads):
+    """An ablation of the check's own: done twice, on another head, on values, on a part of the rows, it differs."""
+    z, own = z.clone(), z[:, :, list(heads)]
+    z[:, :, list(heads)] = 0.5 * own.abs() - 0.4 + own.mean((0, 1))
     return z
 
 
@@ -375,7 +379,7 @@ def test_loss_without(loss_without, rng):
     """The loss of each row without any set of heads: none, one, several of a layer, several layers."""
     model = tiny(3, 3, rng)
     for i, listed in enumerate(SETS):
-        ablate = (half_and_shift, to_zero)[i % 2]
+        ablate = (bend_and_shift, to_zero)[i % 2]
         tokens, heads = rows_of(rng, 1 if i == 3 else 3, 4), list(listed)
         expected = losses_without(model, tokens, heads, ablate)
         with as_found(model, tokens, heads):
@@ -389,7 +393,7 @@ def test_ablation_scores(ablation_scores, rng):
     """For each head alone: the mean loss without it minus the mean loss of the whole model."""
     for layers, heads in ((2, 3), (1, 2), (3, 1)):
         model = tiny(layers, heads, rng)
-        for ablate in (half_and_shift, to_zero):
+        for ablate in (bend_and_shift, to_zero):
             tokens = rows_of(rng, 3, 4)
             baseline = losses_without(model, tokens, [], ablate).mean()
             rises = [
@@ -437,7 +441,7 @@ def test_composition_ablation(composition_ablation, rng):
         ([(0, 1)], 1, "q"),
     ]
     for i, (listed, layer, part) in enumerate(cases):
-        ablate = (half_and_shift, to_zero)[i % 2]
+        ablate = (bend_and_shift, to_zero)[i % 2]
         tokens, heads = rows_of(rng, 1 if i == 3 else 3, 4), list(listed)
         expected = losses_by_part(model, tokens, heads, layer, part, ablate)
         with as_found(model, tokens, heads):
@@ -454,9 +458,15 @@ def test_composition_ablation(composition_ablation, rng):
 def pairs_of(result, meaning):
     """The learner's heads as pairs of whole numbers."""
     try:
-        return [(int(layer), int(head)) for layer, head in result]
+        pairs = [(int(layer), int(head)) for layer, head in result]
     except (TypeError, ValueError) as error:
-        raise AssertionError(f"{meaning} is a list of pairs (layer, head), not {result!r:.80}") from error
+        raise AssertionError(f"{meaning} holds pairs (layer, head); this is {result!r:.80}") from error
+    for pair in result:
+        assert isinstance(pair, tuple), f"{meaning} holds pairs (layer, head), in round brackets; this is {pair!r}"
+        assert not any(isinstance(number, torch.Tensor) for number in pair), (
+            f"{meaning} holds tensors, {pair!r}: a head is a pair of ints, as .tolist() and int() give them"
+        )
+    return pairs
 
 
 def test_control_heads(control_heads, rng):
@@ -466,7 +476,7 @@ def test_control_heads(control_heads, rng):
         for seed in rng.integers(0, 10_000, 4).tolist():
             given = list(heads)
             with unchanged(given), nothing_left_behind():
-                controls = pairs_of(control_heads(given, n_heads, seed), "the control")
+                controls = pairs_of(assert_plain(control_heads(given, n_heads, seed), list), "the control")
             said = f"heads {heads}, controls {controls}"
             wanted, found = Counter(layer for layer, _ in heads), Counter(layer for layer, _ in controls)
             assert len(set(controls)) == len(controls), f"a control comes twice: {said}"
@@ -479,16 +489,20 @@ def test_control_heads(control_heads, rng):
 def test_control_heads__random(control_heads, rng):
     """Drawn by the seed alone, and every other head of a layer as often as the next"""
     heads, first = [(2, 1), (5, 0), (5, 3)], rng.integer(0, 10_000)
-    draws = [set(pairs_of(control_heads(list(heads), 5, first + i), "the control")) for i in range(1000)]
+    draws = [set(pairs_of(control_heads(list(heads), 6, first + i), "the control")) for i in range(1000)]
     for i, draw in enumerate(draws[:12]):
-        again = set(pairs_of(control_heads(list(heads), 5, first + i), "the control"))
+        again = set(pairs_of(control_heads(list(heads), 6, first + i), "the control"))
         assert again == draw, f"the same seed gave {sorted(draw)}, and then {sorted(again)}"
-    for layer, others, chance in ((2, (0, 2, 3, 4), 1 / 4), (5, (1, 2, 4), 2 / 3)):
+    for layer, others, chance in ((2, (0, 2, 3, 4, 5), 1 / 5), (5, (1, 2, 4, 5), 1 / 2)):
         shares = [sum((layer, head) in draw for draw in draws) / len(draws) for head in others]
         said = f"over 1000 seeds, heads {others} of a layer were drawn in {[round(share, 2) for share in shares]}"
         # Five standard deviations: once in a million checks by chance
         allowed = 5 * (chance * (1 - chance) / len(draws)) ** 0.5
         assert all(abs(share - chance) < allowed for share in shares), f"{said}; equal chances give {chance:.2f}"
+    for pair in combinations((1, 2, 4, 5), 2):
+        together = sum({(5, head) for head in pair} <= draw for draw in draws)
+        said = f"over 1000 seeds, heads {pair} of a layer were drawn together {together} times"
+        assert 108 < together < 226, f"{said}; of 6 pairs each comes about 167 times by chance"
 
 
 def test_control_heads__independent(control_heads, rng):
@@ -566,7 +580,10 @@ def test_find_induction_circuit(find_induction_circuit, rng):
     for sizes in WIRED:
         model, truth = wired.build(seed=rng.integer(0, 10_000), **sizes)
         with nothing_left_behind(settled(model), random_state=False):
-            named = set(pairs_of(find_induction_circuit(model), "what is found"))
+            result = find_induction_circuit(model)
+        kind = type(result).__name__
+        assert isinstance(result, set | frozenset), f"expected a set of heads (layer, head), got a {kind}"
+        named = set(pairs_of(result, "what is found"))
         inside = all(0 <= layer < sizes["n_layers"] and 0 <= head < sizes["n_heads"] for layer, head in named)
         assert inside, f"{sorted(named)} are not all heads (layer, head) of a model with {sizes}"
         circuit = frozenset().union(*truth.paths["induction"])

@@ -82,6 +82,7 @@ def parameters_of(module, shapes):
             f"{key} is transposed: it has shape {list(actual)}, the text asks for {list(shape)}"
         )
         assert actual == shape, f"{key} has shape {list(actual)}, the text asks for {list(shape)}"
+        assert found[key].requires_grad, f"{key} has requires_grad=False: it is to be trained"
     extra = sorted(found.keys() - shapes.keys())
     assert not extra, f"{name}(cfg) has parameters that the text does not name: {', '.join(extra)}"
     return found
@@ -208,10 +209,10 @@ def close_to(actual, expected, error, message):
     assert abs(actual - expected) <= 6 * error + 1e-3, f"{message}: expected about {expected:.3g}, got {actual:.3g}"
 
 
-def check_values(x, low, message="values that are on are not uniform"):
+def check_values(x, low, message="values that are on are not uniform", who="everything is 0: no feature"):
     """What is not 0 is uniform in [low, 1]."""
     on = x[x != 0].double()
-    assert len(on) > 1, "everything is 0: no feature is ever on"
+    assert len(on) > 1, f"{who} is ever on"
     assert on.min() >= low and on.max() <= 1, f"{message}: they go from {on.min():.3g} to {on.max():.3g}"
     assert on.unique().numel() > 0.9 * len(on), f"{message}: the same values come again and again"
     spread, count = 1 - low, math.sqrt(len(on))
@@ -254,9 +255,14 @@ def check_sampler(sampler, rng, low, size=4000):
         check_unrelated(x[0, :, 0], x[-1, :, 1], "the instances are not independent")
         check_unrelated(x[-1, :, 0], x[-1, :, 1], "the features are not independent")
         check_unrelated(x[-1, 1:, 1], x[-1, :-1, 1], "the samples are not independent")
-    whole = sampler(torch.ones(1, 1), size)
-    assert not torch.equal(whole, sampler(torch.ones(1, 1), size)), (
-        "two calls give the same samples: fix no seed inside"
+    often = torch.tensor([[0.9, 1.0]])
+    first, again = sampler(often, size), sampler(often, size)
+    assert not torch.equal(first, again), "two calls give the same samples: draw anew in each, fix no seed inside"
+    for f in range(2):
+        check_unrelated(first[0, :, f], again[0, :, f], "two calls are not independent")
+    counts = (sampler(torch.full((1, 200), 0.5), 10) != 0).sum(1)
+    assert counts.min() < counts.max(), (
+        f"of 10 samples each of 200 features is on in exactly {counts[0, 0]}: each sample decides for itself"
     )
 
 
@@ -348,7 +354,7 @@ def slow_dimensionality(W):
 def test_feature_dimensionality(feature_dimensionality, rng):
     """The definition on known shapes, random matrices, other lengths, several instances; 0 for an absent feature."""
     pair = torch.tensor([[[1.0, -1.0]]])
-    cases = [pair, 0.5 * pair, polygon(5)[None], 2 * turned(tetrahedron(), rng)[None]]
+    cases = [pair, 0.5 * pair, 0.1 * pair, polygon(5)[None], 2 * turned(tetrahedron(), rng)[None]]
     cases += [rng.normal(i, m, n) for i, m, n in ((1, 2, 3), (3, 3, 3), (2, 4, 2), (2, 1, 5))]
     absent = rng.normal(2, 2, 4)
     absent[0, :, 1] = 0
@@ -365,17 +371,21 @@ def test_feature_dimensionality(feature_dimensionality, rng):
 
 # equivalent mutant of find_geometry, Eq -> LtE: no size is below 0
 # equivalent mutant of find_geometry, Gt -> GtE: differs for a cosine of exactly 0.25 alone, where rounding decides
-# equivalent mutant of find_geometry, GtE -> Gt: differs for a length of exactly 0.5 alone, where rounding decides
 # equivalent mutant of find_geometry, Gt -> NotEq: counts are never below 0
+
+
+def two_at(cosine):
+    """Two unit directions in a plane."""
+    return torch.tensor([[1.0, cosine], [0.0, math.sqrt(1 - cosine * cosine)]])
 
 
 def shapes(rng):
     """(W, its groups), smallest first."""
     zeros = torch.zeros(2, 2)
     chain = polygon(12)[:, :4].clone()  # 0 and 3 are at right angles; links lead from one to the other
-    weak, strong = 0.45 * torch.eye(2)[:, :1], 0.55 * torch.eye(2)[:, 1:]
-    below, above = (torch.tensor([[1.0, c], [0.0, math.sqrt(1 - c * c)]]) for c in (0.2, 0.3))
-    bent = torch.tensor([[1.0, math.cos(2.97)], [0.0, math.sin(2.97)]])  # 170 degrees: nearly opposite
+    weak, strong = 0.48 * torch.eye(2)[:, :1], 0.52 * torch.eye(2)[:, 1:]
+    below, above = two_at(0.2), two_at(0.3)
+    bent = two_at(math.cos(2.97))  # 170 degrees: nearly opposite
     neighbours = torch.eye(7) + 0.3 * (torch.ones(7, 7).triu(1).tril(1) + torch.ones(7, 7).tril(-1).triu(-1))
     long = torch.linalg.cholesky(neighbours).mT  # each is linked to its neighbours alone
     yield torch.tensor([[1.0, -1.0]]), [(2, 1)]
@@ -394,7 +404,11 @@ def shapes(rng):
     yield 3 * below, [(1, 1), (1, 1)]
     yield 0.7 * above, [(2, 2)]
     yield above * torch.tensor([1.0, -1.0]), [(2, 2)]
+    yield two_at(-0.995), [(2, 1)]  # the smaller singular value is 0.07, where the next has 0.12
     yield bent, [(2, 1)]
+    yield two_at(-0.78), [(2, 1)]  # 0.47
+    yield two_at(-0.7), [(2, 2)]  # 0.55, less than half of the larger one
+    yield torch.tensor([[0.5, -0.5]]), [(2, 1)]  # of length 0.5, and so represented
     yield 6 * bent, [(2, 1)]
     yield long, [(7, 7)]
     yield torch.cat([polygon(5), 0.1 * polygon(3)], -1), [(5, 2)]
@@ -457,7 +471,7 @@ def samples_of_sets(sampler, rng, size=4000):
         if len(density) > 1:
             check_unrelated(first[both], last[both], "the instances are not independent")
         for f in range(members):
-            check_values(x[..., f], 0, f"values of feature {f} of a set are not uniform")
+            check_values(x[..., f], 0, f"values of feature {f} of a set are not uniform", f"no feature {f} of a set")
         if density.shape[1] > 1:
             check_unrelated(x[0, :, 0, 0], x[0, :, 1, -1], "the sets are not independent")
         yield x, density, members
@@ -522,7 +536,6 @@ def check_choices(a, b, message, applies=True):
 # equivalent mutant of phase_change, drop USub: axis 1 is the last
 # equivalent mutant of phase_change, 1 -> -1: axis 1 is the last
 # equivalent mutant of phase_change, 0 -> -1: there is one hidden dimension, first and last
-# equivalent mutant of phase_change, GtE -> Gt: differs for a length of exactly 0.5 alone, where rounding decides
 
 
 def grid_losses(p, r, points=400):
@@ -562,8 +575,8 @@ def test_phase_change(phase_change, rng):
     """What |W| says of feature 1, with either sign, and the cheapest candidate by theory."""
     clear = [(0.9, 0.2, 0), (0.9, 5.0, 1), (0.05, 1.0, 2)]  # p, r, the cheapest: far from any border, then nearer
     clear += [(0.3, 0.1, 0), (0.7, 1.1, 1), (0.54, 1.0, 2), (0.2, 0.9, 2), (0.95, 0.95, 0)]
-    weights = {0: [(1.0, 0.1), (-1.0, 0.45), (0.2, 0.2), (0.0, 0.0)], 1: [(0.1, 1.0), (0.45, -1.0), (0.0, 1.0)]}
-    weights[2] = [(1.0, -1.0), (-0.55, 0.55), (0.9, -0.7), (1.0, 1.0), (-0.6, -0.9), (0.8, 0.8)]
+    weights = {0: [(1.0, 0.1), (-1.0, 0.45), (0.2, 0.2), (0.0, 0.0)], 1: [(0.1, 1.0), (0.45, -1.0), (0.0, 0.5)]}
+    weights[2] = [(1.0, -1.0), (0.5, 0.5), (-0.55, 0.55), (0.9, -0.7), (1.0, 1.0), (-0.6, -0.9), (0.8, 0.8)]
     rows = [(W, (p, r), now, theory) for now, kind in weights.items() for W in kind for p, r, theory in clear]
     for chosen in ([rows[0]], [rows[-1]], [rows[i] for i in rng.permutation(len(rows)).tolist()]):
         W = torch.tensor([[W] for W, *_ in chosen])

@@ -37,7 +37,8 @@ _ = torch.manual_seed(0)
 # **instances**; they share nothing. The instance is the **first** axis: `W` is `[instance d_hidden feature]`, `b` is
 # `[instance feature]`, `x` is `[instance batch feature]`.
 #
-# With `is_linear=True` the last ReLU is left out. Results have the dtype of what comes in: checks try float64, too.
+# With `is_linear=True` the last ReLU is left out. Results have the dtype of what comes in (checks try float64, too);
+# only random samples may always be float32.
 #
 # <details><summary>Hint</summary>
 #

@@ -115,10 +115,6 @@ def activations(
         ..., :p
     ]  # some models can answer "=", too
     return {"pattern": pattern, "neurons": neurons, "logits": logits}
-    logits = (resid_mid + neurons @ weights["blocks.0.mlp.out.weight"].T) @ weights[
-        "unembed.weight"
-    ].T
-    return {"pattern": pattern, "neurons": neurons, "logits": logits}
 
 
 def embedding(weights: dict[str, Tensor]) -> Float[Tensor, "p d_model"]:
@@ -1626,9 +1622,10 @@ for i, name in enumerate(("memorised", "formed", "generalised")):
 # ## Open task: which frequencies does a stranger use?
 #
 # Somebody hands you the weights of a model that adds (any p; all pairs are yours to run). Which frequencies of the
-# embedding would it miss? The strangers have strong ones that nothing reads, weak ones that all depends on, and
-# output weights of frequencies that never arrive. Choose your measure, and the null that it must beat. (Noise as
-# long as a strong wave hits all other waves, too, and may do more harm than the strong wave's loss.)
+# embedding would it miss? The strangers have strong ones that nothing reads, weak ones that all depends on, ones that
+# reach no logit and are missed, and output weights of frequencies that never arrive. Choose your measure, and the null
+# that it must beat. (Noise as long as a strong wave hits all other waves, too, and may do more harm than the strong
+# wave's loss.)
 #
 # Graded on models that nobody has seen, built for the purpose: by how many used frequencies you find, and by the decoys
 # that you do not fall for.

@@ -86,18 +86,12 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return lambda exercise: Names(notebook, exercise, Loaded(checks, solved))
 
 
-def is_true(judge: Names, wrong, entry: Mistake, message: str = "") -> bool:
-    """Whether a name is true; recognised, or, with a `message`, said by the check."""
-    result = Result(entry.exercise, WRONG, message=message, mistake="" if message else entry.sentence)
-    return judge.is_true(wrong, entry, result)
-
-
 def test_a_name_is_true_where_the_mutant_trains_the_model_as_the_mistake_does(names):
-    assert is_true(names("step"), descends_otherwise, Mistake("step", "climbs", ascends))
+    assert names("step").is_true(descends_otherwise, Mistake("step", "climbs", ascends))
 
 
 def test_a_name_is_false_where_only_the_returned_loss_is_the_same(names):
-    assert not is_true(names("step"), step, Mistake("step", "climbs", ascends))
+    assert not names("step").is_true(step, Mistake("step", "climbs", ascends))
 
 
 def test_judging_a_name_trains_no_model_of_the_checks(names):
@@ -105,23 +99,22 @@ def test_judging_a_name_trains_no_model_of_the_checks(names):
     models = [call.args[0] for call in judge._inputs()]
     assert models and all(isinstance(model, nn.Linear) for model in models)
     before = [model.weight.clone() for model in models]
-    is_true(judge, without_zero_grad, Mistake("step", "climbs", ascends))
+    judge.is_true(without_zero_grad, Mistake("step", "climbs", ascends))
     assert all(torch.equal(model.weight, weight) for model, weight in zip(models, before, strict=True))
 
 
 @pytest.mark.parametrize(("factor", "true"), [(3, True), (2, False), (-3, False)])
 def test_a_name_is_true_of_a_plain_function_where_values_are_the_same(names, factor, true):
-    assert is_true(names("scaled"), lambda x: factor * x, Mistake("scaled", "trebles", lambda x: x + x + x)) == true
+    assert names("scaled").is_true(lambda x: factor * x, Mistake("scaled", "trebles", lambda x: x + x + x)) == true
 
 
-def test_a_sentence_of_the_check_is_true_if_it_says_it_again(names):
-    judge, entry = names("scaled"), Mistake("scaled", "does not double", lambda x: x + x + x)
-    assert is_true(judge, lambda x: -x, entry, "does not double")
-    assert not is_true(judge, lambda x: 2 * x, entry, "does not double")
+def test_what_a_check_asserts_is_no_name(names):
+    judge = names("scaled")
+    assert not judge.given(Result("scaled", WRONG, message="does not double"))
 
 
 def test_nothing_is_recognised_in_a_function_that_no_check_calls(names):
-    assert not is_true(names("never"), never, Mistake("never", "has no name", never))
+    assert not names("never").is_true(never, Mistake("never", "has no name", never))
 
 
 def test_mutants_change_one_thing_and_compile():

@@ -20,11 +20,26 @@ def assert_independent(draw: Callable[[int], Tensor], what: str = "row") -> None
     seeds = {seed: draw(seed) for seed in (0, 1, 2)}
     assert torch.equal(seeds[0], again), "the same seed gives other numbers each time"
     rows = [(seed, number, row.flatten()) for seed, drawn in seeds.items() for number, row in enumerate(drawn)]
-    for place, (seed, number, row) in enumerate(rows):
-        for other_seed, other_number, other in rows[:place]:
-            pair = f"{what} {other_number} of seed {other_seed} and {what} {number} of seed {seed}"
-            assert not torch.equal(row, other), f"{pair} are the same: each needs random numbers of its own"
-            assert_uncorrelated(row, other, f"{pair} are not independent")
+    for place, earlier in _suspicious([row for _, _, row in rows]):
+        (seed, number, row), (other_seed, other_number, other) = rows[place], rows[earlier]
+        pair = f"{what} {other_number} of seed {other_seed} and {what} {number} of seed {seed}"
+        assert not torch.equal(row, other), f"{pair} are the same: each needs random numbers of its own"
+        assert_uncorrelated(row, other, f"{pair} are not independent")
+
+
+def _suspicious(rows: list[Tensor]) -> list[tuple[int, int]]:
+    """Pairs (place, an earlier place) worth a look: all correlations at once, for one pair at a time takes seconds."""
+    everyone = [(place, earlier) for place in range(len(rows)) for earlier in range(place)]
+    if len({row.numel() for row in rows}) > 1 or not rows[0].numel():
+        return everyone
+    numbers = torch.stack([row.detach().double() for row in rows])
+    numbers = numbers - numbers.mean(1, keepdim=True)
+    worst = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+    for x in (numbers, numbers.abs() - numbers.abs().mean(1, keepdim=True)):
+        unit = x / x.norm(dim=1, keepdim=True)  # nan where all numbers are the same, and that is suspicious
+        worst = torch.maximum(worst, (unit @ unit.T).abs())
+    usual = (worst < 0.99 * SURPRISING / numbers.shape[1] ** 0.5).tolist()
+    return [(place, earlier) for place, earlier in everyone if not usual[place][earlier]]
 
 
 def assert_draws_from(call: Callable[[torch.Generator], object]) -> None:

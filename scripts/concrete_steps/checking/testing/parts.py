@@ -55,25 +55,26 @@ def _why_missing(module: Any, key: str) -> str:
     return ": it is a plain tensor, not a parameter: wrap it in nn.Parameter" if is_plain else ""
 
 
-def run_part(module: nn.Module, x: Tensor) -> Tensor:
+def run_part(module: nn.Module, x: Tensor, method: str = "forward") -> Tensor:
     """The module's output; input, weights, hooks and modes stay as they are, and a second call gives the same."""
+    function = module if method == "forward" else getattr(module, method)
     with nothing_left_behind(module, random_state=False), unchanged(x):  # dropout has words of its own, below
-        out = assert_tensor(module(x))
-    if not same(out, module(x)):
-        assert not _is_drawn(module, x), (
+        out = assert_tensor(function(x))
+    if not same(out, function(x)):
+        assert not _is_drawn(function, x), (
             "gives another output each time, even after .eval(): dropout is on; leave it out, or use nn.Dropout"
         )
         raise AssertionError("gives another output for the same input the next time: what does it keep between calls?")
     return out
 
 
-def _is_drawn(module: nn.Module, x: Tensor) -> bool:
+def _is_drawn(function: Callable[[Tensor], Tensor], x: Tensor) -> bool:
     """The output is the same if only the random numbers are."""
     outs = []
     for _ in range(2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            outs.append(module(x))
+            outs.append(function(x))
     return same(*outs)
 
 

@@ -63,7 +63,8 @@ def assert_precise(actual: Any, expected: Tensor, message: str, loosen: float = 
     if expected.dtype == torch.float64 and actual.shape == expected.shape:
         rough = max(rtol, 1e-5), max(atol, 1e-6)
         if _close(actual.detach(), expected.detach(), *rough).all():
-            message += " (no further off than float32 rounds: is something on the way not float64?)"
+            hint = "is something on the way not float64? Or is a small number added?"
+            message += f" (no further off than float32 rounds: {hint})"
     return assert_close(actual, expected, message, rtol, atol)
 
 
