@@ -17,9 +17,13 @@ def _hooks(model):
     return hooks
 
 
+SEEN = ("embed", "attn_out", "mlp_out", "resid_pre", "resid_post", "hook_z", "hook_pre", "hook_post")
+
+
 @torch.no_grad()
-def _cache(model, tokens):
-    return model.run_with_cache(tokens)[1]
+def _cache(model, tokens, *only):
+    """The activations that somebody here asks for: keeping all of them takes several times as long."""
+    return model.run_with_cache(tokens, names_filter=lambda name: name.endswith(only or SEEN))[1]
 
 
 def _parts(model, tokens, at=-1, hooks=None):
@@ -28,7 +32,8 @@ def _parts(model, tokens, at=-1, hooks=None):
 
 
 def _stream(model, tokens, at=-1):
-    return _cache(model, tokens)[f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"][:, at]
+    name = f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
+    return _cache(model, tokens, name)[name][:, at]
 
 
 def _centred(model):
@@ -416,8 +421,8 @@ def attribution_by_neuron(model, tokens, layer, right, wrong):
 def _effects(model, tokens, heads, right, wrong, to=None, at=slice(None), all_heads=False, rescale=False):
     """Direct and total effects; `to(z [row pos d_head])` is what z of the head becomes, by default its mean."""
     to = to or (lambda z: z.mean(0, keepdim=True).expand_as(z))
-    cache, rows = _cache(model, tokens), torch.arange(len(tokens))
-    stream, direct, total = _stream(model, tokens), [], []
+    cache, rows = _cache(model, tokens, "hook_z", "hook_resid_post"), torch.arange(len(tokens))
+    stream, direct, total = cache["resid_post", model.cfg.n_layers - 1][:, -1], [], []
     directions = _directions(model, stream, right, wrong)
     W, c = _read(model)
     whole = model(tokens)[:, -1]

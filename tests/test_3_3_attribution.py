@@ -28,6 +28,10 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of fold_layer_norm, keep Float[Tensor, 'd_model']: an annotation
 # equivalent mutant of fold_layer_norm, keep None: an annotation
 # equivalent mutant of fold_layer_norm, Is -> Eq: nothing but None equals None
+# equivalent mutant of direct_logit_attribution, drop USub: of two axes, 1 is the last
+# equivalent mutant of direct_logit_attribution, 1 -> -1: --1 is 1, of two axes the last
+# equivalent mutant of attribution_by_head, drop names_filter= of run_with_cache: it keeps what nobody asks for
+# equivalent mutant of attribution_by_neuron, drop names_filter= of run_with_cache: the same
 
 # --- The models of the checks
 
@@ -304,8 +308,8 @@ def test_attribution_by_neuron(attribution_by_neuron, rng):
 def test_direct_and_total(direct_and_total, rng):
     """What the last stream alone loses, and what the run loses, when z of a head becomes its mean over the rows."""
     for kind, rows, pos, heads in (
-        ("rms norm", 3, 4, [(0, 1), (2, 3), (1, 0)]),
-        ("layer norm", 2, 5, [(1, 2), (0, 0)]),
+        ("rms norm", 3, 4, [(0, 1), (2, 3)]),
+        ("layer norm", 2, 5, [(0, 2)]),
         ("attention only", 4, 3, [(0, 0)]),
     ):
         model = tiny(kind, rng)
