@@ -32,6 +32,15 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of direct_logit_attribution, 1 -> -1: --1 is 1, of two axes the last
 # equivalent mutant of attribution_by_head, drop names_filter= of run_with_cache: it keeps what nobody asks for
 # equivalent mutant of attribution_by_neuron, drop names_filter= of run_with_cache: the same
+# equivalent mutant of direct_and_total, drop names_filter= of run_with_cache: the same
+# equivalent mutant of direct_and_total, drop line z = z.clone(): its run is thrown away
+# equivalent mutant of direct_and_total, drop .clone(): the same
+# equivalent mutant of direct_and_total, tokens -> right: both have one entry a row
+# equivalent mutant of direct_and_total, tokens -> wrong: both have one entry a row
+# equivalent mutant of direct_and_total, drop USub: of two axes, 1 is the last
+# equivalent mutant of direct_and_total, 1 -> -1: --1 is 1, of two axes the last
+# equivalent mutant of tuned_lens, Sub -> Add: the rows of x have mean 0, so what is added to all of y does not count
+# equivalent mutant of tuned_lens, keep y: the same
 
 # --- The models of the checks
 
