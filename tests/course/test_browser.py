@@ -45,7 +45,7 @@ SLIPS = {
     "2.4": ("apply_temperature", "logits / temperature", "logits * temperature"),
     "2.5": ("RMSNorm", "x.square().mean(-1, keepdim=True)", "x.abs().mean(-1, keepdim=True)"),
     "3.2": ("current_token_score", "[..., 2:]", ""),
-    "3.3": ("fold_layer_norm", "        W = W - W.mean(0)", "        W = W - W.mean(1, keepdim=True)"),
+    "3.3": ("residual_decomposition", "cache[hook][:, -1]", "cache[hook][:, 0]"),
     "3.4": ("logit_diff", "logits[:, -1]", "logits[:, 0]"),
     "3.6": ("mean_difference_probe", "direction = true - false", "direction = false - true"),
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
