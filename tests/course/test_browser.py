@@ -46,6 +46,7 @@ SLIPS = {
     "2.5": ("RMSNorm", "x.square().mean(-1, keepdim=True)", "x.abs().mean(-1, keepdim=True)"),
     "3.1": ("hook_points", "model.named_modules()", "model.named_children()"),
     "3.2": ("current_token_score", "[..., 2:]", ""),
+    "3.3": ("residual_decomposition", "cache[hook][:, -1]", "cache[hook][:, 0]"),
     "3.4": ("logit_diff", "logits[:, -1]", "logits[:, 0]"),
     "3.5": ("factored_norm", ".sqrt()", ""),
     "3.6": ("mean_difference_probe", "direction = true - false", "direction = false - true"),

@@ -282,3 +282,51 @@ def test_compositions_that_do_not_fit_or_are_unknown_are_refused():
     with pytest.raises(CourseError, match="'o'"):
         wired.compositions(0, circuits=("o",))
     assert wired.compositions(3)[1].edges == wired.compositions(3)[1].edges != wired.compositions(4)[1].edges
+
+
+# --- Heads that write the answer: notebook 3.3
+
+WITHOUT_WRITERS = ("even", "mute", "scaled away", "mute")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_writers_are_those_whose_own_writing_moves_the_answers_apart(seed):
+    """Direct effects, computed by taking a head's output out of the final stream alone, beside removal in the run."""
+    kinds = [{}, {"kinds": WITHOUT_WRITERS}, {"n_layers": 2, "kinds": ("backed", "backed", "even", "relayed")}][
+        seed % 3
+    ]
+    model, truth = wired.writers(seed, noise=[0.0, 0.01][seed % 2], **kinds)
+    assert bool(truth.writers) == (kinds != {"kinds": WITHOUT_WRITERS})
+    tokens = wired.writer_rows(truth, rows=64, seed=seed)
+    with torch.no_grad():
+        logits, cache = model.run_with_cache(tokens)
+    stream, scale = cache["resid_post", -1][:, -1], cache["ln_final.hook_scale"][:, -1]
+    top = logits[:, -1].topk(3)
+    last_two = {logits.shape[-1] - 2, logits.shape[-1] - 1}
+    assert set(top.indices[:, :2].flatten().tolist()) == last_two
+    assert float((top.values[:, 1] - top.values[:, 2]).min()) > 10
+
+    def gap(x):
+        """How far one answer stands above the other, with the norm as it was."""
+        return ((x / scale * model.ln_final.weight) @ model.W_U) @ torch.eye(logits.shape[-1])[[-2, -1]].T @ sign
+
+    sign = torch.tensor([1.0, -1.0])
+    for (layer, head), role in truth.roles.items():
+        wrote = cache["z", layer][:, -1, head] @ model.blocks[layer].attn.W_O[head]
+        direct = (gap(stream) - gap(stream - wrote)).abs().mean().item()
+        with wired.removed(model, [(layer, head)]), torch.no_grad():
+            total = ((logits - model(tokens))[:, -1, -2:] @ sign).abs().mean().item()
+        assert (direct > 4) == ((layer, head) in truth.writers), f"{role} writes {direct:.2f}"
+        assert direct > 4 or direct < 0.6
+        if role == "backed writer":
+            assert total < 1.5, f"its backup does not stand in: {total:.2f}"
+        if role in ("feeder", "writer") and "backup" not in truth.roles.values():
+            assert total > 4
+
+
+def test_a_row_of_writers_says_nothing_by_its_numbers():
+    _, truth = wired.writers(3)
+    rows = wired.writer_rows(truth, rows=500, seed=0)
+    assert rows.shape == (500, truth.n_words + 2) and (rows[:, 0] == 0).all()
+    assert torch.equal(rows, wired.writer_rows(truth, rows=500, seed=0))
+    assert not torch.equal(rows, wired.writer_rows(truth, rows=500, seed=1))

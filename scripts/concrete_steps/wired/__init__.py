@@ -11,7 +11,7 @@ that followed the current one before), "seen" (the token SEEN, where the current
 (tokens of the context above others). Notebook 2.2 teaches how each head is written: `Weights` holds the four matrices
 of one, `to_bridge` makes a model of heads written by hand, and `riddle` gives the examples of its open task.
 `properties` makes the models of notebook 3.6, which hold more than they use; `compositions` those of 3.5, whose heads
-read each other.
+read each other; `writers` those of 3.3, in which not every head that seems to write the answer does.
 """
 
 from concrete_steps.wired.build import build, to_bridge
@@ -31,6 +31,7 @@ from concrete_steps.wired.truth import (
     removed,
     repeated,
 )
+from concrete_steps.wired.writers import WriterTruth, writer_rows, writers
 
 __all__ = [
     "BEHAVIOURS",
@@ -41,6 +42,7 @@ __all__ = [
     "PropertyTruth",
     "Truth",
     "Weights",
+    "WriterTruth",
     "build",
     "compositions",
     "measure",
@@ -53,4 +55,6 @@ __all__ = [
     "repeated",
     "riddle",
     "to_bridge",
+    "writer_rows",
+    "writers",
 ]

@@ -162,9 +162,13 @@ def stream_ends(width: int, spaces: Spaces) -> tuple[Tensor, Tensor, Tensor]:
     return embed, positions, unembed
 
 
-def hide(grid, embed, positions, unembed, generator) -> tuple[Tensor, Tensor, Tensor]:
-    """The same model in a random basis of the residual stream, and of each head's queries and keys, and values."""
-    turn = rotation(embed.shape[1], generator)
+def hide(grid, embed, positions, unembed, generator, turn: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The same model in a random basis of the residual stream, and of each head's queries and keys, and values.
+
+    Args:
+        turn: the orthogonal matrix that takes the plain stream to the new basis; None for a random one.
+    """
+    turn = rotation(embed.shape[1], generator) if turn is None else turn
     for weights in grid.values():
         score, value = (rotation(weights.W_Q.shape[1], generator) for _ in range(2))
         scale = weights.W_K.norm().clamp(min=1e-9) / weights.W_Q.norm().clamp(min=1e-9)
@@ -186,12 +190,16 @@ def add_noise(grid, ends: list[Tensor], noise: float, generator: torch.Generator
         matrix += noise * matrix.square().mean().sqrt() * torch.randn(matrix.shape, generator=generator)
 
 
-def to_bridge(grid, embed, positions, unembed, n_layers: int, n_heads: int) -> TransformerBridge:
+def to_bridge(
+    grid, embed, positions, unembed, n_layers: int, n_heads: int, final_norm: Tensor | None = None
+) -> TransformerBridge:
     """The matrices as an attention-only TransformerBridge in evaluation mode.
 
     Args:
         grid: the weights of each (layer, head), all of one d_head.
         embed, positions, unembed: [d_vocab d_model], [n_ctx d_model] and [d_model d_vocab].
+        final_norm: None for a model without norms, or [d_model] weights of an RMS norm before the unembedding; then
+            each block has an RMS norm, too, whose weights are 1.
     """
     from transformer_lens import TransformerBridgeConfig
     from transformer_lens.model_bridge import TransformerBridge
@@ -205,7 +213,7 @@ def to_bridge(grid, embed, positions, unembed, n_layers: int, n_heads: int) -> T
         n_ctx=positions.shape[0],
         d_vocab=d_vocab,
         attn_only=True,
-        normalization_type=None,
+        normalization_type=None if final_norm is None else "RMS",
         seed=0,
     )
     state = torch.random.get_rng_state()
@@ -215,6 +223,9 @@ def to_bridge(grid, embed, positions, unembed, n_layers: int, n_heads: int) -> T
         torch.random.set_rng_state(state)
     weights = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
     weights |= {"embed.weight": embed, "pos_embed.weight": positions, "unembed.weight": unembed.T}
+    if final_norm is not None:
+        weights["ln_final.weight"] = final_norm
+        weights |= {f"blocks.{layer}.ln1.weight": torch.ones(d_model) for layer in range(n_layers)}
     for layer in range(n_layers):
         of_layer = [grid[layer, head] for head in range(n_heads)]
         prefix = f"blocks.{layer}.attn"
