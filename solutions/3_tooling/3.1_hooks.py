@@ -687,9 +687,8 @@ for kind, model in kinds.items():
                 columns[kind][part] = axes(model, shapes[name])
 for part, meaning in MEANING.items():
     columns.setdefault("what it is", {})[part] = meaning
-table = pd.DataFrame(columns).reindex(MEANING).fillna("")
 pd.set_option("display.max_colwidth", None)
-table
+pd.DataFrame(columns).reindex(MEANING).fillna("")
 # %% [markdown]
 # An empty field: this architecture has no such point. Names in layers have `blocks.0.` before them, and two questions
 # stay for each new model: *is the name there?* and *does an edit there do anything?*
