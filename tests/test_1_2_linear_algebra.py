@@ -13,6 +13,7 @@ from concrete_steps.checking.testing import (
     assert_tensor,
     awkward,
     nothing_left_behind,
+    refuse_large,
     shapes_with_ones,
     strided,
     unchanged,
@@ -413,44 +414,6 @@ def test_factored_trace__memory(factored_trace, rng):
     with refuse_large(100_000):
         actual = factored_trace(a, a.T)
     assert_close(actual, a.square().sum(), "not the trace of a @ b", rtol=1e-3)
-
-
-class refuse_large:
-    """Within the block an operation that makes more entries than this is an error, and says so."""
-
-    def __init__(self, most):
-        self.most = most
-
-    def __enter__(self):
-        from torch.utils._python_dispatch import TorchDispatchMode
-
-        most = self.most
-
-        class Refuse(TorchDispatchMode):
-            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-                with torch.no_grad():
-                    sizes = [x.shape for x in args if isinstance(x, torch.Tensor)]
-                made = result_size(func, sizes)
-                assert made <= most, (
-                    f"makes the whole product: {made:,} entries at once, which the factors are there to avoid"
-                )
-                return func(*args, **(kwargs or {}))
-
-        self.mode = Refuse()
-        self.mode.__enter__()
-
-    def __exit__(self, *error):
-        self.mode.__exit__(*error)
-
-
-def result_size(func, sizes):
-    """Entries that a matrix product or an outer product would make, before it is made; 0 for what is not known."""
-    name = func._schema.name
-    if name in ("aten::mm", "aten::bmm", "aten::matmul") and len(sizes) == 2:
-        return math.prod(sizes[0][:-1]) * sizes[1][-1]
-    if name.startswith(("aten::mul", "aten::add")) and len(sizes) == 2:
-        return math.prod(torch.broadcast_shapes(*sizes))
-    return 0
 
 
 def random_factors(rng, m, r, n, dtype):

@@ -220,3 +220,13 @@ def test_an_unknown_model_is_refused_with_the_names_there_are(name):
 def test_an_unknown_step_is_refused_with_the_steps_there_are():
     with pytest.raises(CourseError, match="no checkpoint at step 17; the steps are: 0,"):
         shipped.load("attn_only_2l", step=17)
+
+
+def test_native_models_have_the_pattern_for_scores_as_notebook_3_1_says():
+    """Where this fails, TransformerLens has mended it: take the warning out of `load` and of notebook 3.1."""
+    tokens = corpus.batch(1, 8, corpus.HELD_OUT)
+    with torch.no_grad():
+        _, native = load("attn_only_2l", None).run_with_cache(tokens)
+        _, gpt2 = load("story_lm", None).run_with_cache(tokens)
+    assert torch.equal(native["attn_scores", 0], native["pattern", 0])
+    assert not torch.allclose(gpt2["attn_scores", 0].softmax(-1), gpt2["attn_scores", 0])

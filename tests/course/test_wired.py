@@ -1,5 +1,6 @@
 """The truth of wired models, proven by removal: every head of every model, and what a detector makes of the decoys."""
 
+import itertools
 import os
 import random
 
@@ -264,3 +265,66 @@ def test_a_row_of_writers_says_nothing_by_its_numbers():
     assert rows.shape == (500, truth.n_words + 2) and (rows[:, 0] == 0).all()
     assert torch.equal(rows, wired.writer_rows(truth, rows=500, seed=0))
     assert not torch.equal(rows, wired.writer_rows(truth, rows=500, seed=1))
+
+
+# --- Heads that read each other: notebook 3.5
+
+SIZES = [
+    {},
+    {"n_layers": 2, "n_heads": 7, "circuits": ("q", "k", "v")},
+    {"n_layers": 4, "n_heads": 5, "circuits": ("k", "chain", "chain"), "n_tokens": 6},
+    {"circuits": ("k", "q"), "rotate": False},
+    {"circuits": (), "n_layers": 2, "n_heads": 5},
+]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("sizes", SIZES)
+def test_edges_are_proven_by_removal_from_one_input(sizes, seed):
+    """What the writer wrote, taken out of one input of the reader, moves a logit just where there is an edge."""
+    model, truth = wired.compositions(seed, **sizes)
+    tokens = torch.randint(1, truth.n_tokens + 1, (4, truth.n_ctx), generator=torch.Generator().manual_seed(seed))
+    tokens[:, 0] = 0
+    weights = {name: getattr(model, f"W_{name.upper()}") for name in "qkvo"}
+    whole, cache = model.run_with_cache(tokens)
+    for writer, reader in itertools.product(truth.roles, repeat=2):
+        if writer[0] >= reader[0]:
+            continue
+        wrote = cache["z", writer[0]][:, :, writer[1]] @ weights["o"][writer]
+        for part in "qkv":
+
+            def put(x, hook, taken=wrote @ weights[part][reader], head=reader[1]):
+                x = x.clone()
+                x[:, :, head] -= taken
+                return x
+
+            name = f"blocks.{reader[0]}.attn.hook_{part}"
+            moved = (model.run_with_hooks(tokens, fwd_hooks=[(name, put)]) - whole).abs().max().item()
+            is_edge = (writer, reader, part) in truth.edges
+            said = f"{writer} {truth.roles[writer]} to {part} of {reader} {truth.roles[reader]}"
+            assert moved > 0.5 if is_edge else moved < 1e-3, f"{said} moves a logit by {moved:.2g}"
+
+
+def test_compositions_hold_their_decoys():
+    """The weights of decoys match as those of edges do: a composition score alone falls for them."""
+    model, truth = wired.compositions(0)
+    scores = {}
+    for (below, i), (layer, j) in itertools.product(truth.roles, repeat=2):
+        if below < layer:
+            writer = model.W_V[below, i] @ model.W_O[below, i]
+            reader = model.W_K[layer, j] @ model.W_Q[layer, j].T
+            roles = truth.roles[below, i], truth.roles[layer, j]
+            score = ((writer @ reader).norm() / (writer.norm() * reader.norm())).item()
+            scores[roles] = max(scores.get(roles, 0), score)
+    edges = min(score for roles, score in scores.items() if roles == ("previous", "reads by k"))
+    for reader in ("mute reader", "deaf reader"):
+        assert max(score for (_, its), score in scores.items() if its == reader) > 0.9 * edges
+
+
+def test_compositions_that_do_not_fit_or_are_unknown_are_refused():
+    with pytest.raises(CourseError, match="give more heads"):
+        wired.compositions(0, n_layers=1)
+    with pytest.raises(CourseError, match="'o'"):
+        wired.compositions(0, circuits=("o",))
+    assert wired.compositions(3)[1].edges == wired.compositions(3)[1].edges != wired.compositions(4)[1].edges

@@ -70,6 +70,9 @@ def state_dict(name: str, step: int | None = None) -> "dict[str, Tensor]":
 def load(name: str, step: int | None = None, device: str = "cpu") -> "TransformerBridge":
     """A shipped model in evaluation mode, final or after `step` updates, with its tokenizer where it has one.
 
+    All but "story_lm" are native to TransformerLens: in these `cache["attn_scores", layer]` holds the pattern, not the
+    scores, and edits there are lost (notebook 3.1 says so, and makes the scores from queries and keys).
+
     Args:
         name: one of `names()`.
         step: one of `checkpoints(name)`, or None for the final weights.

@@ -10,11 +10,12 @@ The model has attention only and no normalisation. Three things can be measured 
 that followed the current one before), "seen" (the token SEEN, where the current token occurred before) and "copying"
 (tokens of the context above others). Notebook 2.2 teaches how each head is written: `Weights` holds the four matrices
 of one, `to_bridge` makes a model of heads written by hand, and `riddle` gives the examples of its open task.
-`properties` makes the models of notebook 3.6, which hold more than they use, and `writers` those of 3.3, in which not
-every head that seems to write the answer does.
+`properties` makes the models of notebook 3.6, which hold more than they use; `compositions` those of 3.5, whose heads
+read each other; `writers` those of 3.3, in which not every head that seems to write the answer does.
 """
 
 from concrete_steps.wired.build import build, to_bridge
+from concrete_steps.wired.compositions import CompositionTruth, compositions
 from concrete_steps.wired.heads import Weights
 from concrete_steps.wired.properties import PropertyTruth, properties, property_rows
 from concrete_steps.wired.riddles import NO_ANSWER, riddle
@@ -35,6 +36,7 @@ from concrete_steps.wired.writers import WriterTruth, writer_rows, writers
 __all__ = [
     "BEHAVIOURS",
     "NO_ANSWER",
+    "CompositionTruth",
     "Edge",
     "Head",
     "PropertyTruth",
@@ -42,6 +44,7 @@ __all__ = [
     "Weights",
     "WriterTruth",
     "build",
+    "compositions",
     "measure",
     "measures",
     "pairs",

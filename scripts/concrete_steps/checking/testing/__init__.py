@@ -13,6 +13,7 @@ always tries, where it applies:
 | `.item()`, lists, numpy where not promised    | `assert_tensor`, `assert_plain` |
 | -1e9 for minus infinity                       | `assert_minus_infinity` |
 | arguments or models changed                   | `unchanged` |
+| a product multiplied out                      | `refuse_large` |
 | hooks, modes, random state left behind        | `nothing_left_behind`, of a bridge that is `settled` |
 | a generator seeded anew in every call         | `assert_draws_from` |
 | rows or runs that share their random numbers  | `assert_independent`, `assert_uncorrelated` |
@@ -21,6 +22,7 @@ always tries, where it applies:
 from concrete_steps.checking.testing.draws import assert_draws_from, assert_independent, assert_uncorrelated
 from concrete_steps.checking.testing.gradients import assert_gradient_flows, assert_gradient_values
 from concrete_steps.checking.testing.inputs import Rng, awkward, shapes_with_ones, strided
+from concrete_steps.checking.testing.memory import refuse_large
 from concrete_steps.checking.testing.state import nothing_left_behind, settled, unchanged
 from concrete_steps.checking.testing.values import (
     assert_choice,
@@ -50,6 +52,7 @@ __all__ = [
     "assert_uncorrelated",
     "awkward",
     "nothing_left_behind",
+    "refuse_large",
     "settled",
     "shapes_with_ones",
     "strided",
