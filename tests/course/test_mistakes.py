@@ -3,11 +3,14 @@
 import contextlib
 import math
 import textwrap
+from collections import namedtuple
+from dataclasses import make_dataclass
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from concrete_steps.checking import outcomes
 from concrete_steps.checking.checks import run_check
@@ -467,6 +470,16 @@ def test_random_functions_replay_with_the_same_random_state():
         (torch.Generator().manual_seed(1), torch.Generator().manual_seed(2), False),
         (torch.Generator().manual_seed(1), torch.Generator().manual_seed(1), True),
         (object(), object(), False),
+        # records that two modules define: by name and fields
+        (namedtuple("Probe", "w b")(1.0, 2.0), namedtuple("Probe", "w b")(1.0, 2.0), True),
+        (namedtuple("Probe", "w b")(1.0, 2.0), namedtuple("Probe", "w b")(1.0, 3.0), False),
+        (namedtuple("Probe", "w b")(1.0, 2.0), namedtuple("Probe", "b w")(1.0, 2.0), False),
+        (namedtuple("Probe", "w b")(1.0, 2.0), namedtuple("Lens", "w b")(1.0, 2.0), False),
+        (namedtuple("Probe", "w b")(1.0, 2.0), (1.0, 2.0), False),
+        (make_dataclass("Run", ["x"])(1.0), make_dataclass("Run", ["x"])(1.0), True),
+        (make_dataclass("Run", ["x"])(1.0), make_dataclass("Run", ["x"])(2.0), False),
+        (make_dataclass("Run", ["x"])(1.0), make_dataclass("Run", ["y"])(1.0), False),
+        (nn.Linear(1, 1), nn.Linear(1, 1), False),  # other random weights
     ],
 )
 def test_alike(a, b, equal):

@@ -141,7 +141,7 @@ def alike(a: Any, b: Any) -> bool:
 
     if a is b:
         return True
-    if type(a) is not type(b):
+    if not _same_kind(a, b):
         return False
     if isinstance(a, torch.Generator):
         return torch.equal(a.get_state(), b.get_state())
@@ -162,6 +162,19 @@ def alike(a: Any, b: Any) -> bool:
     if dataclasses.is_dataclass(a):  # their own == would ask tensors whether they are equal
         return all(alike(getattr(a, field.name), getattr(b, field.name)) for field in dataclasses.fields(a))
     return type(a).__eq__ is not object.__eq__ and bool(a == b)
+
+
+def _same_kind(a: Any, b: Any) -> bool:
+    """The same type; a record (named tuple, dataclass) that a notebook and a mistake each define, if it has the fields."""
+    if type(a) is type(b):
+        return True
+    if type(a).__name__ != type(b).__name__:
+        return False
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return getattr(a, "_fields", ()) == getattr(b, "_fields", None)
+    if dataclasses.is_dataclass(a) and dataclasses.is_dataclass(b):
+        return [field.name for field in dataclasses.fields(a)] == [field.name for field in dataclasses.fields(b)]
+    return False
 
 
 def _is_close(a: Any, b: Any) -> bool:
