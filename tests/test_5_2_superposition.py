@@ -199,6 +199,7 @@ def test_answer_pair(answer_pair):
 
 # --- 2. Data and loss
 
+# equivalent mutant of find_disturbing_pairs, any: what finds enough on fresh cases is right
 # equivalent mutant of generate_batch, drop device= of rand: only a GPU can tell
 # equivalent mutant of generate_batch, Lt -> LtE: the two differ with probability 0
 

@@ -57,6 +57,7 @@ def some_pairs(rng, p, n):
 # --- 1. Waves
 
 
+# equivalent mutant of find_used_frequencies, any: what finds enough on fresh cases is right
 # equivalent mutant of fourier_basis, 1 -> -1: the matrix has two axes, 1 is its last
 def test_fourier_basis(fourier_basis):
     """Constant, cos 1, sin 1, cos 2, ...: p rows of length 1 at right angles, for several p."""

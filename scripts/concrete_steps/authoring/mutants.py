@@ -36,6 +36,7 @@ ALIKE = {
 OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.MatMult, ast.Pow)
 COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 FRESH_SEEDS = (901, 902, 903)
+ANY = "any"  # in place of a change: whatever survives of this exercise is no wrong answer
 EQUIVALENT = re.compile(r"^# equivalent mutant of (\w+), (.+?): (.+)$", re.MULTILINE)
 
 

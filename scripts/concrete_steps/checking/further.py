@@ -152,8 +152,12 @@ class _Noise:
 def _checks_of(checks: Path, exercise: str) -> list[Callable]:
     namespace = _quiet(checks)
     own = [value for name, value in namespace.items() if name.split("__")[0] == f"test_{exercise}"]
-    # One that is marked with a time of its own is too slow to run again.
-    return [check for check in own if not getattr(check, "pytestmark", None)]
+    return [check for check in own if not any(_is_slow(mark) for mark in getattr(check, "pytestmark", ()))]
+
+
+def _is_slow(mark: Any) -> bool:
+    """Marked with a time of its own, it is too slow to run again, unless it keeps what takes the time."""
+    return not mark.kwargs.get("again", False)
 
 
 @functools.cache

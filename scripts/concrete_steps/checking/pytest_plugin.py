@@ -59,7 +59,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "seconds(n): how long this check may run; the default is 30")
+    config.addinivalue_line(
+        "markers",
+        "seconds(n, again=False): how long this check may run (else 30); `again`: it is quick when it runs again",
+    )
     if not config.pluginmanager.has_plugin("learner"):
         config.pluginmanager.register(Learner(_folder(config)), "learner")
 

@@ -165,7 +165,7 @@ def alike(a: Any, b: Any) -> bool:
 
 
 def _same_kind(a: Any, b: Any) -> bool:
-    """The same type; a record (named tuple, dataclass) that a notebook and a mistake each define, if it has the fields."""
+    """The same type; a record (named tuple, dataclass) that a notebook and a mistake each define, if its fields are."""
     if type(a) is type(b):
         return True
     if type(a).__name__ != type(b).__name__:
