@@ -681,7 +681,7 @@ def permutation_test(a, b, n_draws, generator):
     return (1 + (gaps >= (a.mean() - b.mean()).abs()).sum().item()) / (1 + n_draws)
 
 
-@mistake("allows a fixed amount for rounding: for small values it is no longer small")
+@mistake("what is allowed for rounding does not shrink with the values: for small ones it is no longer small")
 def permutation_test(a, b, n_draws, generator):
     gaps, real, _ = _gaps(a, b, n_draws, generator)
     return (1 + (gaps >= real - 1e-6).sum().item()) / (1 + n_draws)
