@@ -52,6 +52,10 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of label_test, BitAnd -> Mult: the same of truth values
 # equivalent mutant of label_test, 1 -> -1: of two axes, 1 is the last
 # equivalent mutant of label_test, Gt -> NotEq: a count is not negative
+# equivalent mutant of find_writers, swap arguments 2 and 3 of attribution_by_head: sizes have no sign
+# equivalent mutant of find_writers, Gt -> GtE: no size is just that
+# equivalent mutant of find_writers, 1.5 -> 2.5: between the writers' sizes (5 and more) and those of others (below 0.3)
+# equivalent mutant of find_writers, 1.5 -> 0.5: the same
 
 # --- The models of the checks
 
