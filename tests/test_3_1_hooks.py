@@ -209,6 +209,8 @@ def test_run_with_hooks__failing(run_with_hooks, rng):
 def _error_of(function, *args):
     try:
         function(*args)
+    except NotImplementedError:  # the stub's: nothing was attempted
+        raise
     except Exception as error:
         return error
     return None
@@ -618,6 +620,10 @@ def test_cache_only(cache_only, rng):
         for part, layer in keys:
             whole = cache[part, layer]
             expected = whole[:, :, position] if part == "pattern" else whole[:, position]
+            if part == "pattern" and expected.shape != (rows, pos, pos):
+                assert getattr(actual[part, layer], "shape", None) != (rows, pos, pos), (
+                    "takes the pattern's head axis for the position: its axes are [row head query key]"
+                )
             value = assert_tensor(actual[part, layer], shape=expected.shape)
             assert_close(value, expected, f"{part} of layer {layer} at position {position} is another")
             assert not value.requires_grad, f"({part!r}, {layer}) keeps a gradient, and with it the whole run"
