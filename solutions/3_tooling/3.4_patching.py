@@ -261,8 +261,8 @@ plot.imshow(
 )
 # %% [markdown]
 # Up to layer 16 the difference sits at the first names; each of the two restores a third to two thirds. At layer 18 it
-# is on its way: some at the last names, .56 at the end. From layer 21 on the end has all of it. So what moves most of it
-# does so in blocks 16 to 20. Two pairs, one model: a first look, which says *where*, not *by what*.
+# is on its way: some at the last names, .56 at the end. From layer 21 on the end has all of it. So what moves
+# most of it does so in blocks 16 to 20. Two pairs, one model: a first look, which says *where*, not *by what*.
 #
 # ## 3. Which heads?
 #
@@ -633,7 +633,8 @@ plot.imshow(
 # Four jobs. L16H0 works by its **values** (it reads the first name) and not at the end: it writes elsewhere. L18H6
 # works by its **keys** and its pattern, at the end: an induction head, the best one of 3.2. L23H2 looks elsewhere,
 # mostly because of its **queries**: what the end holds has changed. L29H1's pattern alone does nothing: it works by its
-# **values**. Why do they restore only .15, and its `z` .28? The trap: L29H0, which harms (see the map), reads them, too.
+# **values**. Why do they restore only .15, and its `z` .28? The trap: L29H0, which harms (see the map), reads them
+# too.
 #
 # **In SmolLM2 (9 query heads, 3 heads of keys), patching "k" of L17H3 and patching "k" of L17H4 restore the same to the
 # last digit. What follows?**
