@@ -325,3 +325,16 @@ def test_files_named_are_all_that_runs(suite):
     suite.answers = [(0, (1, 0, 0, 0))]
     assert suite.main(["tests/course/test_commands.py::test_what_is_no_port", "-x"]) == 0
     assert suite.noted == [["-m", "pytest", "tests/course/test_commands.py::test_what_is_no_port", "-x"]]
+
+
+# --- Threads -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp, which says how it was told to wait, is Linux's")
+@pytest.mark.parametrize("asked", [None, "ACTIVE"])
+def test_threads_sleep_while_they_wait_unless_told_otherwise(asked):
+    settings = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    settings |= {"OMP_DISPLAY_ENV": "TRUE"} | ({"OMP_WAIT_POLICY": asked} if asked else {})
+    program = [sys.executable, "-c", "import concrete_steps, torch"]
+    done = subprocess.run(program, capture_output=True, text=True, env=settings, check=True)
+    assert f"OMP_WAIT_POLICY = '{asked or 'PASSIVE'}'" in done.stderr
