@@ -630,11 +630,10 @@ plot.imshow(
     title="One part of one head from the clean run",
 )
 # %% [markdown]
-# Four jobs. L16H0 works by its **values** (it reads the first name) and not at the end: it writes elsewhere. L18H6
-# works by its **keys** and its pattern, at the end: an induction head, the best one of 3.2. L23H2 looks elsewhere,
-# mostly because of its **queries**: what the end holds has changed. L29H1's pattern alone does nothing: it works by its
-# **values**. Why do they restore only .15, and its `z` .28? The trap: L29H0, which harms (see the map), reads them
-# too.
+# Four jobs. L16H0 works by its **values** (it reads the first name), and writes before the end. L18H6 works by its
+# **keys**, so by its pattern, at the end: an induction head, 3.2's best. L23H2 works by its **queries**, mostly: what
+# the end holds has changed. L29H1 works by its **values**; they restore only .15, and its `z` .28, because L29H0,
+# which harms, reads them too.
 #
 # **In SmolLM2 (9 query heads, 3 heads of keys), patching "k" of L17H3 and patching "k" of L17H4 restore the same to the
 # last digit. What follows?**
