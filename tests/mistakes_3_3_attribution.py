@@ -521,7 +521,7 @@ def answer_direct():
     return "a"
 
 
-@mistake("L23H4's total effect is over twice its direct one: neither bounds the other")
+@mistake("L23H4's total effect is larger than its direct one: neither bounds the other")
 def answer_direct():
     return "c"
 
@@ -861,7 +861,7 @@ def label_test(acts, label, allowed, threshold):
     return (torch.tensor(precision), torch.tensor(recall))
 
 
-@mistake("the strongest examples are no fair sample of where it is active: half of its activity lay elsewhere here")
+@mistake("the strongest examples are no fair sample of where it is active: two in five places lay elsewhere here")
 def answer_top():
     return "a"
 

@@ -29,8 +29,8 @@ Parts = dict[str, Float[Tensor, "row d_model"]]  # what each part wrote, by its 
 # %% [markdown]
 # ## 1. Who wrote what
 #
-# The behaviour: *The capital of France is* ... The right token is the country's capital, the wrong one that of the next
-# country in the list. Half of the countries serve to look, the other half to test what was found.
+# The behaviour: *The capital of France is* ... The right token is the country's capital, the wrong one that of the row
+# before. Half of the countries serve to look, the other half to test what was found.
 # %%
 smol = models.smollm2()
 N_LAYERS, N_HEADS = smol.cfg.n_layers, smol.cfg.n_heads
@@ -329,7 +329,8 @@ def attribution_by_head(
 # <details><summary>Answer</summary>
 #
 # Three of the nine write nearly all of it. And yes: one head of the last layer takes away about as much as its
-# neighbour gives. Such *negative heads* are found in many models (McDougall et al. 2023: copy suppression).
+# neighbour gives. GPT-2 has *negative heads*, too: they suppress what earlier layers predict, if the context holds it
+# (McDougall et al. 2023). Here the context does not hold the capital: this one does something else.
 #
 # </details>
 # %% experiment=True
@@ -543,7 +544,7 @@ def logit_lens(
 #
 # <details><summary>Answer</summary>
 #
-# Only at the end: its rank is over ten thousand up to layer 22, in the hundreds to layer 27, and best after the last.
+# Only at the end: its rank is over ten thousand up to layer 22, a hundred at layer 27, and best after the last.
 # Up to layer 25 the lens is *worse* than a constant (section 8 has its value): its confident guesses are wrong.
 #
 # </details>
@@ -591,7 +592,7 @@ plot.line(
     title="Logit lens: where the capital stands among 49,152 tokens",
 )
 # %% [markdown]
-# **Silent before layer 23, of little use before 27**: the model's own answer shows after the very last layer. Is the
+# **Silent before layer 23, of little use before the end**: the model's own answer shows after the very last layer. Is the
 # capital not there yet, or does the lens not understand? Its figures cannot tell: they presume that all layers speak
 # the last one's language.
 #
@@ -723,7 +724,7 @@ for i, layer in enumerate(LENS_LAYERS):
     print(f"plain {ranks[layer].median():.0f}, tuned {tuned_ranks.median():.0f}")
 # %% [markdown]
 # Before layer 23 neither finds them, which agrees with attribution: attention of layer 23 brings them. From there on
-# the tuned lens has them among the best dozens, where the plain one is in the hundreds.
+# the tuned lens has them among the best dozens, where the plain one goes from a thousand to a hundred.
 #
 # ### What a lens that was fitted shows
 #
