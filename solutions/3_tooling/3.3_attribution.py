@@ -481,7 +481,7 @@ def direct_and_total(
 # <details><summary>Answer</summary>
 #
 # Layer 23: six layers read what it wrote. The last layer's heads are read by one MLP and the unembedding, so direct and
-# total stay closer. Early heads have some total effect and no direct one.
+# total stay closer. A few early heads have a total effect and no direct one.
 #
 # </details>
 # %% experiment=True
@@ -503,10 +503,11 @@ plot.scatter(
 # %% [markdown]
 # ### What it shows
 #
-# L23H4 does over half as much again as its own writing shows: later parts read it. L23H1 does less: without it, others
-# write more. Neither number is *the* importance of a head.
+# L23H4 does over half as much again as its own writing shows: later parts read it. L23H1 does less, and two things may be
+# behind that: others write more, or the last norm, which is frozen for the direct effect, divides by another scale (Bonus
+# 2 parts them). Neither number is *the* importance of a head.
 #
-# The three early heads come from a sweep of all 270 (Bonus 2), in which they were the largest of the first half; some
+# The three early heads come from a sweep of all 270 (Bonus 3), in which they were the largest of the first half; some
 # of its prompts are among these, so take their sizes as a little flattered.
 #
 # **A head has a direct effect of +1.3 nats, and a total one of +0.3. What may be so?**
@@ -991,11 +992,13 @@ for what, value, beside_it in rows_found:
 # ## Bonus (not graded)
 #
 # 1. Train the lens on the KL itself, in `story_lm`, by gradient descent. How much lower does it get?
-# 2. `direct_and_total` for all 270 heads (minutes). Which have a total effect and no direct one?
-# 3. Attribution along other directions: which heads write *some capital* (the mean of all capitals) against *the*?
-# 4. `enable_compatibility_mode()` on a fresh bridge: compare its `W_U` with your `readout`. What else did it change?
-# 5. `cache.accumulated_resid`: the difference after each layer, with the last scale frozen, and with each stream's own.
-# 6. Which tokens does each neuron of layer 29 promote (`W_out @ W`)? Does that agree with its strongest examples?
+# 2. Read the last stream of the changed run with the *old* scale. How much of total less direct is later parts, how much
+#    the norm, for L23H4, L23H1 and L29H0?
+# 3. `direct_and_total` for all 270 heads (minutes). Which have a total effect and no direct one?
+# 4. Attribution along other directions: which heads write *some capital* (the mean of all capitals) against *the*?
+# 5. `enable_compatibility_mode()` on a fresh bridge: compare its `W_U` with your `readout`. What else did it change?
+# 6. `cache.accumulated_resid`: the difference after each layer, with the last scale frozen, and with each stream's own.
+# 7. Which tokens does each neuron of layer 29 promote (`W_out @ W`)? Does that agree with its strongest examples?
 #
 # ## Recap
 #
