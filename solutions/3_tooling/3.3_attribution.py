@@ -386,13 +386,13 @@ def attribution_by_neuron(
     ### END SOLUTION
 # %% check="attribution_by_neuron"
 # %% [markdown]
-# **Predict**: layer 29's MLP writes 1.2 nats of the capital. How many of its 1536 neurons, the largest first, give half
-# of that: one or two, some dozens, or hundreds?
+# **Predict**: layer 29's MLP writes 1.2 nats of the capital. How many of its 1536 neurons, those first that wrote most on
+# the *other* prompts, give half of that: one or two, some dozens, or hundreds?
 #
 # <details><summary>Answer</summary>
 #
-# Some dozens: no neuron stands out as heads do. In the order of *other* prompts the sum rises for hundreds of neurons,
-# overshoots, and falls again: the last ones write against the capital.
+# Some dozens: no neuron stands out as heads do. The sum rises nearly to the end, overshoots, and falls: the last few
+# neurons write against the capital.
 #
 # </details>
 # %% experiment=True
@@ -714,8 +714,8 @@ plot.show(figure)
 # %% [markdown]
 # ### What it shows
 #
-# The dotted line is the constant. The plain lens is worse than saying nothing up to layer 25 or so; the tuned one
-# beats both nulls from the first layer on.
+# The dotted line is the constant. The plain lens is worse than saying nothing up to layer 25, and hardly better at 27;
+# the tuned one beats both nulls from the first layer on.
 #
 # **And the capitals?** The lens was fitted to a manual. Does it find capitals before layer 23?
 # %% experiment=True
