@@ -665,8 +665,8 @@ for_test = unit(text_streams[:, held_out])  # [layer text pos d_model]
 print(smol.to_string(text_rows[0, 1:20]))
 print("to fit, to test [layer row d_model]:", list(for_fit.shape), list(for_test.shape))
 # %% [markdown]
-# **Predict**: after layer 20 the plain lens is over 14 nats off. The tuned one: above the constant, between the constant and
-# half of it, or below half? And after layer 0?
+# **Predict**: after layer 20 the plain lens is over 14 nats off. The tuned one: above the constant, between the constant
+# and half of it, or below half? And after layer 0?
 #
 # <details><summary>Answer</summary>
 #
