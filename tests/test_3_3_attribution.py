@@ -514,7 +514,7 @@ def test_random_examples(random_examples, rng):
 
 
 def test_random_examples__even(random_examples, rng):
-    """No text, no place and no two texts are favoured"""
+    """No text and no place is favoured"""
     allowed = torch.zeros(7, 8, dtype=torch.bool)
     three, one, eight = {0: [1, 4, 6], 1: [0, 3, 7]}, (2, 5), (4, 6)  # the texts by their numbers of places; 3 has none
     for text, at in three.items():
