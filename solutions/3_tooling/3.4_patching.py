@@ -539,7 +539,9 @@ high, low = test_metric(test_clean_logits), test_metric(test_corrupted_logits)
 gap = (high - low).mean()
 # for each pair the next one with the same question that shares no name with it
 names = [set(row[[2, 3, 5, 6]].tolist()) for row in test_clean]
-turns = [[(i + step) % len(names) for step in range(2, len(names), 2)] for i in range(len(names))]
+turns = [
+    [(i + step) % len(names) for step in range(2, len(names), 2)] for i in range(len(names))
+]
 others = [next(j for j in turn if not names[i] & names[j]) for i, turn in enumerate(turns)]
 another = {name: kept[others] for name, kept in test_from_clean.items()}
 draw = random.Random(0)
