@@ -351,9 +351,22 @@ def run_until(model, x, name):
     return _cache(model, x, [name], _copy)[1][name]
 
 
-@mistake("swallows an error of the model: catch only the one that your hook raises")
+@mistake("catch only the one that your hook raises")
 def run_until(model, x, name):
     return _until(model, x, name, caught=Exception)
+
+
+@mistake("swallows a RuntimeError of the model")
+def run_until(model, x, name):
+    kept = []
+
+    def stop(part, args, value):
+        kept.append(value)
+        raise RuntimeError("that is enough")
+
+    with model.get_submodule(name).register_forward_hook(stop), contextlib.suppress(RuntimeError):
+        model(x)
+    return kept[0] if kept else None
 
 
 @mistake("returns what the part was given, not what it returns")
