@@ -470,7 +470,9 @@ def test_gradient_at__modes(gradient_at, rng):
     net.requires_grad_(False)
     with torch.no_grad():
         error = _error_of(gradient_at, net, x, "body.mid", sum_of_squares)
-        assert error is None, f"fails under torch.no_grad(), with weights that ask for no gradient: {error}"
+        assert error is None, (
+            f"fails under torch.no_grad(), with weights that ask for no gradient: {error}; torch.enable_grad() helps"
+        )
         with nothing_left_behind():
             actual = gradient_at(net, x, "body.mid", sum_of_squares)
     assert_close(actual, expected, "under torch.no_grad() the gradient is another")
@@ -684,15 +686,16 @@ def test_cache_only__stops(cache_only, rng):
 
 
 def test_cache_only__memory(cache_only, rng):
-    """What is returned holds its own memory and no more"""
-    model, tokens = new("shared keys", rng), rng.integers(0, 11, 3, 9)
-    found = cache_only(model, tokens, ["resid_post", "pattern"], [0, 1], 4)
-    for key, value in found.items():
-        held, needed = value.untyped_storage().nbytes(), value.numel() * value.element_size()
-        assert held == needed, (
-            f"{key} is a view: it keeps the activation at all positions in memory, {held} bytes for {needed}; "
-            "copy the one position"
-        )
+    """What is returned holds its own memory and no more, of one row as of several"""
+    model = new("shared keys", rng)
+    for rows in (3, 1):  # of one row the slice is contiguous: .contiguous() copies nothing there
+        found = cache_only(model, rng.integers(0, 11, rows, 9), ["resid_post", "pattern"], [0, 1], 4)
+        for key, value in found.items():
+            held, needed = value.untyped_storage().nbytes(), value.numel() * value.element_size()
+            assert held == needed, (
+                f"{key} is a view: it keeps the activation at all positions in memory, {held} bytes for {needed}; "
+                "copy the one position"
+            )
 
 
 # --- 9. Traps
