@@ -213,8 +213,8 @@ moves, far, near, null = {}, {}, {}, {}
 for head in (1, 3):  # [edited at, row, read at]
     moves[head] = torch.stack([moved_by(head, at, partial(put, new=0.0)) for at in positions])
     by_noise = torch.stack([moved_by(head, at, noisy) for at in positions])
-    print(f"L0H{head} at 0: moved before the edit by", end=" ")
-    print(f"{max(moves[head][i, :, : i + 1].max() for i in range(BLOCK)):.0e} at most;", end=" ")
+    before = max(moves[head][i, :, : i + 1].max() for i in range(BLOCK))
+    print(f"L0H{head} at 0: moved before the edit by {before:.0e} at most;", end=" ")
     far[head] = torch.stack([moves[head][i, :, i + BLOCK] for i in places]).mean(0)  # [row]
     near[head] = torch.stack([moves[head][i, :, i + BLOCK + 1] for i in places]).mean(0)
     null[head] = torch.stack([by_noise[i, :, i + BLOCK] for i in places]).mean(0)
@@ -329,6 +329,8 @@ plot.line(
     title="SmolLM2: the residual stream",
 )
 # %% [markdown]
+# ### One number
+#
 # A number that large at a place that says nothing. Does it matter? Read has found it; edit must tell.
 #
 # **Predict**: we set that one number to 0. Does the loss rise at all? With the second largest at 0? And with everything
@@ -453,6 +455,8 @@ def gradient_at(
     ### END SOLUTION
 # %% check="gradient_at"
 # %% [markdown]
+# ### A tangent in place of an edit
+#
 # A first use: how far would a measure fall with a head's `z` at 0? By the tangent, $z \cdot \partial\,
 # \text{measure}/\partial z$, summed over the head: one run back for all heads of a layer, instead of one for each.
 #
@@ -491,9 +495,8 @@ for what, measure in measures.items():
     gap = (true - tangent)[1].abs().max()
     print(f"{what}: layer 1, largest difference {gap:.0e}; L0H1", end=" ")
     print("; ".join(f"{k} {evidence.interval(v[0, 1]):.2f}" for k, v in falls[what].items()))
-spans = {
-    kind: [evidence.interval(of_head[at]) for at in heads] for kind, of_head in falls["log p"].items()
-}
+of_log_p = falls["log p"]
+spans = {kind: [evidence.interval(x[at]) for at in heads] for kind, x in of_log_p.items()}
 plot.bar(
     {kind: [span.value for span in of_head] for kind, of_head in spans.items()},
     errors=[[span.high - span.value for span in of_head] for of_head in spans.values()],
@@ -787,7 +790,7 @@ with torch.no_grad():
     _, full = smol.run_with_cache(smol_tokens)
 little = cache_only(smol, smol_tokens, ["resid_post"], [8], -1)
 sizes = megabytes(full.values()), megabytes(little.values())
-print(f"full cache {sizes[0]:.0f} MB in {len(full):,} entries; one activation {sizes[1]:.3f} MB")
+print(f"full cache {sizes[0]:.0f} MB, {len(full):,} entries; one tensor {sizes[1]:.3f} MB")
 del full
 with torch.no_grad():
     little_times = evidence.ratio_of_times(
@@ -1048,7 +1051,8 @@ with torch.no_grad():
 # %% [markdown]
 # ## What was found
 # %% experiment=True
-massive, half, second, later, none, alone = (f"{evidence.interval(x):.2f}" for x in rises.values())
+said = (f"{evidence.interval(rise):.2f}" for rise in rises.values())
+massive, half, second, later, none, alone = said
 steps, by_noise = f"{evidence.interval(far[1]):.1f}", f"{evidence.interval(null[1]):.1f}"
 cost = {kind: (of_head[1], of_head[3]) for kind, of_head in spans.items()}  # L0H1, L0H3
 lines = [
