@@ -744,6 +744,8 @@ def test_before_and_after(before_and_after, rng):
         assert_close(before, made, f"with {said}, the first is not what the model made")
         assert_close(after, left, f"with {said}, the second is not what the hooks leave")
         assert not (before.requires_grad or after.requires_grad), "they keep a gradient, and with it the whole run"
+        kinds = {before.dtype, after.dtype}
+        assert kinds == {made.dtype}, f"copies have the dtype of the activation, {made.dtype}; these have {kinds}"
 
 
 def _two_values(result):
