@@ -68,7 +68,7 @@ def _svd(a, b, k):
     return q_a @ u[..., :k], s[..., :k], q_b @ vt.mT[..., :k]
 
 
-@mistake("does not turn the last vectors back: rows of V^T become columns by a transpose")
+@mistake("takes V^T for V: the vectors are its rows, and become columns by a transpose")
 def factored_svd(a, b, k):
     q_a, r_a = torch.linalg.qr(a)
     q_b, r_b = torch.linalg.qr(b.mT)
