@@ -719,8 +719,8 @@ for writer in range(4):
     by_chance = (story_loss(noise[writer]) - whole).mean()
     print(f"keys without L0H{writer}: {costs:.3f} more; without noise {by_chance:.3f}")
 # %% [markdown]
-# On stories keys without L0H2 cost .06 nats; without L0H0 no more than without noise. What a head is for is not read off
-# one score, nor off one measure.
+# On stories keys without L0H2 cost .06 nats; without L0H0 no more than without noise. What a head is for is not read
+# off one score, nor off one measure.
 #
 # ## 8. A real model
 #
