@@ -286,7 +286,7 @@ DRAWS = 40
 def test_shuffled_label_control(shuffled_label_control, rng):
     """The best of the layers, labels shuffled within groups in fitting and testing: mean and spread as expected."""
     # layers of noise; one that knows the labels; copies of one layer
-    for n_layers, kind, n_groups, size in [(5, "noise", 6, 2), (1, "knows", 2, 20), (4, "copies", 5, 2)]:
+    for n_layers, kind, n_groups, size in [(12, "noise", 6, 2), (1, "knows", 2, 20), (4, "copies", 5, 2)]:
         groups, labels, folds = couples(rng, n_groups, size, 2)
         rows = len(groups)
         acts = rng.normal(rows, n_layers, 3)
