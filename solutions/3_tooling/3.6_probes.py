@@ -211,7 +211,7 @@ answer_split = "c"
 #
 # <details><summary>Answer</summary>
 #
-# Chance in the early layers, where the words have not met yet; then it jumps, and falls a little towards the end,
+# Near chance in the early layers; then it jumps, and falls a little towards the end,
 # where the stream prepares the next token.
 #
 # </details>
@@ -376,7 +376,7 @@ for name, fit in fits.items():
     seen = [(says_true(fit(at_14, y), at_14) == y).float().mean() for y in (labels, nonsense)]
     print(f"{name:>16}: training {seen[0]:.2f}, shuffled {seen[1]:.2f}; held out {held:.2f}")
 # %% [markdown]
-# On so few rows the simple probe is as good as any. From here on we stay with it, and with layer 14.
+# On so few rows the logistic probe gains nothing over the simple one. From here on we stay with it, and with layer 14.
 #
 # ## 5. Truth?
 #
@@ -460,7 +460,7 @@ answer_negated = "c"
 ### END SOLUTION
 # %% check="answer_negated"
 # %% [markdown]
-# The probe's accuracy on its own set was no lie, and its *name* was. Burger et al. (2024) find two directions in
+# The probe's accuracy on its own set was no lie, and its *name* was. Bürger et al. (2024) find two directions in
 # larger models: one that "not" turns round, and one that it does not.
 #
 # ## 6. A probe, or a bag of words?
@@ -604,7 +604,7 @@ signs = 2.0 * truth - 1  # two of each in a couple
 lift = evidence.interval((own * signs).reshape(8, 4).sum(1) / 2)
 print(f'" true" less " false": higher by {lift:.2f} for true statements (8 couples)')
 # %% [markdown]
-# Its logits lean the right way a little, and its verdict never changes: there is no behaviour to move, whatever is
+# Its logits lean the right way a little, and its verdict never changes: there is hardly a behaviour to move, whatever is
 # decodable. **Gate a causal test on behaviour.**
 #
 # ### A behaviour to push
@@ -801,7 +801,8 @@ answer_used = "b"
 # <details><summary>Hint</summary>
 #
 # If two labels mostly agree, what does the difference of means hold? What is a property's *own* direction, the others
-# held? And what would a gradient say about attention that has settled on one place?
+# held? What would a gradient say about attention that has settled on one place? And in a stream of some 27 numbers,
+# what does a random push meet as well: is it a fair null here?
 #
 # </details>
 # %%
@@ -896,5 +897,5 @@ for what, value, beside in findings:
 #
 # Read on: Alain & Bengio 2016, *Understanding intermediate layers using linear classifier probes*; Hewitt & Liang
 # 2019, *Designing and Interpreting Probes with Control Tasks*; Belinkov 2022, *Probing Classifiers: Promises,
-# Shortcomings, and Advances*; Marks & Tegmark 2023, *The Geometry of Truth*; Burger et al. 2024, *Truth is
+# Shortcomings, and Advances*; Marks & Tegmark 2023, *The Geometry of Truth*; Bürger et al. 2024, *Truth is
 # Universal*.
