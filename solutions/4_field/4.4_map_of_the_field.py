@@ -16,7 +16,7 @@ FIELD = topics.load_topics()
 NEEDS = {topic.id: list(topic.needs) for topic in FIELD.values()}
 HERE = {topic.id for topic in FIELD.values() if topic.here}
 years = [topic.year for topic in FIELD.values()]
-print(f"{len(FIELD)} topics, {len(HERE)} of them in this course; {min(years)} to {max(years)}")
+print(f"{len(FIELD)} topics of {min(years)} to {max(years)}, {len(HERE)} of them in this course")
 topics.graph()
 # %% [markdown]
 # ## 1. What comes first
@@ -128,7 +128,7 @@ for asked in (20, 60):
     low, high = share_interval(right, asked)
     print(f"{right} of {asked}: between {low:.0%} and {high:.0%} of all topics")
 # %% [markdown]
-# **You had 16 of 20, at the first try. What is shown?**
+# **You had 16 of 20 at the first try. What is shown?**
 # (a) that you know 80 % of all topics; (b) that you did not guess; (c) nothing, as only 20 were asked
 # %% exercise="answer_passed" points=1 difficulty=1 minutes=2
 answer_passed = None  # "a", "b" or "c"
