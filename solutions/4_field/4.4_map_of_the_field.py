@@ -16,7 +16,7 @@ FIELD = topics.load_topics()
 NEEDS = {topic.id: list(topic.needs) for topic in FIELD.values()}
 HERE = {topic.id for topic in FIELD.values() if topic.here}
 years = [topic.year for topic in FIELD.values()]
-print(f"{len(FIELD)} topics of {min(years)} to {max(years)}, {len(HERE)} of them in this course")
+print(f"{len(FIELD)} topics of {min(years)} to {max(years)}; {len(HERE)} are in this course")
 topics.graph()
 # %% [markdown]
 # ## 1. What comes first
