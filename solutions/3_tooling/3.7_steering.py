@@ -713,12 +713,12 @@ plot.line(
 AT = 12
 control = random_head_control(smol, means["plurals"], heads["plurals"], 8, seed=0)
 random_heads = torch.stack([right_when(v, AT).mean() for v in control])
-rows = [
+rows_of_plurals = [
     ("no vector", right_when(zero, AT)),
     ("plurals", right_when(vectors["plurals"], AT)),
     ("antonyms", right_when(vectors["antonyms"], AT)),
 ]
-for name, right in rows:
+for name, right in rows_of_plurals:
     print(f"{name:>10}: plural given on {evidence.interval(right):.2f} of {len(test)} nouns")
 print(f"random heads: mean {random_heads.mean():.2f}, largest of 8 {random_heads.max():.2f}")
 kl, rise = side_effects(smol, unrelated, unrelated_ends, AT, vectors["plurals"], TWICE)
@@ -797,7 +797,8 @@ named = find_steering(example, asked_rows, other_rows, truth.directions)
 print("found:", sorted(named), "missed:", sorted(truth.clean - named))
 print("wrong:", sorted(named - truth.clean))
 # The null: a model in which nothing steers cleanly
-idle, idle_truth = wired.steerable(seed=1, kinds=("mute", "bypassed", "spoils", "costly"))
+nothing = ("mute", "bypassed", "spoils", "costly")
+idle, idle_truth = wired.steerable(seed=1, kinds=nothing)
 rows = wired.steerable_rows(idle_truth, rows=64, seed=1)
 print("where nothing does:", find_steering(idle, *rows, idle_truth.directions))
 # %% [markdown]
@@ -805,10 +806,30 @@ print("where nothing does:", find_steering(idle, *rows, idle_truth.directions))
 #
 # Value, 95 % interval over what is independent (prompts, texts, nouns), and the null that matches.
 # %% experiment=True
-kl, _ = side_effects(smol, unrelated, unrelated_ends, LAYER, vector, DOSE)
-largest = [null.abs().max() for null in (random_moves, swapped_moves)]
-plural, antonym = (evidence.interval(rows_of) for _, rows_of in []) if False else (None, None)
+at_dose = STRENGTHS.index(DOSE)
+swapped_price, _ = side_effects(smol, unrelated, unrelated_ends, LAYER, swapped[0], DOSE)
+tone_nulls = f"largest of 12 swapped {swapped_moves.abs().max():.2f},"
+tone_nulls += f" of 8 random {random_moves.abs().max():.2f}"
+heads_null = f"random heads, largest of 8: {random_heads.max():.2f}"
+by_name = {name: evidence.interval(right) for name, right in rows_of_plurals}
+findings = [
+    (f"tone moved, layer {LAYER}, strength 2", evidence.interval(own), tone_nulls),
+    ("its price, KL", evidence.interval(price[at_dose][0]), f"swapped {swapped_price.mean():.2f}"),
+]
+for layer in list(at_cost)[:-1]:
+    beside = f"swapped, layer {LAYER}: {at_cost['swapped'].mean():.2f}"
+    findings.append((f"at .1 nats, layer {layer}", evidence.interval(at_cost[layer]), beside))
+findings += [
+    ("8 shots: plurals", rates["plurals"], f"French {rates['French']:.2f}"),
+    ("plurals, no examples", by_name["plurals"], heads_null),
+    ("the same, antonyms' vector", by_name["antonyms"], f"no vector {by_name['no vector'].value:.2f}"),
+]
+for what, value, null in findings:
+    print(f"{what:<34} {value:.2f}   {null}")
+print(f"{'refused, harmful requests':<34} {refused['harmful']} of 4   harmless {refused['harmless']}")
 # %% [markdown]
+# All of it is about one small model, its four-bit weights unpacked, and a dozen prompts of one kind.
+#
 # ## Bonus (not graded)
 #
 # 1. A persona: couples of formal and of casual texts. Which measure tells it, that does not count the words of your
@@ -835,4 +856,4 @@ plural, antonym = (evidence.interval(rows_of) for _, rows_of in []) if False els
 # Read on: Turner et al. 2023, *Steering Language Models With Activation Engineering*; Panickssery et al. 2023,
 # *Steering Llama 2 via Contrastive Activation Addition*; Todd et al. 2024, *Function Vectors in Large Language Models*;
 # Hendel et al. 2023, *In-Context Learning Creates Task Vectors*; Arditi et al. 2024, *Refusal in Language Models Is
-# Mediated by a Single Direction*; Tan et al. 2024, *Analysing the Generalisation and Reliability of Steering Vectors*.
+# Mediated by a Single Direction*; Tan et al. 2024, *Analyzing the Generalization and Reliability of Steering Vectors*.
