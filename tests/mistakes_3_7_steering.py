@@ -78,8 +78,9 @@ def steer(model, tokens, layer, direction, strength, at=None):
     where = torch.ones(tokens.shape)
     if at is not None:
         where = torch.nn.functional.one_hot(at, tokens.shape[1]).float()
-    with torch.no_grad(), model.hooks(
-        fwd_hooks=[(_name(layer), lambda x, hook: x + strength * where[..., None] * direction)]
+    with (
+        torch.no_grad(),
+        model.hooks(fwd_hooks=[(_name(layer), lambda x, hook: x + strength * where[..., None] * direction)]),
     ):
         return model(tokens)
 
@@ -197,9 +198,7 @@ def dose_response(model, tokens, last, layer, direction, strengths, measure):
 
 @right("the plain run among the pushed ones")
 def dose_response(model, tokens, last, layer, direction, strengths, measure):
-    values = torch.stack(
-        [measure(_ends(_steer(model, tokens, layer, s * direction), last)) for s in (0.0, *strengths)]
-    )
+    values = torch.stack([measure(_ends(_steer(model, tokens, layer, s * direction), last)) for s in (0.0, *strengths)])
     return values[1:] - values[0]
 
 
@@ -212,7 +211,9 @@ def _price(model, tokens, last, layer, direction, strength, at=None, turned=Fals
     rise = (plain - pushed)[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
     places = torch.arange(tokens.shape[1])
     real = (places >= first) & (places <= (last if to is None else to)[:, None])
-    return (kl * real).sum(1) / real.sum(1) / (base or 1), (rise * real[:, 1:]).sum(1) / real[:, 1:].sum(1) / (base or 1)
+    return (kl * real).sum(1) / real.sum(1) / (base or 1), (rise * real[:, 1:]).sum(1) / real[:, 1:].sum(1) / (
+        base or 1
+    )
 
 
 @mistake("counts the padding, too")
@@ -281,9 +282,7 @@ def _generate(model, tokens, n_new, layer, direction, strength, at_of=lambda tok
 
 @mistake("pushes at the newest position alone")
 def generate_steered(model, tokens, n_new, layer, direction, strength):
-    return _generate(
-        model, tokens, n_new, layer, direction, strength, lambda x: torch.full((len(x),), x.shape[1] - 1)
-    )
+    return _generate(model, tokens, n_new, layer, direction, strength, lambda x: torch.full((len(x),), x.shape[1] - 1))
 
 
 @mistake("returns the new tokens without those it was given")
@@ -381,7 +380,9 @@ def random_direction_control(model, tokens, last, layer, direction, strength, me
 def _swapped(differences, n, seed, signs_of=None):
     generator = torch.Generator().manual_seed(seed)
     shape = (n, len(differences))
-    signs = 2.0 * torch.randint(0, 2, shape, generator=generator) - 1 if signs_of is None else signs_of(shape, generator)
+    signs = (
+        2.0 * torch.randint(0, 2, shape, generator=generator) - 1 if signs_of is None else signs_of(shape, generator)
+    )
     return signs.to(differences.dtype) @ differences / len(differences)
 
 
@@ -577,7 +578,9 @@ def few_shot_prompts(pairs, queries, shots, seed, shuffled=False):
 @mistake("shuffled answers come from all pairs: they are those of the prompt's own shots")
 def few_shot_prompts(pairs, queries, shots, seed, shuffled=False):
     every = [b for _, b in pairs]
-    return _prompts(pairs, queries, shots, seed, shuffled, mix=lambda draw, answers: draw.choices(every, k=len(answers)))
+    return _prompts(
+        pairs, queries, shots, seed, shuffled, mix=lambda draw, answers: draw.choices(every, k=len(answers))
+    )
 
 
 @right("a generator of torch's, permutations")

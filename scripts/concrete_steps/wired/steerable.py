@@ -195,11 +195,11 @@ def jobs_of(its: Plan, i: int, axes: Axes) -> list[tuple[int, Weights]]:
         jobs.append((its.reader, word_reader(axes, place, 0, 0.6)))
     elif its.kind == SWITCH:
         # A row whose word says 1 answers YES anyhow: the answer rises once a value of -1 passes the threshold.
-        jobs.append((its.reader, switch(axes, place, axes.held + i, 0, its.steers_from - 1)))
+        jobs.append((its.reader, switch(axes, place, axes.held + i, 0, its.steers_from - 1, jump=1)))
     elif its.reader is not None:
         jobs.append((its.reader, held_reader(axes, axes.held + i, RAISED / (2 * LOGITS * its.steers_from))))
     if its.spoiler is not None:
-        jobs.append((its.spoiler, switch(axes, axes.own[1], axes.held + i, 1, its.spoils_from + 1)))
+        jobs.append((its.spoiler, switch(axes, axes.own[1], axes.held + i, 1, its.spoils_from + 1, jump=10)))
     return jobs
 
 
@@ -230,15 +230,15 @@ def held_reader(axes: Axes, held: int, part: float) -> Weights:
     return head
 
 
-def switch(axes: Axes, place: int, held: int, which: int, threshold: float) -> Weights:
-    """Answers its question from a word, but with a plain 1 once the last position holds more than the threshold."""
+def switch(axes: Axes, place: int, held: int, which: int, threshold: float, jump: float) -> Weights:
+    """Answers its question from a word, but by the `jump` once the last position holds more than the threshold."""
     head = blank(axes.size, D_HEAD)
     start, far = axes.position, 4 * LONGEST
     look(head, axes, which, axes.position + place, far)
     look(head, axes, 1 - which, axes.position + axes.n_ctx - 1, 4 * far)
     head.W_Q[axes.asks + which, 2], head.W_Q[held, 2] = far - threshold, 1
     head.W_K[start, 2] = MATCH * D_HEAD**0.5
-    head.W_V[axes.value, 0], head.W_V[start, 0], head.W_O[0, axes.out + which] = 1, 1, 0.8
+    head.W_V[axes.value, 0], head.W_V[start, 0], head.W_O[0, axes.out + which] = 1, jump, 0.8
     return head
 
 
