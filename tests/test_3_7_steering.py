@@ -450,7 +450,7 @@ def read_prompt(prompt, query, shots, pairs, shuffled):
 
 
 def test_few_shot_prompts(few_shot_prompts, rng):
-    """The shots and the query of each prompt: pairs other than the query's, all different; in lines as they should be."""
+    """The shots and the query of each prompt: other pairs than the query's, all different, each a line."""
     pairs = [(f"w{i}", f"x{i}") for i in range(7)]
     for n, shots, queries, shuffled in [
         (4, 3, ["w0", "w2"], False),
@@ -521,7 +521,7 @@ def test_mean_head_outputs(mean_head_outputs, rng):
 
 
 def test_indirect_effects(indirect_effects, rng):
-    """One run a head, its z replaced at each row's last token and nowhere else; log probabilities less the plain ones."""
+    """One run a head, its z replaced at each row's last token alone; log probabilities less the plain ones."""
     cases = [
         ("mlps", 3, 4, [(2, 1), (0, 0), (2, 0)]),
         ("shared keys", 2, 5, [(1, 3), (0, 2)]),

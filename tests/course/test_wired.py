@@ -340,7 +340,7 @@ WITHOUT_CLEAN = ("mute", "bypassed", "spoils", "costly")
 @torch.no_grad()
 @pytest.mark.parametrize("seed", range(8))
 def test_clean_pushes_are_those_of_a_fine_scan_of_strengths(seed):
-    """Each direction, layer and strength is tried: clean at once, or at none, and within the windows that truth gives."""
+    """Each direction, layer and strength is tried: clean within the windows that truth gives, and nowhere else."""
     kinds = {"kinds": WITHOUT_CLEAN} if seed % 4 == 3 else {}
     model, truth = wired.steerable(seed, n_layers=3 + seed % 3, **kinds)
     assert bool(truth.clean) == (not kinds)
