@@ -131,8 +131,9 @@ def contrastive_vector(
 GOOD = ["wonderful", "delicious", "lovely", "brilliant", "superb", "charming"]
 BAD = ["terrible", "disgusting", "nasty", "stupid", "dreadful", "rude"]
 ABOUT = [
-    "The food we had there was", "The film last night was", "Her new book is", "The garden looks",
+    "The food we had there was", "The film last night was", "Her new book is",
     "The whole trip was", "This song is", "The service was", "His speech was",
+    "The garden looks",
 ]
 which = [(text, (i + j) % 6) for i, text in enumerate(ABOUT) for j in (0, 2, 4)]
 positive = [f"{text} {GOOD[i]}." for text, i in which]
@@ -279,8 +280,8 @@ def generate_steered(
 # %% check="generate_steered"
 # %% experiment=True
 opening = smol.to_tokens("When I came home from the village, I")
-for s in (-4, -2, 0, 2, 4, 8):
-    written = generate_steered(smol, opening, 14, LAYER, vector, s)
+for s in (-4, 0, 2, 8):
+    written = generate_steered(smol, opening, 12, LAYER, vector, s)
     print(f"{s:+d}", repr(smol.to_string(written[0, opening.shape[1] :])))
 # %% [markdown]
 # ## 4. What would another push do?
@@ -344,9 +345,9 @@ def swapped_sides_control(
 DOSE = 2.0
 own = dose_response(smol, prompts, ends, LAYER, vector, [DOSE], tone)[0]
 random_moves = random_direction_control(
-    smol, prompts, ends, LAYER, vector, DOSE, tone, 8, seed=0
+    smol, prompts, ends, LAYER, vector, DOSE, tone, 6, seed=0
 ).mean(1)
-swapped = swapped_sides_control(differences, 12, seed=0)
+swapped = swapped_sides_control(differences, 10, seed=0)
 swapped_moves = torch.stack(
     [dose_response(smol, prompts, ends, LAYER, v, [DOSE], tone)[0].mean() for v in swapped]
 )
@@ -400,7 +401,7 @@ def strength_at_cost(
 COST = 0.1  # nats a token
 few, few_ends = unrelated[:3], unrelated_ends[:3]
 at_cost = {}
-for layer in (4, LAYER, 16, 22):
+for layer in (4, LAYER, 20):
     its, _ = contrastive_vector(smol, positive, negative, layer)
     s = strength_at_cost(smol, few, few_ends, layer, its, COST, most=16.0)
     at_cost[layer] = dose_response(smol, prompts, ends, layer, its, [s], tone)[0]
@@ -444,7 +445,7 @@ for name, its in (("harmful", HARMFUL), ("harmless", HARMLESS)):
     for request in its:
         chat = f"<|im_start|>user\n{request}<|im_end|>\n<|im_start|>assistant\n"
         asked = smol.to_tokens(chat)
-        reply = generate_steered(smol, asked, 9, 0, zero, 0.0)[0, asked.shape[1] :]
+        reply = generate_steered(smol, asked, 8, 0, zero, 0.0)[0, asked.shape[1] :]
         reply = smol.to_string(reply)
         refused[name] += any(word in reply for word in REFUSALS)
         print(f"{name:>8}: {reply!r}")
@@ -487,18 +488,19 @@ def few_shot_prompts(
     ### END SOLUTION
 # %% check="few_shot_prompts"
 # %%
-NOUNS = "cat dog car tree book door house bird ship horse train lamp chair window garden river"
-MORE = "farmer teacher doctor road letter picture bottle bridge tower student key song cake hat"
-OPPOSITES = """hot cold, big small, up down, good bad, fast slow, old new, dark light, happy sad,
-rich poor, wet dry, high low, long short, hard soft, open closed, early late, strong weak,
-full empty, left right, first last, in out, true false, day night, black white, love hate,
-tall short, thick thin, clean dirty, loud quiet, near far, top bottom"""
+NOUNS = """cat dog car tree book door house bird ship horse train lamp chair window garden
+river farmer teacher doctor road letter picture bottle bridge tower student key song cake
+hat"""
+OPPOSITES = """hot cold, big small, up down, good bad, fast slow, old new, dark light,
+happy sad, rich poor, wet dry, high low, long short, hard soft, open closed, early late,
+strong weak, full empty, left right, first last, in out, true false, day night, black white,
+love hate, tall short, thick thin, clean dirty, loud quiet, near far, top bottom"""
 FRENCH = """dog chien, cat chat, house maison, water eau, bread pain, book livre, red rouge,
 sun soleil, tree arbre, milk lait, night nuit, king roi, green vert, fish poisson, day jour,
 hand main, door porte, apple pomme, friend ami, sea mer, white blanc, black noir, wine vin,
 child enfant, flower fleur, horse cheval"""
 TASKS = {
-    "plurals": [(noun, noun + "s") for noun in f"{NOUNS} {MORE}".split()],
+    "plurals": [(noun, noun + "s") for noun in NOUNS.split()],
     "antonyms": [tuple(pair.split()) for pair in OPPOSITES.split(",")],
     "capitals": facts.pairs("capitals"),
     "French": [tuple(pair.split()) for pair in FRENCH.split(",")],
@@ -518,7 +520,9 @@ def first_tokens(words: list[str]) -> Int[Tensor, "row"]:
 
 
 # %% [markdown]
-# **A gate**: a task that the model cannot do with examples has no vector to be found.
+# ### The gate
+#
+# A task that the model cannot do with examples has no vector to be found.
 #
 # **Predict**: with 8 shots, which of plurals, antonyms, capitals and English to French does a model of 135 million
 # parameters do?
@@ -541,7 +545,9 @@ for task in TASKS:
     rates[task] = evidence.interval(right)
     print(f"{task:>8}, 8 shots: right on {rates[task]:.2f} of 12")
 # %% [markdown]
-# **Which heads?** Average each head's output at the last token over prompts that do the task.
+# ### Which heads?
+#
+# Average each head's output at the last token over prompts that do the task.
 # %% exercise="mean_head_outputs" points=2 difficulty=3 minutes=10
 def mean_head_outputs(
     model: TransformerBridge, tokens: Int[Tensor, "row pos"], last: Int[Tensor, "row"]
@@ -621,14 +627,14 @@ def best_heads(effects: Float[Tensor, "layer head"], n: int) -> list[Head]:
 means, heads = {}, {}
 for task in ("plurals", "antonyms"):
     learn, _ = halves(task)
-    tokens, last = batch(few_shot_prompts(learn, [a for a, _ in learn[:12]], 8, seed=2))
+    tokens, last = batch(few_shot_prompts(learn, [a for a, _ in learn[:10]], 8, seed=2))
     means[task] = mean_head_outputs(smol, tokens, last)
     texts = few_shot_prompts(learn, [a for a, _ in learn[:6]], 8, seed=3, shuffled=True)
     tokens, last = batch(texts)
     answers = first_tokens([b for _, b in learn[:6]])
     estimate = estimated_effects(tokens, last, answers, means[task])
     heads[task] = best_heads(estimate, 10)
-    some = [*heads[task][:3], (9, 4), (21, 7)]  # and two of the others
+    some = [*heads[task][:2], (9, 4)]  # and one of the others
     exact = indirect_effects(smol, tokens, last, answers, means[task], some)
     print(task)
     for head, values in zip(some, exact, strict=True):
@@ -674,6 +680,8 @@ def random_head_control(
     ### END SOLUTION
 # %% check="random_head_control"
 # %% [markdown]
+# ### A bare word
+#
 # Now without examples: the prompt is "bird:" and nothing else. The vector is added at its last token, twice as long as
 # it is.
 #
@@ -711,7 +719,7 @@ plot.line(
 )
 # %% experiment=True
 AT = 12
-control = random_head_control(smol, means["plurals"], heads["plurals"], 8, seed=0)
+control = random_head_control(smol, means["plurals"], heads["plurals"], 6, seed=0)
 random_heads = torch.stack([right_when(v, AT).mean() for v in control])
 rows_of_plurals = [
     ("no vector", right_when(zero, AT)),
@@ -720,9 +728,9 @@ rows_of_plurals = [
 ]
 for name, right in rows_of_plurals:
     print(f"{name:>10}: plural given on {evidence.interval(right):.2f} of {len(test)} nouns")
-print(f"random heads: mean {random_heads.mean():.2f}, largest of 8 {random_heads.max():.2f}")
+print(f"random heads: mean {random_heads.mean():.2f}, largest of 6 {random_heads.max():.2f}")
 kl, rise = side_effects(smol, unrelated, unrelated_ends, AT, vectors["plurals"], TWICE)
-print(f"price at every position of unrelated text: KL {kl.mean():.2f}, loss {rise.mean():+.2f}")
+print(f"its price at every position of unrelated text: KL {kl.mean():.2f}")
 # %% [markdown]
 # TODO fv
 #
@@ -807,14 +815,16 @@ print("where nothing does:", find_steering(idle, *rows, idle_truth.directions))
 # Value, 95 % interval over what is independent (prompts, texts, nouns), and the null that matches.
 # %% experiment=True
 at_dose = STRENGTHS.index(DOSE)
-swapped_price, _ = side_effects(smol, unrelated, unrelated_ends, LAYER, swapped[0], DOSE)
-tone_nulls = f"largest of 12 swapped {swapped_moves.abs().max():.2f},"
-tone_nulls += f" of 8 random {random_moves.abs().max():.2f}"
-heads_null = f"random heads, largest of 8: {random_heads.max():.2f}"
+swapped_kl, _ = side_effects(smol, unrelated, unrelated_ends, LAYER, swapped[0], DOSE)
+swapped_null = f"swapped, as long: {swapped_kl.mean():.2f}"
+tone_nulls = f"largest of 10 swapped {swapped_moves.abs().max():.2f},"
+tone_nulls += f" of 6 random {random_moves.abs().max():.2f}"
+heads_null = f"random heads, largest of 6: {random_heads.max():.2f}"
 by_name = {name: evidence.interval(right) for name, right in rows_of_plurals}
+no_vector = f"no vector {by_name['no vector'].value:.2f}"
 findings = [
     (f"tone moved, layer {LAYER}, strength 2", evidence.interval(own), tone_nulls),
-    ("its price, KL", evidence.interval(price[at_dose][0]), f"swapped {swapped_price.mean():.2f}"),
+    ("its price, KL", evidence.interval(price[at_dose][0]), swapped_null),
 ]
 for layer in list(at_cost)[:-1]:
     beside = f"swapped, layer {LAYER}: {at_cost['swapped'].mean():.2f}"
@@ -822,11 +832,11 @@ for layer in list(at_cost)[:-1]:
 findings += [
     ("8 shots: plurals", rates["plurals"], f"French {rates['French']:.2f}"),
     ("plurals, no examples", by_name["plurals"], heads_null),
-    ("the same, antonyms' vector", by_name["antonyms"], f"no vector {by_name['no vector'].value:.2f}"),
+    ("the same, antonyms' vector", by_name["antonyms"], no_vector),
 ]
 for what, value, null in findings:
     print(f"{what:<34} {value:.2f}   {null}")
-print(f"{'refused, harmful requests':<34} {refused['harmful']} of 4   harmless {refused['harmless']}")
+print(f"{'refused of 4: harmful':<34} {refused['harmful']}   harmless {refused['harmless']}")
 # %% [markdown]
 # All of it is about one small model, its four-bit weights unpacked, and a dozen prompts of one kind.
 #
