@@ -840,7 +840,7 @@ def _scan(model, asked, others, directions, strengths, costs=True, effects=True)
 @mistake("clean pushes were found, but")
 def find_steering(model, asked, others, directions):
     """By the effect alone, whatever it costs."""
-    return _scan(model, asked, others, directions, (2.0, 3.0, 4.0, 8.0), costs=False)
+    return _scan(model, asked, others, directions, (2.0, 4.0, 8.0), costs=False)
 
 
 @mistake("others were named, too:")
@@ -858,8 +858,8 @@ def find_steering(model, asked, others, directions):
 
 @mistake("; missed were")
 def find_steering(model, asked, others, directions):
-    """Strength 1, as a direction of length 1 comes."""
-    return _scan(model, asked, others, directions, (1.0,)) | _scan(model, asked, others, directions, (1.5,))
+    """Short pushes alone."""
+    return _scan(model, asked, others, directions, (1.0, 2.0))
 
 
 @mistake("no push was named in any model")
@@ -869,4 +869,4 @@ def find_steering(model, asked, others, directions):
 
 @right("a finer scan")
 def find_steering(model, asked, others, directions):
-    return _scan(model, asked, others, directions, (1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 6.0, 8.0))
+    return _scan(model, asked, others, directions, (1.0, 2.0, 3.0, 4.0, 5.5, 8.0))

@@ -642,9 +642,8 @@ def test_answer_gate(answer_gate):
 # Sizes, and which kinds of directions; seeds are drawn.
 MODELS = [
     {"n_layers": 3},
-    {"n_layers": 4},
-    {"n_layers": 3, "kinds": ("late", "window", "window", "costly", "mute", "switch")},
-    {"n_layers": 3, "n_heads": 7, "kinds": ("switch", "linear", "spoils", "bypassed", "late")},
+    {"n_layers": 4, "kinds": ("late", "window", "linear", "mute")},
+    {"n_layers": 3, "n_heads": 7, "kinds": ("switch", "window", "spoils", "bypassed", "late")},
     {"n_layers": 3, "kinds": ("costly", "mute", "spoils", "bypassed")},
 ]
 
@@ -655,7 +654,7 @@ def test_find_steering(find_steering, rng):
     found, missed, wrong = 0, [], []
     for sizes in MODELS:
         model, truth = wired.steerable(rng.integer(0, 100_000), **sizes)
-        rows = wired.steerable_rows(truth, 64, rng.integer(0, 100_000))
+        rows = wired.steerable_rows(truth, 40, rng.integer(0, 100_000))
         given = dict(truth.directions)
         with nothing_left_behind(settled(model), random_state=False), unchanged(*rows, given):
             named = find_steering(model, *rows, given)

@@ -792,11 +792,12 @@ def find_steering(
     plain, plain_others = run(0, next(iter(directions.values())), 0.0)
     for name, direction in directions.items():
         for layer in range(model.cfg.n_layers):
-            for strength in (2.0, 3.0, 4.0, 8.0):
+            for strength in (2.0, 4.0, 8.0):
                 answer, now = run(layer, direction, strength)
                 cost = (plain_others.exp() * (plain_others - now)).sum(-1).mean()
                 if answer - plain >= 5 and cost <= 0.05:
                     found.add((name, layer))
+                    break
     return found
     ### END SOLUTION
 # %% check="find_steering"
