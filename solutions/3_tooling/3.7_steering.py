@@ -451,7 +451,9 @@ for name, its in (("harmful", HARMFUL), ("harmless", HARMLESS)):
         print(f"{name:>8}: {reply!r}")
     print(f"{name} requests refused: {refused[name]} of {len(its)}")
 # %% [markdown]
-# TODO refusal
+# The count is the gate. Where harmful requests are refused no more often than harmless ones, there is no behaviour to
+# move, and a "refusal direction" would be the best of many by luck. That is a null about this model of 135 million
+# parameters, not about refusal.
 #
 # ## 5. A vector from heads
 #
@@ -732,7 +734,9 @@ print(f"random heads: mean {random_heads.mean():.2f}, largest of 6 {random_heads
 kl, rise = side_effects(smol, unrelated, unrelated_ends, AT, vectors["plurals"], TWICE)
 print(f"its price at every position of unrelated text: KL {kl.mean():.2f}")
 # %% [markdown]
-# TODO fv
+# A vector added once, at one token, stands for examples that the prompt does not hold; as long a vector of other heads
+# does not, nor does that of another task. What it does not show: that these heads are all that the task needs, or that
+# the model uses the sum as one thing.
 #
 # **With 8 shots a model gives the French word in 2 of 12 cases. You add its "French vector" to 12 bare words, and get
 # 1 French word. What does that show?**
