@@ -275,7 +275,8 @@ def test_generate_steered(generate_steered, rng):
     """One most likely token after the other, each with the push at all positions so far."""
     cases = [("mlps", 1, 2, 3, 5, 3.0), ("shared keys", 0, 1, 1, 4, -2.0), ("one layer", 0, 3, 4, 1, 4.0)]
     # A push after the last layer tells whether new positions get it, one after an early layer whether old ones do.
-    cases += [("mlps", 0, 6, 3, 6, 4.0), ("mlps", 2, 5, 2, 6, 6.0), ("no norm", 1, 6, 3, 5, -6.0)]
+    cases += [("mlps", 0, 12, 5, 4, 1.5), ("no norm", 0, 12, 6, 4, 1.0), ("mlps", 2, 5, 2, 6, 6.0)]
+    cases += [("no norm", 1, 6, 3, 5, -6.0)]
     for kind, layer, rows, pos, n_new, strength in cases:
         model = tiny(kind, rng)
         tokens, direction = rng.integers(0, D_VOCAB, rows, pos), strided(rng.normal(D_MODEL))
