@@ -1,6 +1,7 @@
 """Checks of 3.7 Steering. They run on tiny random models, two shipped ones, and models of known truth."""
 
 import contextlib
+import copy
 import functools
 import itertools
 
@@ -53,11 +54,9 @@ def blank(kind):
 
 def tiny(kind, rng):
     """A tiny model of random weights, large enough that every part shows in the logits."""
-    model = blank(kind).requires_grad_(True)  # whatever an earlier answer did to it
-    model.reset_hooks()
+    model = copy.deepcopy(blank(kind))  # of its own: a call that is put again later must find the same weights
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.grad = None
             parameter.copy_(0.5 * rng.normal(*parameter.shape))
     return model
 

@@ -141,9 +141,8 @@ negative = [f"{text} {BAD[i]}." for text, i in which]
 PROMPTS = [
     "I tried the soup, and I thought it was", "The new teacher turned out to be",
     "We stayed at a small hotel, which was", "After the concert they said it had been",
-    "The weather on the island is", "My brother's idea was", "In my opinion the play was",
-    "The letter from my aunt was", "The town where we live is", "He called the painting",
-    "Our journey home was", "She told me that the party had been",
+    "The weather on the island is", "My brother's idea was",
+    "The town where we live is", "She told me that the party had been",
 ]
 PRAISE = [" great", " good", " beautiful", " amazing", " excellent", " perfect"]
 BLAME = [" bad", " awful", " horrible", " boring", " poor", " ugly"]
@@ -236,7 +235,7 @@ UNRELATED = [
     "The road to the harbour passes two villages and a bridge.",
 ]
 unrelated, unrelated_ends = batch(UNRELATED)
-STRENGTHS = [-4.0, -2.0, -1.0, 1.0, 2.0, 4.0, 8.0]
+STRENGTHS = [-2.0, -1.0, 1.0, 2.0, 4.0, 8.0]
 # %% experiment=True
 moved = dose_response(smol, prompts, ends, LAYER, vector, STRENGTHS, tone)
 price = [
@@ -281,7 +280,7 @@ def generate_steered(
 # %% experiment=True
 opening = smol.to_tokens("When I came home from the village, I")
 for s in (-4, 0, 2, 8):
-    written = generate_steered(smol, opening, 12, LAYER, vector, s)
+    written = generate_steered(smol, opening, 8, LAYER, vector, s)
     print(f"{s:+d}", repr(smol.to_string(written[0, opening.shape[1] :])))
 # %% [markdown]
 # ## 4. What would another push do?
@@ -290,8 +289,8 @@ for s in (-4, 0, 2, 8):
 #
 # - **random directions**: does any push do this?
 # - **swapped sides**: the same couples, but in each one a coin decides which text is the positive one. That keeps all
-#   that the texts are about, where streams vary, and takes the tone out. Such a mean is *shorter* than the vector, as
-#   differences cancel: bring it to the same length, or the null is too weak.
+#   that the texts are about, where streams vary, and takes the tone out, on average. Such a mean is *shorter* than the
+#   vector, as differences cancel: bring it to the same length, or the null is too weak.
 # %% exercise="random_direction_control" points=1 difficulty=2 minutes=8
 def random_direction_control(
     model: TransformerBridge,
@@ -337,24 +336,36 @@ def swapped_sides_control(
 #
 # <details><summary>Answer</summary>
 #
-# Swapped sides: they lie where streams of such texts vary, and with few couples the coins leave some tone in. Random
-# directions mostly point where nothing is read.
+# Swapped sides: they lie where streams of such texts vary. Random directions mostly point where nothing is read.
 #
 # </details>
 # %% experiment=True
 DOSE = 2.0
 own = dose_response(smol, prompts, ends, LAYER, vector, [DOSE], tone)[0]
 random_moves = random_direction_control(
-    smol, prompts, ends, LAYER, vector, DOSE, tone, 6, seed=0
+    smol, prompts, ends, LAYER, vector, DOSE, tone, 5, seed=0
 ).mean(1)
-swapped = swapped_sides_control(differences, 10, seed=0)
-swapped_moves = torch.stack(
-    [dose_response(smol, prompts, ends, LAYER, v, [DOSE], tone)[0].mean() for v in swapped]
-)
-print(f"the vector, strength 2: {evidence.interval(own):.2f} (12 prompts)")
-for name, null in (("random", random_moves), ("swapped", swapped_moves)):
-    print(f"{name:>7}: mean size {null.abs().mean():.2f},", end=" ")
+generator, half = torch.Generator().manual_seed(0), torch.ones(len(differences))
+half[::2] = -1  # swapped; which ones, is drawn
+signs = [half[torch.randperm(len(half), generator=generator)] for _ in range(10)]
+evenly = torch.stack(signs) @ differences
+evenly = evenly / evenly.norm(dim=1, keepdim=True) * vector.norm()
+vectors = {"by coins": swapped_sides_control(differences, 6, seed=0), "one half": evenly}
+plain = tone(at_last(steer(smol, prompts, LAYER, vector, 0.0), ends)).mean()
+moves = {"random": random_moves}
+for name, those in vectors.items():
+    tones = [tone(at_last(steer(smol, prompts, LAYER, v, DOSE), ends)) for v in those]
+    moves[name] = torch.stack(tones).mean(1) - plain
+print(f"the vector, strength 2: {evidence.interval(own):.2f} ({len(PROMPTS)} prompts)")
+for name, null in moves.items():
+    print(f"{name:>8}: mean size {null.abs().mean():.2f},", end=" ")
     print(evidence.against_null(own.mean().item(), null.abs()))
+overlap = torch.cosine_similarity(vectors["by coins"], vector, dim=1)
+print("cosine of the vectors by coins with the vector:", [f"{x:.2f}" for x in overlap.tolist()])
+# %% [markdown]
+# Coins seldom fall evenly. What is left over is tone, and at full length it counts: such a vector can point along the
+# very one that it is to be compared with. With exactly one half of the couples swapped, what all couples share cancels.
+# That is the fair null here, and a strict one: directions in which such texts differ move the tone, too.
 # %% [markdown]
 # **A push of length 20 turns the tone of all prompts; of 20 random pushes of that length none does. What is missing
 # before you call it a "tone direction"?**
@@ -399,19 +410,19 @@ def strength_at_cost(
 # %% check="strength_at_cost"
 # %% experiment=True
 COST = 0.1  # nats a token
-few, few_ends = unrelated[:3], unrelated_ends[:3]
+few, few_ends = unrelated[:2], unrelated_ends[:2]
 at_cost = {}
-for layer in (4, LAYER, 20):
+for layer in (LAYER, 20):
     its, _ = contrastive_vector(smol, positive, negative, layer)
     s = strength_at_cost(smol, few, few_ends, layer, its, COST, most=16.0)
     at_cost[layer] = dose_response(smol, prompts, ends, layer, its, [s], tone)[0]
     length = s * its.norm()
     said = format(evidence.interval(at_cost[layer]), ".2f")
     print(f"after layer {layer:>2}: strength {s:.2f} (length {length:.0f}), tone {said}")
-beside = swapped[0]
+beside = evenly[moves["one half"].abs().argmax()]  # the strongest of the ten
 s = strength_at_cost(smol, few, few_ends, LAYER, beside, COST, most=16.0)
-at_cost["swapped"] = dose_response(smol, prompts, ends, LAYER, beside, [s], tone)[0]
-print(f"swapped sides, layer {LAYER}: {evidence.interval(at_cost['swapped']):.2f}")
+at_cost["swapped"] = dose_response(smol, prompts, ends, LAYER, beside, [s], tone)[0].abs()
+print(f"one half swapped, layer {LAYER}: {evidence.interval(at_cost['swapped']):.2f}")
 # %% [markdown]
 # **Vector A moves the measure by 3 at length 10, vector B by 2 at length 10. A costs .4 nats there, B .1. Which one
 # steers better?**
@@ -445,15 +456,14 @@ for name, its in (("harmful", HARMFUL), ("harmless", HARMLESS)):
     for request in its:
         chat = f"<|im_start|>user\n{request}<|im_end|>\n<|im_start|>assistant\n"
         asked = smol.to_tokens(chat)
-        reply = generate_steered(smol, asked, 8, 0, zero, 0.0)[0, asked.shape[1] :]
+        reply = generate_steered(smol, asked, 6, 0, zero, 0.0)[0, asked.shape[1] :]
         reply = smol.to_string(reply)
         refused[name] += any(word in reply for word in REFUSALS)
         print(f"{name:>8}: {reply!r}")
     print(f"{name} requests refused: {refused[name]} of {len(its)}")
 # %% [markdown]
-# The count is the gate. Where harmful requests are refused no more often than harmless ones, there is no behaviour to
-# move, and a "refusal direction" would be the best of many by luck. That is a null about this model of 135 million
-# parameters, not about refusal.
+# The count is the gate. One refusal among four harmful requests is hardly a behaviour: a "refusal direction" would be
+# fitted to single cases. That is a null about this model of 135 million parameters, not about refusal.
 #
 # ## 5. A vector from heads
 #
@@ -709,9 +719,9 @@ def right_when(vector: Tensor, layer: int, strength: float = TWICE) -> Float[Ten
     return (at_last(logits, ends_of_words).argmax(-1) == answers).float()
 
 
-vectors = {task: function_vector(smol, means[task], heads[task]) for task in means}
+of_task = {task: function_vector(smol, means[task], heads[task]) for task in means}
 sweep = [5, 12, 18, 24]
-by_layer = {task: [right_when(v, layer) for layer in sweep] for task, v in vectors.items()}
+by_layer = {task: [right_when(v, layer) for layer in sweep] for task, v in of_task.items()}
 plot.line(
     {task: [each.mean() for each in its] for task, its in by_layer.items()},
     x=sweep,
@@ -725,13 +735,13 @@ control = random_head_control(smol, means["plurals"], heads["plurals"], 6, seed=
 random_heads = torch.stack([right_when(v, AT).mean() for v in control])
 rows_of_plurals = [
     ("no vector", right_when(zero, AT)),
-    ("plurals", right_when(vectors["plurals"], AT)),
-    ("antonyms", right_when(vectors["antonyms"], AT)),
+    ("plurals", right_when(of_task["plurals"], AT)),
+    ("antonyms", right_when(of_task["antonyms"], AT)),
 ]
 for name, right in rows_of_plurals:
     print(f"{name:>10}: plural given on {evidence.interval(right):.2f} of {len(test)} nouns")
 print(f"random heads: mean {random_heads.mean():.2f}, largest of 6 {random_heads.max():.2f}")
-kl, rise = side_effects(smol, unrelated, unrelated_ends, AT, vectors["plurals"], TWICE)
+kl, rise = side_effects(smol, unrelated, unrelated_ends, AT, of_task["plurals"], TWICE)
 print(f"its price at every position of unrelated text: KL {kl.mean():.2f}")
 # %% [markdown]
 # A vector added once, at one token, stands for examples that the prompt does not hold; as long a vector of other heads
@@ -820,10 +830,11 @@ print("where nothing does:", find_steering(idle, *rows, idle_truth.directions))
 # Value, 95 % interval over what is independent (prompts, texts, nouns), and the null that matches.
 # %% experiment=True
 at_dose = STRENGTHS.index(DOSE)
-swapped_kl, _ = side_effects(smol, unrelated, unrelated_ends, LAYER, swapped[0], DOSE)
-swapped_null = f"swapped, as long: {swapped_kl.mean():.2f}"
-tone_nulls = f"largest of 10 swapped {swapped_moves.abs().max():.2f},"
-tone_nulls += f" of 6 random {random_moves.abs().max():.2f}"
+swapped_kl, _ = side_effects(smol, unrelated, unrelated_ends, LAYER, evenly[0], DOSE)
+swapped_null = f"one half swapped, as long: {swapped_kl.mean():.2f}"
+largest = {name: null.abs().max() for name, null in moves.items()}
+tone_nulls = f"largest of 10, one half swapped: {largest['one half']:.2f};"
+tone_nulls += f" of 5 random: {largest['random']:.2f}"
 heads_null = f"random heads, largest of 6: {random_heads.max():.2f}"
 by_name = {name: evidence.interval(right) for name, right in rows_of_plurals}
 no_vector = f"no vector {by_name['no vector'].value:.2f}"
@@ -832,7 +843,7 @@ findings = [
     ("its price, KL", evidence.interval(price[at_dose][0]), swapped_null),
 ]
 for layer in list(at_cost)[:-1]:
-    beside = f"swapped, layer {LAYER}: {at_cost['swapped'].mean():.2f}"
+    beside = f"one half swapped, layer {LAYER}: {at_cost['swapped'].mean():.2f}"
     findings.append((f"at .1 nats, layer {layer}", evidence.interval(at_cost[layer]), beside))
 findings += [
     ("8 shots: plurals", rates["plurals"], f"French {rates['French']:.2f}"),
@@ -843,7 +854,7 @@ for what, value, null in findings:
     print(f"{what:<34} {value:.2f}   {null}")
 print(f"{'refused of 4: harmful':<34} {refused['harmful']}   harmless {refused['harmless']}")
 # %% [markdown]
-# All of it is about one small model, its four-bit weights unpacked, and a dozen prompts of one kind.
+# All of it is about one small model, its four-bit weights unpacked, and eight prompts of one kind.
 #
 # ## Bonus (not graded)
 #
@@ -862,9 +873,9 @@ print(f"{'refused of 4: harmful':<34} {refused['harmful']}   harmless {refused['
 # | confusion | what holds |
 # |---|---|
 # | "It works: look at this sample" | a measure on prompts, an interval, and what it costs |
-# | "Random directions do nothing, so it is the tone" | vectors made of the same texts with sides swapped are the null |
+# | "Random directions do nothing, so it is the tone" | the same texts, one half with sides swapped, are the null |
 # | "Swapped sides do less" | are they as long? A mean of mixed signs is short |
-# | "Layer 22 is better than 10" | at the same cost? |
+# | "Layer 20 is better than 10" | at the same cost? |
 # | "No refusal direction was found" | does it refuse at all? |
 # | "More is better" | the price grows with the square, and then the text breaks |
 #
