@@ -617,8 +617,8 @@ signs = 2.0 * truth - 1  # two of each in a couple
 lift = evidence.interval((own * signs).reshape(8, 4).sum(1) / 2)
 print(f'" true" less " false": higher by {lift:.2f} for true statements (8 couples)')
 # %% [markdown]
-# Its logits lean the right way a little, and its verdict never changes: there is hardly a behaviour to move, whatever is
-# decodable. **Gate a causal test on behaviour.**
+# Its logits lean the right way a little, and its verdict never changes: there is hardly a behaviour to move, whatever
+# is decodable. **Gate a causal test on behaviour.**
 #
 # ### A behaviour to push
 #
