@@ -783,6 +783,8 @@ for name, its in numbers.items():
     print(f"pushed by {half:.0f}: {evidence.interval(effect):.2f};", end=" ")
     print(f"random: mean size {null.abs().mean():.2f}, largest {null.abs().max():.2f}")
 # %% [markdown]
+# ### Used, and where
+#
 # After layer 26 accuracy ranks the two the wrong way round. And use has a *place*: after layer 18 a probe reads the
 # subject's number at the last token, yet with the **whole** stream of the other phrase there the answer stays: nothing
 # that differs is used from there, in any direction. Later layers take the number from the positions before. After
