@@ -478,7 +478,7 @@ for name, requests in REQUESTS.items():
         print(f"   {requests[i]} {smol.to_string(reply)!r}")
 # %% [markdown]
 # Read them before you count: *I'm sorry* begins the message that was asked for, and sympathy with the asker. Neither
-# declines, and the others comply at once. None of eight refused: too few to say *never* (up to 37 % of such requests
+# declines, and the others begin to comply. None of eight refused: too few to say *never* (up to 37 % of such requests
 # could be), but there is no behaviour here to fit a "refusal direction" to. That is a null about this model of 135
 # million parameters, not about refusal.
 #
@@ -766,8 +766,8 @@ print(f"random heads: mean {random_heads.mean():.2f}, largest of 6 {random_heads
 kl, rise = side_effects(smol, unrelated, unrelated_ends, AT, of_task["plurals"], TWICE)
 print(f"its price at every position of unrelated text: KL {kl.mean():.2f}")
 # %% [markdown]
-# A vector added once, at one token, stands for examples that the prompt does not hold; as long a vector of other heads
-# does not, nor does that of another task. What it does not show: that these heads are all that the task needs, or that
+# A vector added at one token, twice as long as what the heads write, stands for examples that the prompt does not hold
+# (once as long, it hardly does); as long a vector of other heads does not, nor does that of another task. What it does not show: that these heads are all that the task needs, or that
 # the model uses the sum as one thing.
 #
 # **With 8 shots a model gives the French word in 2 of 12 cases. You add its "French vector" to 12 bare words, and get
