@@ -351,6 +351,9 @@ def test_random_direction_control__seed(random_direction_control, rng):
     with torch.no_grad():  # the last layer attends evenly, so that the run is linear from the push on
         for parameter in model.blocks[1].attn.q.parameters():
             parameter.zero_()
+        # As it reads so it writes: that makes a matrix which can be solved for sure, as an orthogonal one can.
+        model.blocks[1].attn.o.weight.copy_(model.W_V[1].transpose(1, 2).reshape(-1, D_MODEL).T)
+        model.unembed.weight[:D_MODEL] = torch.linalg.qr(rng.normal(D_MODEL, D_MODEL)).Q
         moves = torch.eye(D_MODEL) + (model.W_V[1] @ model.W_O[1]).sum(0)
         read = (moves @ model.unembed.weight.T[:, :D_MODEL]).double()
     control = functools.partial(random_direction_control, model, tokens, last, 0, direction, strength, each_its_own, 3)
