@@ -835,9 +835,7 @@ def _scan(model, asked, others, directions, strengths, costs=True, effects=True)
         return (rise >= 5 or not effects) and (cost <= 0.05 or not costs)
 
     places = [(name, layer) for name in directions for layer in range(model.cfg.n_layers)]
-    return {
-        (name, layer) for name, layer in places if any(is_clean(layer, s * directions[name]) for s in strengths)
-    }
+    return {(name, layer) for name, layer in places if any(is_clean(layer, s * directions[name]) for s in strengths)}
 
 
 @mistake("clean pushes were found, but")
