@@ -165,7 +165,7 @@ def run_number(cell) -> int | None:
 
 @pytest.fixture(scope="module")
 def served(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[tuple[str, Path, NotebookNotary]]:
-    """Address and folder of a JupyterLab on a fresh learner's copy, with the options of scripts/start.py; its notary."""
+    """Address, folder and notary of a JupyterLab on a fresh learner's copy, with the options of scripts/start.py."""
     if not request.config.getoption("--browser"):
         pytest.skip("drives JupyterLab in Chromium: add --browser changed")
     work, home = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("jupyter")
