@@ -5,7 +5,6 @@ from scipy.stats import binom, binomtest
 from concrete_steps import topics
 from concrete_steps.checking.testing import assert_choice, assert_plain, unchanged
 
-# By number of the sentence, which topics' disputes speak against it
 # equivalent mutant of everything_before, NotIn -> NotEq: a set takes a name twice as once; only the time grows
 # equivalent mutant of share_interval, Gt -> NotEq: no share is below 0 or above all
 # equivalent mutant of share_interval, Lt -> NotEq: no share is below 0 or above all
@@ -22,6 +21,7 @@ from concrete_steps.checking.testing import assert_choice, assert_plain, unchang
 # equivalent mutant of share_interval, 1 -> 2: there is no way to choose more than all
 # equivalent mutant of objections, drop line objections = None: the line after it sets it
 
+# By number of the sentence, which topics' disputes speak against it
 OBJECTIONS = {
     1: {"logit_lens", "tuned_lens"},
     2: {"probes"},
