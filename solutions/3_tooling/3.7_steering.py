@@ -712,15 +712,15 @@ def random_head_control(
 # ### A bare word
 #
 # Now without examples: the prompt is "bird:" and nothing else. The vector is added at its last token, twice as long as
-# it is; and on words of its own, so that we know that it works at all, the vector of another task.
+# it is. Another task's vector is tried on words of its own, too: does it work at all?
 #
 # **Predict**: how often is the next token the plural then: never, on some words, on most? And with the vector of
 # antonyms?
 #
 # <details><summary>Answer</summary>
 #
-# On most, until some layer past 20: what reads it must come later. The vector of antonyms makes no plurals, though it
-# makes antonyms of many words: which task it is counts, not that there is one.
+# On most, until some layer past 20: what reads it comes later. The vector of antonyms makes no plurals, though it makes
+# antonyms: which task it is counts.
 #
 # </details>
 # %% experiment=True
@@ -766,8 +766,8 @@ print(f"random heads: mean {random_heads.mean():.2f}, largest of 6 {random_heads
 kl, rise = side_effects(smol, unrelated, unrelated_ends, AT, of_task["plurals"], TWICE)
 print(f"its price at every position of unrelated text: KL {kl.mean():.2f}")
 # %% [markdown]
-# A vector added at one token, twice as long as what the heads write, stands for examples that the prompt does not hold
-# (once as long, it hardly does); as long a vector of other heads does not, nor does that of another task. What it does not show: that these heads are all that the task needs, or that
+# A vector added at one token, twice as long as what the heads write (once hardly does), stands for examples that the
+# prompt does not hold; as long a vector of other heads does not, nor does that of another task. What it does not show: that these heads are all that the task needs, or that
 # the model uses the sum as one thing.
 #
 # **With 8 shots a model gives the French word in 2 of 12 cases. You add its "French vector" to 12 bare words, and get
