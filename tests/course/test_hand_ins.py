@@ -4,7 +4,6 @@ Each kind is tidied as grade.py does it, and the well-formed notebook is put to 
 are honest. test_grading.py grades some of them, and the hostile ones, through nbgrader.
 """
 
-import ast
 import base64
 import io
 import json
@@ -252,7 +251,9 @@ def as_text() -> dict:
 
 
 def with_magics() -> dict:
-    return without_names(right(logit_difference="%%time\n" + RIGHT, answer_already_know='%time answer_already_know = "a"'))
+    return without_names(
+        right(logit_difference="%%time\n" + RIGHT, answer_already_know='%time answer_already_know = "a"')
+    )
 
 
 def with_odd_cells() -> dict:
@@ -316,7 +317,9 @@ KINDS = {
     "utf_16": one(lambda: text_of(right(), ensure_ascii=False).encode("utf-16")),
     "utf_16_without_mark": one(lambda: text_of(right(), ensure_ascii=False).encode("utf-16-le")),
     "utf_32": one(lambda: text_of(right(), ensure_ascii=False).encode("utf-32")),
-    "windows_letters": one(lambda: text_of(right(logit_difference="# caf\xe9\n" + RIGHT), ensure_ascii=False).encode("cp1252", "replace")),
+    "windows_letters": one(
+        lambda: text_of(right(logit_difference="# caf\xe9\n" + RIGHT), ensure_ascii=False).encode("cp1252", "replace")
+    ),
     "windows_line_ends": one(lambda: text_of(right(), indent=1).replace("\n", "\r\n").replace("\\n", "\\r\\n")),
     "old_mac_line_ends": one(lambda: text_of(right()).replace("\\n", "\\r")),
     "colab": one(colab),
@@ -325,7 +328,9 @@ KINDS = {
     "deepnote": one(deepnote),
     "kaggle": one(kaggle),
     "names_lost": one(lambda: without_names(right())),
-    "ids_alone": one(lambda: {"cells": [{k: v for k, v in cell.items() if k != "metadata"} for cell in right()["cells"]]}),
+    "ids_alone": one(
+        lambda: {"cells": [{k: v for k, v in cell.items() if k != "metadata"} for cell in right()["cells"]]}
+    ),
     "nbgrader_names_alone": one(lambda: {"cells": [cell | {"id": None} for cell in right()["cells"]]}),
     "format_3": one(format_3),
     "format_3_by_nbformat": one(format_3_by_nbformat),
@@ -347,7 +352,9 @@ KINDS = {
     "at_the_end": one(at_the_end),
     "as_text": one(as_text),
     "magics": one(with_magics),
-    "trailing_space": one(lambda: without_names({"cells": [c | {"source": c["source"] + "  \n\n"} for c in right()["cells"]]})),
+    "trailing_space": one(
+        lambda: without_names({"cells": [c | {"source": c["source"] + "  \n\n"} for c in right()["cells"]]})
+    ),
     "odd_cells": one(with_odd_cells),
     "helper": Kind({NAME: imported} | HELPER),
     "helper_by_star": Kind({NAME: star} | HELPER),
@@ -359,19 +366,28 @@ KINDS = {
     "with_checkpoints": Kind({NAME: right, f".ipynb_checkpoints/{STEP}-checkpoint.ipynb": lambda: RELEASED}),
     "with_pictures": Kind({NAME: right, "plot.png": lambda: PNG, "notes.docx": lambda: b"PK\x03\x04..."}),
     "with_a_script_too": Kind({NAME: right, f"{STEP}.py": percent}, says=f"{NAME} counts, not {STEP}.py"),
-    "two_copies": Kind({NAME: right, f"{STEP}-Copy1.ipynb": lambda: right(answer_already_know="x = 1")}, says="more than once"),
+    "two_copies": Kind(
+        {NAME: right, f"{STEP}-Copy1.ipynb": lambda: right(answer_already_know="x = 1")}, says="more than once"
+    ),
     # A good one beside one that is none.
     "empty_beside_good": Kind({NAME: lambda: "", "good.ipynb": right}, says=f"not used: {NAME} is empty"),
     "blank_beside_good": Kind({NAME: lambda: RELEASED, "good.ipynb": right}, says=f"good.ipynb counts, not {NAME}"),
-    "broken_beside_good": Kind({NAME: lambda: text_of(right())[:3000], "good.ipynb": right}, says=f"not used: {NAME} is no whole notebook"),
+    "broken_beside_good": Kind(
+        {NAME: lambda: text_of(right())[:3000], "good.ipynb": right}, says=f"not used: {NAME} is no whole notebook"
+    ),
     "script_beside_blank": Kind({f"{STEP}.py": percent} | BLANK, says=f"{STEP}.py counts, not {NAME}"),
     # Archives.
     "zip": Kind({"work.zip": lambda: zipped((NAME, text_of(right())))}),
-    "zip_of_a_mac": Kind({"work.zip": lambda: zipped((f"hw/{NAME}", text_of(right())), (f"__MACOSX/hw/._{NAME}", b"\0\5\x16\7"))}),
+    "zip_of_a_mac": Kind(
+        {"work.zip": lambda: zipped((f"hw/{NAME}", text_of(right())), (f"__MACOSX/hw/._{NAME}", b"\0\5\x16\7"))}
+    ),
     "zip_with_helper": Kind({"a.zip": lambda: zipped((NAME, text_of(imported())), ("helper.py", RIGHT))}),
     "zip_in_zip": Kind({"a.zip": lambda: zipped(("b.zip", zipped((NAME, text_of(right())))))}),
     "zip_with_backslashes": Kind({"a.zip": lambda: zipped((f"hw\\{NAME}", text_of(right())))}),
-    "zip_that_climbs": Kind({"a.zip": lambda: zipped((f"../../../{NAME}", text_of(right())), ("/etc/evil.ipynb", "{"))}, says="not used: a.zip/etc/evil.ipynb"),
+    "zip_that_climbs": Kind(
+        {"a.zip": lambda: zipped((f"../../../{NAME}", text_of(right())), ("/etc/evil.ipynb", "{"))},
+        says="not used: a.zip/etc/evil.ipynb",
+    ),
     "zip_with_links": Kind({"a.zip": lambda: zipped((NAME, text_of(right())), links={"other.ipynb": "/etc/passwd"})}),
     "zip_with_long_name": Kind({"a.zip": lambda: zipped(("x" * 300 + ".ipynb", text_of(right())))}, says="renamed"),
     # What cannot be graded says so in one sentence.
@@ -379,7 +395,11 @@ KINDS = {
     "empty": one(lambda: "", marks=NONE, says=f"unreadable, graded as blank: {NAME} is empty"),
     "zeros": one(lambda: b"\0" * 500, marks=NONE, says="is empty"),
     "cut_off": one(lambda: text_of(right())[:3000], marks=NONE, says="is no whole notebook"),
-    "conflict": one(lambda: text_of(right(), indent=1).replace('"cells"', '<<<<<<< HEAD\n"cells"'), marks=NONE, says="conflict of git"),
+    "conflict": one(
+        lambda: text_of(right(), indent=1).replace(' "cells"', '<<<<<<< HEAD\n "cells"'),
+        marks=NONE,
+        says="conflict of git",
+    ),
     "web_page": one(lambda: "<!DOCTYPE html><html>", marks=NONE, says="is a web page"),
     "pdf": one(lambda: b"%PDF-1.7", marks=NONE, says="is a PDF"),
     "pointer": one(lambda: "version https://git-lfs.github.com/spec/v1", marks=NONE, says="Git LFS"),
@@ -387,8 +407,15 @@ KINDS = {
     "no_cells": one(lambda: '{"cells": []}', marks=NONE, says="without cells"),
     "deep_json": one(lambda: '{"cells": ' + "[" * 10**5, marks=NONE, says="is no whole notebook"),
     "long_number": one(lambda: '{"cells": ' + "9" * 10**4, marks=NONE, says="is no whole notebook"),
-    "another_notebook": one(lambda: (course_root() / "notebooks/1_prerequisites/1.1_tensors.ipynb").read_text("utf-8"), marks=NONE, says="notebook 1.1"),
-    "reads_a_file": Kind({NAME: lambda: right(logit_difference='open("data.csv")\n' + RIGHT), "data.csv": lambda: "1"}, says="reads data.csv"),
+    "another_notebook": one(
+        lambda: (course_root() / "notebooks/1_prerequisites/1.1_tensors.ipynb").read_text("utf-8"),
+        marks=NONE,
+        says="notebook 1.1",
+    ),
+    "reads_a_file": Kind(
+        {NAME: lambda: right(logit_difference='open("data.csv")\n' + RIGHT), "data.csv": lambda: "1"},
+        says="reads data.csv",
+    ),
 }
 REFUSED = {
     "nothing": ({"notes.txt": lambda: "Tomorrow."}, "holds no notebook"),

@@ -22,7 +22,7 @@ from nbgrader.apps.baseapp import NbGrader
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from concrete_steps.course import Step
@@ -184,7 +184,8 @@ class Grader:
         return self.home / "autograded" / submission.student / submission.step.folder
 
     def _print(self, step: Step, submissions: list[Submission], failures: dict[str, str]) -> None:
-        table = Table("student", *(notebook.name for notebook in step.notebooks), "to look at")
+        names = ("student", *(notebook.name for notebook in step.notebooks), "to look at")
+        table = Table(*(Column(name, overflow="fold") for name in names))
         with self.gradebook() as gradebook:
             for submission in submissions:
                 if submission.student not in failures:

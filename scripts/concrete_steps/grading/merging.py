@@ -39,15 +39,15 @@ def merged(notebook: Notebook, cells: list[dict]) -> tuple[bytes, list[str]]:
     texts = {cell.id: _normal(cell.source) for cell in released.cells}
     cells = [part for cell in cells for part in _one_exercise_each(cell, notebook.exercises)]
     answers, own = _sort_out(cells, texts, notebook.exercises)
-    theirs = [cell for cells in own.values() for cell in cells if cell["cell_type"] == "code"]
+    theirs = [*answers.items(), *((None, cell) for cells in own.values() for cell in cells)]
     built = list(map(_own_cell, own.get(None, ())))
     for cell in released.cells:
         if not cell.metadata.get("nbgrader", {}).get("locked"):
             answer = answers.get(cell.id)
             if cell.id in notebook.exercises and (not answer or _normal(answer["source"]) == texts[cell.id]):
                 # An untouched stub is no answer, and must not stand after one in another cell.
-                elsewhere = any({cell.id, ALL} & bound_names(one["source"], (cell.id,)) for one in theirs)
-                if elsewhere:
+                others = (one["source"] for name, one in theirs if name != cell.id and one["cell_type"] == "code")
+                if any({cell.id, ALL} & bound_names(source, (cell.id,)) for source in others):
                     cell.source = f"# {cell.id} is defined in another cell."
             elif answer:
                 cell.source = answer["source"]

@@ -17,7 +17,9 @@ from nbformat import NotebookNode
 
 MATHJAX = "https://cdnjs.cloudflare.com/ajax/libs/mathjax/2.7.7/"
 # The template configures MathJax by a script that MathJax evaluates, which a policy would have to allow for all.
-CONFIGURED = re.compile(r'(<script src="[^"]*mathjax[^"]*">\s*</script>).*?<script type="text/x-mathjax-config">.*?</script>', re.DOTALL)
+CONFIGURED = re.compile(
+    r'(<script src="[^"]*mathjax[^"]*">\s*</script>).*?<script type="text/x-mathjax-config">.*?</script>', re.DOTALL
+)
 CONFIGURATION = {
     "TeX": {"equationNumbers": {"autoNumber": "AMS", "useLabelIds": True}},
     "tex2jax": {
@@ -55,7 +57,9 @@ def with_policy(page: str, template: str) -> str:
 def policy_for(template: BeautifulSoup) -> str:
     scripts = template.find_all("script")
     inline = {_digest(script.string or "") for script in scripts if not script.get("src")}
-    handlers = {_digest(value) for tag in template.find_all(True) for name, value in tag.attrs.items() if name[:2] == "on"}
+    handlers = {
+        _digest(value) for tag in template.find_all(True) for name, value in tag.attrs.items() if name[:2] == "on"
+    }
     own_server = any(script.get("src", "").startswith("/") for script in scripts)
     sources = [*sorted(inline), *(["'unsafe-hashes'", *sorted(handlers)] if handlers else [])]
     sources += ["'self'"] if own_server else []

@@ -144,7 +144,6 @@ def tidy(folder: Path) -> Submission:
     if not submission.notebooks and strays:
         notebook = step.notebooks[0]
         texts[notebook.path.name] = _choose(submission, notebook, strays, others)
-        submission.unusual[notebook].insert(0, "none of this step's notebooks is recognised")
     else:
         submission.remarks += [f"not used: {_why_not(file)}" for file in strays]
     modules = {file.path.name: file.path for file in reversed(files) if file.is_script and id(file) not in used}
@@ -200,6 +199,8 @@ def _choose(submission: Submission, notebook: Notebook, copies: list[File], othe
         text, unusual = merging.merged(notebook, best.cells)
         code = "\n".join(cell["source"] for cell in best.cells if cell["cell_type"] == "code")
         missing = [name for name in others if Path(name).name in code]
+        if not best.exercises_of(notebook):
+            unusual.insert(0, f"none of its exercises is recognised: {_why_not(best)}")
         unusual += [f"its code reads {name}, which is not there when it is graded" for name in missing]
     if best.path.name != notebook.path.name:
         unusual.insert(0, f"renamed: was {best.shown}")
@@ -217,4 +218,4 @@ def _why_not(file: File) -> str:
     for notebook in load_course().notebooks:
         if file.is_most_of(notebook):
             return f"{file.shown} is notebook {notebook.id}"
-    return f"{file.shown} holds no answers"
+    return f"{file.shown} has no answers"
