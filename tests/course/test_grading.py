@@ -502,7 +502,7 @@ def test_what_is_no_file_is_left_out_and_never_followed(odd):
     for kind in ("submitted", "autograded"):
         files = sorted(path.name for path in (odd.home / kind / "special_files" / STEP).iterdir())
         assert files == [f"{STEP}.ipynb"], kind
-    assert (odd.home / "received/special_files" / STEP / "other files/evil.html").is_file()
+    assert (odd.home / "received/special_files" / STEP / "1/evil.html").is_file()
 
 
 @pytest.fixture(scope="module")
