@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_hand_ins import NAME, RIGHT, STEP, hand_in, right
 
 from concrete_steps.grading import marking, received
 from concrete_steps.grading.isolated import Limits
@@ -19,9 +18,23 @@ from concrete_steps.grading.submissions import tidy
 from concrete_steps.grading.workers import INSTALL
 from concrete_steps.paths import course_root
 
+STEP = "0_start_here"
+NAME = f"{STEP}.ipynb"
+SOLVED = json.loads((course_root() / "solutions" / STEP / NAME).read_text(encoding="utf-8"))
+ENDLESS = "def logit_difference(logits, right, wrong):\n    while True: pass\n"
 GRADE = [sys.executable, str(course_root() / "scripts" / "grade.py")]
-ENDLESS = RIGHT.replace("return", "while True: pass\n    return")
 PATIENCE = 300  # seconds for a step of these tests: the machine may be busy
+
+
+def hand_in(home: Path, student: str = "s", **answers: str) -> Path:
+    """The solved notebook with other answers to some exercises."""
+    content = json.loads(json.dumps(SOLVED))
+    for cell in content["cells"]:
+        cell["source"] = answers.get(cell["id"], cell["source"])
+    folder = home / "submitted" / student / STEP
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / NAME).write_text(json.dumps(content), encoding="utf-8")
+    return folder
 
 
 def wait_for(path: Path, run: subprocess.Popen) -> None:
@@ -35,8 +48,8 @@ def wait_for(path: Path, run: subprocess.Popen) -> None:
 @pytest.mark.parametrize("sign", ["SIGINT", "SIGKILL"])
 def test_a_run_that_was_stopped_is_gone_on_with(sign: str, tmp_path: Path):
     """What was marked stays as it is; Ctrl-C ends in seconds with a sentence, and leaves no process."""
-    hand_in(tmp_path, {NAME: right}, "a")
-    hand_in(tmp_path, {NAME: lambda: right(logit_difference=ENDLESS)}, "b")
+    hand_in(tmp_path, "a")
+    hand_in(tmp_path, "b", logit_difference=ENDLESS)
     run = subprocess.Popen(
         [*GRADE, "--home", str(tmp_path), "autograde", STEP, "--jobs", "2"],
         stdout=subprocess.PIPE,
@@ -58,7 +71,7 @@ def test_a_run_that_was_stopped_is_gone_on_with(sign: str, tmp_path: Path):
         assert said.strip().endswith("Stopped. What was marked is kept, and the same command goes on from there.")
         assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert not (tmp_path / "verdicts" / "b").exists()
-    hand_in(tmp_path, {NAME: right}, "b")
+    hand_in(tmp_path, "b")
     done = subprocess.run([*GRADE, "--home", str(tmp_path), "autograde", STEP], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("3 of 3") == 2
@@ -67,7 +80,8 @@ def test_a_run_that_was_stopped_is_gone_on_with(sign: str, tmp_path: Path):
 
 def test_a_hand_in_that_arrived_in_part_is_completed(tmp_path: Path):
     """Killed while files were moved: the rest joins them, and it is one hand-in."""
-    folder = hand_in(tmp_path, {NAME: right, "helper.py": lambda: RIGHT})
+    folder = hand_in(tmp_path)
+    (folder / "helper.py").write_text("x = 1")
     place = tmp_path / "received" / "s" / STEP
     received.move(folder / NAME, place / received.ARRIVING / NAME)
     tidy(folder)
@@ -78,7 +92,7 @@ def test_a_hand_in_that_arrived_in_part_is_completed(tmp_path: Path):
 
 def test_killed_before_the_well_formed_notebook_was_written(tmp_path: Path):
     """What is missing is made again of what was received; what stands there half is no hand-in."""
-    folder = hand_in(tmp_path, {NAME: right})
+    folder = hand_in(tmp_path)
     tidy(folder)
     whole = (folder / NAME).read_bytes()
     (folder / NAME).unlink()
@@ -89,7 +103,7 @@ def test_killed_before_the_well_formed_notebook_was_written(tmp_path: Path):
 
 
 def test_a_disk_that_is_full_leaves_nothing_half(tmp_path: Path, monkeypatch):
-    folder = hand_in(tmp_path, {NAME: right})
+    folder = hand_in(tmp_path)
 
     def full(source, target):
         raise OSError(28, "No space left on device")
@@ -99,7 +113,7 @@ def test_a_disk_that_is_full_leaves_nothing_half(tmp_path: Path, monkeypatch):
         received.put(folder / NAME, b"{}")
     monkeypatch.undo()
     assert [path.name for path in folder.iterdir()] == [NAME]
-    assert json.loads((folder / NAME).read_text()) == right()
+    assert json.loads((folder / NAME).read_text()) == SOLVED
 
 
 def work(**modules: bytes) -> Work:
@@ -132,7 +146,7 @@ def test_a_worker_with_another_course_grades_nothing():
 
 
 def test_without_dask_one_sentence_says_how_to_get_it(tmp_path: Path):
-    hand_in(tmp_path, {NAME: right})
+    hand_in(tmp_path)
     (tmp_path / "distributed.py").write_text("raise ImportError")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     command = [*GRADE, "--home", str(tmp_path), "autograde", STEP, "--scheduler", "local"]
