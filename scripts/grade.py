@@ -33,6 +33,7 @@ from sqlalchemy.exc import SAWarning
 
 from concrete_steps.course import Step
 from concrete_steps.errors import CourseError
+from concrete_steps.grading import sandbox
 from concrete_steps.grading.nbgrader_settings import HOME, GradeApart, grading_home
 from concrete_steps.grading.submissions import Submission, literal, step_named, tidy
 from concrete_steps.paths import course_root
@@ -65,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
         if options.command == "release":
             return grader.release(step)
         if options.command == "autograde":
+            if options.trust:
+                grader.app.config.GradeApart.trust = True
             return grader.autograde(step, options.student, options.force, max(1, options.jobs))
         return grader.feedback(step, options.student)
     except CourseError as error:
@@ -84,6 +87,7 @@ def arguments() -> argparse.ArgumentParser:
     autograde = commands.choices["autograde"]
     autograde.add_argument("--force", action="store_true", help="mark again what was marked and has not changed since")
     autograde.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), help="submissions at once")
+    autograde.add_argument("--trust", action="store_true", help="grade where nothing can lock learners' code up, too")
     commands.add_parser("export").add_argument(
         "--to", type=Path, metavar="FILE.csv", help="grading/grades.csv if not given"
     )
@@ -118,6 +122,7 @@ class Grader:
         submissions, failures = self._submissions(step, student)
         waiting = [item for item in submissions if force or item.is_new or not self._autograded(item).is_dir()]
         prepare = GradeApart(parent=self.app)
+        sandbox.require(prepare.trust)
 
         def ahead(submission: Submission) -> None:
             for notebook, path in submission.notebooks.items():
@@ -199,7 +204,8 @@ class Grader:
         return self.home / "autograded" / submission.student / submission.step.folder
 
     def _print(self, step: Step, submissions: list[Submission], failures: dict[str, str]) -> None:
-        table = Table("student", *(notebook.name for notebook in step.notebooks), "to look at")
+        trusted = sandbox.why_not() and "Their code was trusted: nothing kept it from your files, the checks and these marks."
+        table = Table("student", *(notebook.name for notebook in step.notebooks), "to look at", caption=trusted or None)
         with self.gradebook() as gradebook:
             for submission in submissions:
                 if submission.student not in failures:

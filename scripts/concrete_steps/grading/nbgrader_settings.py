@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_output
 from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets import Float, Int, List, Unicode
+from traitlets import Bool, Float, Int
 
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook, load_course
@@ -68,7 +68,6 @@ def configure(c) -> None:
         "concrete_steps.grading.nbgrader_settings.GradeApart",
         *map(prepare.format, ("SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata")),
     ]
-    c.GradeApart.closed = [str(home)]
 
 
 def tidy_submission(assignment: str, student: str, notebooks: list[str]) -> None:
@@ -84,7 +83,7 @@ class GradeApart(NbGraderPreprocessor):
     patience = Float(Limits.patience, help="Seconds that one cell or one check may take.").tag(config=True)
     whole = Float(Limits.whole, help="Seconds that a whole notebook may take.").tag(config=True)
     memory = Int(Limits.memory, help="Bytes that a learner's code may take (Linux).").tag(config=True)
-    closed = List(Unicode(), help="Folders that a learner's code may not read.").tag(config=True)
+    trust = Bool(False, help="Grade where nothing can lock a learner's code up, too.").tag(config=True)
 
     def preprocess(self, nb, resources):
         notebook = load_course().notebook(resources["nbgrader"]["notebook"])
@@ -101,13 +100,13 @@ class GradeApart(NbGraderPreprocessor):
 
     def grade(self, notebook: Notebook, nb, modules: Iterable[Path] = ()) -> dict[str, Result]:
         """Results by exercise for a well-formed notebook, with the learner's modules that lay beside it."""
-        limits = Limits(self.patience, self.whole, self.memory, tuple(map(Path, self.closed)))
+        limits = Limits(self.patience, self.whole, self.memory)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / notebook.path.name
             nbformat.write(nb, path)
             for module in modules:
                 shutil.copyfile(module, path.with_name(module.name))
-            return grade_notebook(notebook, path, limits)
+            return grade_notebook(notebook, path, limits, self.trust)
 
     def grade_ahead(self, notebook: Notebook, path: Path) -> None:
         """Grade a well-formed file now, in any thread; `preprocess` will find the results."""
