@@ -25,6 +25,7 @@ from nbconvert.exporters import HTMLExporter
 from traitlets.config import Config
 
 from concrete_steps.course import load_course
+from concrete_steps.grading import sandbox
 from concrete_steps.grading.nbgrader_paths import glob_of, regular_expression
 from concrete_steps.grading.nbgrader_settings import HOME
 from concrete_steps.paths import course_root
@@ -33,7 +34,9 @@ STEP = "0_start_here"
 ROOT = course_root()
 NOTEBOOK = ROOT / "notebooks" / STEP / f"{STEP}.ipynb"
 LINUX = sys.platform == "linux"
+TRUST = bool(sandbox.why_not())  # systems without a sandbox grade only when told so
 CONFIG = "c = get_config()\nc.GradeApart.patience = 10\nc.GradeApart.memory = 1500 * 2**20\n"
+CONFIG += f"c.GradeApart.trust = {TRUST}\n"
 
 RIGHT = "def logit_difference(logits, right, wrong):\n    return logits[right] - logits[wrong]\n"
 WRONG = "def logit_difference(logits, right, wrong):\n    return logits[wrong] - logits[right]\n"
@@ -95,9 +98,9 @@ class Cheat(ast.NodeTransformer):
         return ast.Constant(None)
 get_ipython().ast_transformers.append(Cheat())
 """
-# Each try either fails or finds the answer; right only if one of them gets through.
+# Each try either fails or finds something.
 FORBIDDEN = f"""\
-import importlib.util, multiprocessing, os, socket, sqlite3, subprocess
+import importlib.util, os, socket, sqlite3, subprocess
 from pathlib import Path
 
 root = Path({str(ROOT)!r})
@@ -107,24 +110,29 @@ def load():
     spec = importlib.util.spec_from_file_location("solution", solutions / "{STEP}.py")
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
+def the_grader():
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        if b"grade.py" in open(f"/proc/{{pid}}/cmdline", "rb").read():
+            return os.kill(int(pid), 0)
+    raise ProcessLookupError
+
 TRIES = [
     lambda: open(solutions / "{STEP}.py").read(),
     lambda: os.listdir(root / "solutions"),
-    lambda: os.open(root, os.O_RDONLY),
+    lambda: os.listdir(root / ".git"),
     lambda: os.chdir(solutions),
     load,
-    lambda: subprocess.check_output(["cat", solutions / "{STEP}.py"]),
-    lambda: os.system("true"),
-    lambda: os.fork() and os.wait(),
-    lambda: multiprocessing.get_context("spawn").Process(target=print).start(),
-    lambda: os.kill(os.getppid(), 0),
+    lambda: subprocess.check_output(["cat", solutions / "{STEP}.py"], stderr=subprocess.DEVNULL),
     lambda: os.listdir(Path("GRADING") / "submitted"),
     lambda: open(Path("GRADING") / "submitted" / "right" / "{STEP}" / "{STEP}.ipynb").read(),
     lambda: sqlite3.connect(Path("GRADING") / "gradebook.db").execute("select 1"),
     lambda: open(root / "planted.txt", "w").close(),
+    lambda: open(root / "data" / "planted.txt", "w").close(),
     lambda: os.rename(Path("GRADING") / "submitted" / "wrong", "mine"),
     lambda: os.remove(Path("GRADING") / "nbgrader_config.py"),
-    lambda: socket.create_connection(("127.0.0.1", 9), timeout=1),
+    lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("10.0.0.1", 9)),
+    lambda: open("/etc/passwd").read(),
+    the_grader,
 ]
 
 def logit_difference(logits, right, wrong):
@@ -133,7 +141,7 @@ def logit_difference(logits, right, wrong):
         try:
             attempt()
             got_through.append(number)
-        except (PermissionError, AttributeError):
+        except (OSError, subprocess.CalledProcessError, sqlite3.OperationalError):
             pass
         except Exception as error:
             got_through.append((number, error))
@@ -256,7 +264,7 @@ CASES = {
     "ends_at_once": Case(ONES, RIGHT + "import os\nos._exit(0)"),
     "kills_itself": Case(NOT_FIRST, body("import os, signal", "os.kill(os.getpid(), signal.SIGTERM)")),
     "aborts": Case(NOT_FIRST, body("import os", "os.abort()"), remark="ended or blocked"),
-    "tries_everything": Case(NOT_FIRST, FORBIDDEN),
+    **({} if TRUST else {"tries_everything": Case(NOT_FIRST, FORBIDDEN)}),
     "renamed": Case(ONES, file_name="My answers (2).ipynb", remark="renamed"),
     "colab": Case(ONES, change=as_colab_saves),
     "names_lost": Case(ONES, change=without_names),
@@ -365,6 +373,7 @@ def test_a_folder_without_notebooks_is_named(graded):
     assert "holds no notebook" in graded.row("nothing")
 
 
+@pytest.mark.skipif(TRUST, reason=sandbox.why_not())
 def test_every_try_at_what_is_forbidden_was_refused(graded):
     nb = nbformat.read(graded.home / "autograded" / "tries_everything" / STEP / f"{STEP}.ipynb", as_version=4)
     panel = next(cell for cell in nb.cells if cell.id == "check_logit_difference").outputs[0].data["text/plain"]
@@ -471,6 +480,7 @@ def odd(tmp_path_factory) -> Class:
         hand_in(home, os.fsdecode(b"Ren\xe9e"), Case(ONES))
         hand_in(home, "<b>", Case(ONES))
         hand_in(home, "file_names", Case((0, 0, 0), WRONG), os.fsdecode(b"caf\xe9.ipynb"))
+    (home / "nbgrader_config.py").write_text(CONFIG)
     done = grade(home, "autograde", STEP)
     assert "Traceback" not in done.stderr
     return Class(home, done.stdout, done.returncode)
@@ -630,3 +640,14 @@ def test_bad_input_gets_one_sentence(tmp_path):
         assert done.returncode == 1
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_without_a_sandbox_nothing_is_marked_unless_it_is_trusted(tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox, "why_not", lambda: "There is no sandbox here.")
+    hand_in(tmp_path, "right", CASES["right"])
+    done = grade(tmp_path, "autograde", STEP)
+    assert done.returncode == 1 and "There is no sandbox here. Or say --trust" in done.stderr
+    assert not (tmp_path / "autograded").exists()
+    done = grade(tmp_path, "autograde", STEP, "--trust")
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3" in done.stdout and "Their code was trusted" in done.stdout

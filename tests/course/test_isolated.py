@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import sys
+import os
 import time
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from concrete_steps.authoring import changes
 from concrete_steps.checking.outcomes import PASSED, Result
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.grading import isolated
+from concrete_steps.grading import isolated, sandbox
 from concrete_steps.grading.isolated import Limits, grade_notebook
 from concrete_steps.paths import course_root
 
+TRUST = bool(sandbox.why_not())  # systems without a sandbox still grade, when told so
+locked_up = pytest.mark.skipif(TRUST, reason=sandbox.why_not())
 START = load_course().notebook("0")
 # Every solution goes through its checks elsewhere; here the first goes, and another with each commit.
 APART = list(dict.fromkeys([START, changes.by_turns(load_course().notebooks)]))
@@ -32,10 +34,16 @@ def notebook_with(folder: Path, logit_difference: str) -> Path:
     return path
 
 
+@pytest.mark.skipif("CONCRETE_STEPS_SANDBOX" not in os.environ, reason="only CI must have a sandbox")
+def test_ci_has_a_sandbox():
+    """Else the tests of it would be skipped without a word."""
+    assert sandbox.why_not() == ""
+
+
 @pytest.mark.parametrize("notebook", APART, ids=lambda notebook: notebook.id)
 def test_a_solution_passes_apart(notebook: Notebook):
     """Nothing that an honest notebook does is forbidden, and each check rejects all of its known mistakes."""
-    results = grade_notebook(notebook, course_root() / "solutions" / notebook.path)
+    results = grade_notebook(notebook, course_root() / "solutions" / notebook.path, trust=TRUST)
     assert {name: result.text() for name, result in results.items() if result.outcome != PASSED} == {}
 
 
@@ -47,19 +55,17 @@ def has(attempt):
     try:
         attempt()
         return True
-    except FileNotFoundError:
-        return True  # it was allowed to look
     except OSError:
         return False
 
 TRIES = {{
     "a secret": lambda: os.environ["SOME_API_TOKEN"],
-    "another submission": lambda: open(Path.cwd().parent / "{isolated.SCRATCH_PREFIX}other" / "answers.ipynb"),
     "the disk": lambda: open("large", "wb").truncate(2**31),
-    "the course": lambda: open(Path.cwd().parent / "elsewhere", "w"),
+    "the course": lambda: open(Path({str(course_root())!r}) / "elsewhere", "w"),
+    "the solutions": lambda: os.listdir(Path({str(course_root())!r}) / "solutions"),
+    "the tests of others": lambda: open(Path({str(course_root())!r}) / "tests" / "test_1_1_tensors.py"),
+    "a home": lambda: open({str(Path.home() / ".profile")!r}),
 }}
-if "{sys.platform}" != "linux":
-    del TRIES["the disk"]
 
 def logit_difference(logits, right, wrong):
     found = []
@@ -77,6 +83,7 @@ def logit_difference(logits, right, wrong):
 """
 
 
+@locked_up
 def test_what_a_submission_may_not_have(tmp_path, monkeypatch):
     """Secrets of the environment, other submissions, a full disk, files elsewhere, a verdict of its own making."""
     monkeypatch.setenv("SOME_API_TOKEN", "secret")
@@ -88,7 +95,7 @@ def test_what_a_submission_may_not_have(tmp_path, monkeypatch):
 def test_the_whole_notebook_has_a_limit(tmp_path):
     path = notebook_with(tmp_path, "import time\nlogit_difference = time.sleep(10**6)")
     started = time.monotonic()
-    results = grade_notebook(START, path, Limits(whole=1))
+    results = grade_notebook(START, path, Limits(whole=1), TRUST)
     assert time.monotonic() - started < 60
     assert all("took more than 1 seconds" in result.message for result in results.values())
 
@@ -97,7 +104,7 @@ def test_a_grader_that_cannot_start_says_so():
     """It raises, so that nobody gets 0 for what is wrong with the grader."""
     unknown = dataclasses.replace(START, id="nowhere")
     with pytest.raises(CourseError, match=r"did not start.*There is no notebook 'nowhere'"):
-        grade_notebook(unknown, course_root() / "solutions" / START.path)
+        grade_notebook(unknown, course_root() / "solutions" / START.path, trust=TRUST)
 
 
 def test_a_pass_needs_all_wrong_answers_rejected():

@@ -11,6 +11,7 @@ import nbformat
 from nbclient import NotebookClient
 
 from concrete_steps.course import Notebook, load_course
+from concrete_steps.grading import sandbox
 from concrete_steps.grading.isolated import grade_notebook
 from concrete_steps.paths import course_root
 
@@ -168,7 +169,7 @@ def in_pytest(notebook: Notebook, folder) -> dict[str, str]:
 
 
 def graded(notebook: Notebook, path) -> dict[str, str]:
-    results = grade_notebook(notebook, path)
+    results = grade_notebook(notebook, path, trust=bool(sandbox.why_not()))
     return {name: "passed" if result.outcome == "passed" else result.text()[:300] for name, result in results.items()}
 
 

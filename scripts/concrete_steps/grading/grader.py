@@ -27,6 +27,7 @@ from rich.text import Text
 
 from concrete_steps.course import Step
 from concrete_steps.errors import CourseError
+from concrete_steps.grading import sandbox
 from concrete_steps.grading.marking import Verdicts, Work, course_digest, mark
 from concrete_steps.grading.nbgrader_settings import GradeApart, grading_home
 from concrete_steps.grading.submissions import Submission, literal, tidy
@@ -39,6 +40,8 @@ MARKS = (  # as nbgrader's own export has them
     *("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"),
     *("raw_score", "late_submission_penalty", "score", "max_score"),
 )
+
+TRUSTED = "Their code was trusted: nothing kept it from your files, the checks and these marks."
 
 
 class Grader:
@@ -140,6 +143,7 @@ class Grader:
     def _mark(self, submissions: list[Submission], failures: dict[str, str], force: bool, jobs: int, scheduler) -> None:
         """Find the verdicts that are not known yet, and tell nbgrader what it was not told yet."""
         grade = GradeApart(parent=self.app)
+        sandbox.require(grade.trust)
         waiting = {}
         for submission in submissions:
             work = work_of(submission, grade)
@@ -185,7 +189,8 @@ class Grader:
 
     def _print(self, step: Step, submissions: list[Submission], failures: dict[str, str]) -> None:
         names = ("student", *(notebook.name for notebook in step.notebooks), "to look at")
-        table = Table(*(Column(name, overflow="fold") for name in names))
+        trusted = sandbox.why_not() and TRUSTED
+        table = Table(*(Column(name, overflow="fold") for name in names), caption=trusted or None)
         with self.gradebook() as gradebook:
             for submission in submissions:
                 if submission.student not in failures:
@@ -224,7 +229,7 @@ class Grader:
 def work_of(submission: Submission, grade: GradeApart) -> Work:
     notebooks = {notebook.id: path.read_bytes() for notebook, path in submission.notebooks.items()}
     modules = {path.name: path.read_bytes() for path in submission.modules}
-    return Work(notebooks, modules, grade.limits(), course_digest())
+    return Work(notebooks, modules, grade.limits(), course_digest(), grade.trust)
 
 
 def marks_of(gradebook: Gradebook, assignment: Assignment, student: Student) -> dict:

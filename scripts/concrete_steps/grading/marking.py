@@ -34,6 +34,7 @@ class Work:
     modules: dict[str, bytes]
     limits: Limits
     course: str  # the digest of the course that is to grade it
+    trust: bool = False  # grade also where nothing can lock the code up
 
     def key(self, notebook_id: str) -> str:
         """Equal for works that get the same verdicts."""
@@ -64,7 +65,7 @@ def mark(work: Work) -> dict[str, dict[str, dict]]:
             notebook = load_course().notebook(notebook_id)
             path = Path(folder) / notebook.path.name
             path.write_bytes(data)
-            results = grade_notebook(notebook, path, work.limits)
+            results = grade_notebook(notebook, path, work.limits, work.trust)
             verdicts[notebook_id] = {name: asdict(replace(result, call=None)) for name, result in results.items()}
             path.unlink()
     return verdicts

@@ -22,7 +22,7 @@ from nbconvert.writers import FilesWriter
 from nbformat.v4 import new_output
 from nbgrader.converters import base
 from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets import Float, Int, List, Unicode
+from traitlets import Bool, Float, Int
 
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook, load_course
@@ -73,7 +73,6 @@ def configure(c) -> None:
         "concrete_steps.grading.nbgrader_settings.GradeApart",
         *map(prepare.format, ("SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata")),
     ]
-    c.GradeApart.closed = [str(home)]
 
 
 def tidy_submission(assignment: str, student: str, notebooks: list[str]) -> None:
@@ -89,7 +88,7 @@ class GradeApart(NbGraderPreprocessor):
     patience = Float(Limits.patience, help="Seconds that one cell or one check may take.").tag(config=True)
     whole = Float(Limits.whole, help="Seconds that a whole notebook may take.").tag(config=True)
     memory = Int(Limits.memory, help="Bytes that a learner's code may take (Linux).").tag(config=True)
-    closed = List(Unicode(), help="Folders that a learner's code may not read.").tag(config=True)
+    trust = Bool(False, help="Grade where nothing can lock a learner's code up, too.").tag(config=True)
 
     # Results that were found ahead of nbgrader's own run, by the work that they belong to.
     _known: ClassVar[dict[str, dict[str, Result]]] = {}
@@ -108,13 +107,13 @@ class GradeApart(NbGraderPreprocessor):
         return nb, resources
 
     def limits(self) -> Limits:
-        return Limits(self.patience, self.whole, self.memory, tuple(map(Path, self.closed)))
+        return Limits(self.patience, self.whole, self.memory)
 
     def grade(self, notebook: Notebook, nb, about: dict) -> dict[str, Result]:
         """Results by exercise for a well-formed notebook; `about` is nbgrader's, whose button or command this is."""
         submitted = grading_home() / "submitted" / about["student"] / about["assignment"] / notebook.path.name
         modules = {path.name: path.read_bytes() for path in modules_beside(submitted)}
-        verdicts = mark(Work({notebook.id: to_bytes(nb)}, modules, self.limits(), course_digest()))
+        verdicts = mark(Work({notebook.id: to_bytes(nb)}, modules, self.limits(), course_digest(), self.trust))
         return {name: Result(**result) for name, result in verdicts[notebook.id].items()}
 
     @classmethod
