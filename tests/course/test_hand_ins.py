@@ -410,6 +410,11 @@ KINDS = {
     "no_cells": one(lambda: '{"cells": []}', marks=NONE, says="without cells"),
     "deep_json": one(lambda: '{"cells": ' + "[" * 10**5, marks=NONE, says="is no whole notebook"),
     "long_number": one(lambda: '{"cells": ' + "9" * 10**4, marks=NONE, says="is no whole notebook"),
+    "too_many_cells": one(lambda: {"cells": [code("x = 1")] * 3001}, marks=NONE, says="more than 3000 cells"),
+    "too_much_text": one(lambda: right(logit_difference="#" * 5_000_001), marks=NONE, says="5 million letters"),
+    "a_long_cell": one(
+        lambda: right(answer_already_know="answer_already_know = '" + "a" * 300_000 + "'"), marks=(1, 1, 0)
+    ),
     "another_notebook": one(
         lambda: (course_root() / "notebooks/1_prerequisites/1.1_tensors.ipynb").read_text("utf-8"),
         marks=NONE,
