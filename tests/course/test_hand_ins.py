@@ -5,10 +5,12 @@ are honest. test_grading.py grades some of them, and the hostile ones, through n
 """
 
 import base64
+import contextlib
 import io
 import json
 import os
 import re
+import socket
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +26,8 @@ from concrete_steps.checking.loader import load
 from concrete_steps.checking.outcomes import PASSED
 from concrete_steps.course import load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.grading.submissions import tidy
+from concrete_steps.grading.collect import collect
+from concrete_steps.grading.submissions import literal, step_named, tidy
 from concrete_steps.paths import course_root
 
 STEP = "0_start_here"
@@ -407,6 +410,11 @@ KINDS = {
     "no_cells": one(lambda: '{"cells": []}', marks=NONE, says="without cells"),
     "deep_json": one(lambda: '{"cells": ' + "[" * 10**5, marks=NONE, says="is no whole notebook"),
     "long_number": one(lambda: '{"cells": ' + "9" * 10**4, marks=NONE, says="is no whole notebook"),
+    "too_many_cells": one(lambda: {"cells": [code("x = 1")] * 3001}, marks=NONE, says="more than 3000 cells"),
+    "too_much_text": one(lambda: right(logit_difference="#" * 5_000_001), marks=NONE, says="5 million letters"),
+    "a_long_cell": one(
+        lambda: right(answer_already_know="answer_already_know = '" + "a" * 300_000 + "'"), marks=(1, 1, 0)
+    ),
     "another_notebook": one(
         lambda: (course_root() / "notebooks/1_prerequisites/1.1_tensors.ipynb").read_text("utf-8"),
         marks=NONE,
@@ -470,3 +478,86 @@ def test_what_holds_no_notebook_is_told_in_one_sentence(kind: str, tmp_path: Pat
     for _ in range(2):
         with pytest.raises(CourseError, match=re.escape(sentence)):
             tidy(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has none of these")
+def test_what_is_no_file_is_never_opened_and_named(tmp_path: Path):
+    """Pipes, sockets and links of every kind, under names that a notebook would have."""
+    folder = hand_in(tmp_path, {NAME: right})
+    secret = tmp_path / "secret.ipynb"
+    secret.write_text(RELEASED)
+    os.mkfifo(folder / "pipe.ipynb")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listening, contextlib.chdir(folder):
+        listening.bind("socket.ipynb")
+    for name, target in {
+        "zero.ipynb": "/dev/zero",
+        "outward.ipynb": secret,
+        "dangling.ipynb": "none",
+        "up": "..",
+    }.items():
+        (folder / name).symlink_to(target)
+    (folder / "inner").mkdir()
+    os.mkfifo(folder / "inner" / "helper.py")
+    submission = tidy(folder)
+    names = "dangling.ipynb, inner/helper.py, outward.ipynb, pipe.ipynb, socket.ipynb, up, zero.ipynb"
+    assert submission.remarks == [f"left out: {names}"]
+    assert marks(folder) == ALL and secret.read_text() == RELEASED
+    assert [path.name for path in folder.rglob("*")] == [NAME]
+
+
+ODD_NAMES = [
+    "[v2].ipynb",
+    "x" * 249 + ".ipynb",
+    "<img src=x onerror=alert(1)>.ipynb",
+    "$(reboot).ipynb",
+    "-rf.ipynb",
+    " .ipynb",
+]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize("name", [*ODD_NAMES, "two\nlines.ipynb", os.fsdecode(b"caf\xe9.ipynb"), "\x1b[31mred.ipynb"])
+def test_a_file_of_any_name_is_graded_and_named(name: str, tmp_path: Path):
+    try:
+        folder = hand_in(tmp_path, {name: right})
+    except OSError:
+        pytest.skip("this file system has no such name")
+    submission = tidy(folder)
+    assert submission.unusual[START] == [f"renamed: was {name}"]
+    assert marks(folder) == ALL
+    assert name.isprintable() == (literal(name) == name) and literal(name).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("file", "student"),
+    [
+        ("doejane_12345_678901_answers-1.ipynb", "doejane_12345"),
+        ("doejane_LATE_12345_678901_0_start_here.ipynb", "doejane_12345"),
+        ("Jane Doe_777_assignsubmission_file_/0_start_here.ipynb", "Jane Doe_777"),
+        ("Jane Doe_777_assignsubmission_file/work.zip", "Jane Doe_777"),
+        ("Jane Doe_777_assignsubmission_file_0_start_here.ipynb", "Jane Doe_777"),
+        ("hw1/Jane Doe_777_assignsubmission_file_/0_start_here.ipynb", "Jane Doe_777"),
+        ("jane/0_start_here.ipynb", "jane"),
+        ("<b>Jane_777_assignsubmission_file_/x.ipynb", "_b_Jane_777"),
+    ],
+)
+def test_a_class_comes_as_learning_platforms_give_it(file: str, student: str, tmp_path: Path, capsys):
+    archive = tmp_path / "submissions.zip"
+    data = zipped((NAME, text_of(right()))) if file.endswith(".zip") else text_of(right())
+    archive.write_bytes(zipped((file, data)))
+    assert collect(step_named("0"), [archive], tmp_path) == 0
+    [folder] = (tmp_path / "submitted").glob(f"*/{STEP}")
+    assert folder.parent.name.startswith(student)
+    tidy(folder)
+    assert marks(folder) == ALL
+    assert "1 learners' files" in capsys.readouterr().out
+
+
+def test_a_file_of_a_class_that_is_nobody_s_is_named(tmp_path: Path, capsys):
+    archive = tmp_path / "submissions.zip"
+    archive.write_bytes(zipped(("answers.ipynb", "{}")))
+    assert collect(step_named("0"), [archive], tmp_path) == 1
+    assert "does not say whose it is: answers.ipynb" in capsys.readouterr().out
+    with pytest.raises(CourseError, match="cannot be unpacked"):
+        archive.write_bytes(b"PK\x03\x04")
+        collect(step_named("0"), [archive], tmp_path)

@@ -147,9 +147,9 @@ def test_a_worker_with_another_course_grades_nothing():
 
 def test_without_dask_one_sentence_says_how_to_get_it(tmp_path: Path):
     hand_in(tmp_path)
-    (tmp_path / "distributed.py").write_text("raise ImportError")
+    (tmp_path / "distributed.py").write_text("raise ImportError('not there')")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     command = [*GRADE, "--home", str(tmp_path), "autograde", STEP, "--scheduler", "local"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1] == INSTALL
+    assert done.stderr.strip().splitlines()[-1] == f"{INSTALL} (not there)"

@@ -46,7 +46,7 @@ def collect(step: Step, archives: list[Path], home: Path) -> int:
 def student_of(name: str) -> str:
     """A name that nbgrader can keep and show."""
     name = literal(name.replace("_LATE", "")).strip(" .")
-    return re.sub(rf"[{NOT_IN_NAMES}\\/:*?|]", "-", name)[:100]
+    return re.sub(rf"[{NOT_IN_NAMES}\\/:*?|]", "-", name)[:100] or "nameless"
 
 
 def _files(archive: Path, folder: Path) -> list[tuple[str, Path]]:

@@ -18,6 +18,7 @@ from concrete_steps.checking.loader import PYTHON_MAGICS
 from concrete_steps.errors import CourseError
 
 LARGEST = 100 * 2**20  # bytes of a file that is still read
+MOST_CELLS, MOST_TEXT = 3000, 5_000_000  # letters; the course's longest notebook has some hundred cells
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*")
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -52,7 +53,12 @@ def read_cells(path: Path) -> list[dict]:
     if not text.strip("\0 \n\t"):
         raise CourseError("is empty")
     cells = _of_script(text) if path.suffix.lower() == ".py" else _of_json(text)
-    return [_as_databricks_means_it(_plain(cell)) for cell in cells]
+    if len(cells) > MOST_CELLS:
+        raise CourseError(f"has more than {MOST_CELLS} cells")
+    cells = [_as_databricks_means_it(_plain(cell)) for cell in cells]
+    if sum(len(cell["source"]) for cell in cells) > MOST_TEXT:
+        raise CourseError(f"holds more than {MOST_TEXT // 10**6} million letters of text and code")
+    return cells
 
 
 def may_be_notebook(path: Path) -> bool:

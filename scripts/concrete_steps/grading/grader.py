@@ -220,6 +220,8 @@ class Grader:
 
     def _must(self, answer: dict, failed: str, about: str = "") -> None:
         if not answer["success"]:
+            if answer.get("error", "").rstrip().endswith("KeyboardInterrupt"):  # which nbgrader takes for a failure
+                raise KeyboardInterrupt
             log = self.home / f"nbgrader{about and '-' + file_name(about)}.log"
             words = f"{answer.get('log', '')}\n{answer.get('error', '')}"
             put(log, words.encode("utf-8", "backslashreplace"))

@@ -25,6 +25,7 @@ LOOKS_BEHIND = (
     *("gc", "ctypes", "_getframe", "f_back", "__closure__", "__globals__", "__traceback__", "settrace", "setprofile"),
     *("ast_transformers", "addaudithook", "monkeypatch", "pytest", "_pytest", "run_checks", "pytest_plugin"),
 )
+LONGEST = 200_000  # letters of a cell that is still parsed
 ALL = "*"  # what `from helpers import *` may bind
 BROKEN = (SyntaxError, ValueError, RecursionError, MemoryError)
 
@@ -99,6 +100,8 @@ def name_of(cell: dict) -> str | None:
 def bound_names(source: str, of_broken: tuple[str, ...] = ()) -> frozenset[str]:
     """Names that the cell's top level defines, assigns or imports; of broken Python, those of `of_broken`."""
     try:
+        if len(source) > LONGEST:
+            raise ValueError("too long to look for names")
         return frozenset(name for node in ast.parse(python_of(source)).body for name in _binds(node))
     except BROKEN:
         pattern = r"^(?:async +)?(?:def|class) +{0}\b|^{0} *(?::.*)?=(?!=)"
@@ -113,8 +116,9 @@ def _binds(node: ast.stmt) -> set[str]:
 
 def _one_exercise_each(cell: dict, exercises: tuple[str, ...]) -> Iterator[dict]:
     """The cell, in parts if it holds several exercises: cells that were joined, or a script without marks."""
-    source = python_of(cell["source"]) if cell["cell_type"] == "code" else ""
-    if sum(name in source for name in exercises) < 2:
+    source = cell["source"] if cell["cell_type"] == "code" else ""
+    source = python_of(source) if len(source) <= LONGEST else source
+    if len(source) > LONGEST or sum(name in source for name in exercises) < 2:
         yield cell
         return
     try:

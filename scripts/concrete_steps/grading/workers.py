@@ -50,8 +50,8 @@ def end_children() -> None:
 def _client(jobs: int, scheduler: str):
     try:
         from distributed import Client, LocalCluster
-    except ImportError:
-        raise CourseError(INSTALL) from None
+    except ImportError as error:
+        raise CourseError(f"{INSTALL} ({error})") from None
     with contextlib.ExitStack() as stack:
         if scheduler == LOCAL:
             cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
