@@ -260,7 +260,9 @@ def main() -> None:
     sandbox.limit(order["memory"])
     _silence()
     say("ready")
-    loaded = load(Path.cwd() / order["name"], notebook.exercises, tuple(order["skip"]), lambda cell: say("cell", name=cell))
+    loaded = load(
+        Path.cwd() / order["name"], notebook.exercises, tuple(order["skip"]), lambda cell: say("cell", name=cell)
+    )
     say("loaded")
     for name in order["waiting"]:
         say("check", name=name)
