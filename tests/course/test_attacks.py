@@ -23,7 +23,7 @@ START = load_course().notebook("0")
 ROOT = course_root()
 
 QUIET = """
-import ctypes, fcntl, glob, mmap, multiprocessing, os, resource, shutil, signal, socket, subprocess, sys, threading, time
+import ctypes, fcntl, glob, os, resource, signal, socket, threading, time
 from pathlib import Path
 
 ROOT, HOME, SECRETS = Path(%r), Path(%r), Path(%r)
@@ -48,7 +48,8 @@ def reads_git():
 
 def lists_everything():
     places = {place for place, folders, files in os.walk("/") if set(files) & {"grade.py", "key", "gradebook.db"}}
-    return [place for place in places if place.startswith((str(ROOT), str(HOME), str(SECRETS))) and ".venv" not in place]
+    mine = (str(ROOT), str(HOME), str(SECRETS))
+    return [place for place in places if place.startswith(mine) and ".venv" not in place]
 
 def follows_a_link():
     os.symlink(SECRETS / "key", "link")
@@ -59,10 +60,12 @@ def makes_a_hard_link():
     return "linked"
 
 def climbs_by_proc():
-    return [path for path in glob.glob("/proc/*/root") + glob.glob("/proc/*/cwd") if os.path.exists(f"{path}{SECRETS}/key")]
+    places = glob.glob("/proc/*/root") + glob.glob("/proc/*/cwd")
+    return [place for place in places if os.path.exists(f"{place}{SECRETS}/key")]
 
 def reads_the_grader():
-    texts = b"".join(open(path, "rb").read() for path in glob.glob("/proc/[0-9]*/environ") if os.access(path, os.R_OK))
+    places = filter(lambda place: os.access(place, os.R_OK), glob.glob("/proc/[0-9]*/environ"))
+    texts = b"".join(open(place, "rb").read() for place in places)
     return b"SOME_API_TOKEN" in texts or "SOME_API_TOKEN" in os.environ
 
 def sees_processes_of_others():
@@ -266,8 +269,8 @@ ENDINGS = {
     "    import time\n    time.sleep(5)\n",
     "a memory bomb in children": "    import os\n    taken = []\n    for _ in range(6):\n        os.fork()\n"
     "    while True:\n        taken.append(b'x' * 10**8)\n",
-    "a child that outlives it": "    import os, time\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n"
-    "            time.sleep(600)\n    os._exit(0)\n",
+    "a child that outlives it": "    import os, time\n    if os.fork() == 0:\n        os.setsid()\n"
+    "        if os.fork() == 0:\n            time.sleep(600)\n    os._exit(0)\n",
     "it stops itself": "    import os, signal\n    os.kill(os.getpid(), signal.SIGSTOP)\n",
     "it kills all that it can": "    import os, signal\n    os.kill(-1, signal.SIGKILL)\n",
 }
