@@ -2,9 +2,9 @@
 
 The parent (`grade_notebook`) starts a child in a sandbox, which loads the notebook and checks one exercise after the
 other, and says what it is doing on a private pipe. A child that dies or falls silent costs the cell or exercise that it
-was at; another child goes on with the rest. Nothing counts as passed unless the child said so with the parent's nonce, and every known
-wrong answer was then rejected by the same check in the same process (fail closed: a patched torch or a patched check
-passes wrong answers too). CONTRIBUTING.md says what one process cannot prevent.
+was at; another child goes on with the rest. Nothing counts as passed unless the child said so with the parent's nonce,
+and every known wrong answer was then rejected by the same check in the same process (fail closed: a patched torch or a
+patched check passes wrong answers too). CONTRIBUTING.md says what one process cannot prevent.
 """
 
 from __future__ import annotations
@@ -260,7 +260,9 @@ def main() -> None:
     sandbox.limit(order["memory"])
     _silence()
     say("ready")
-    loaded = load(Path.cwd() / order["name"], notebook.exercises, tuple(order["skip"]), lambda cell: say("cell", name=cell))
+    loaded = load(
+        Path.cwd() / order["name"], notebook.exercises, tuple(order["skip"]), lambda cell: say("cell", name=cell)
+    )
     say("loaded")
     for name in order["waiting"]:
         say("check", name=name)
