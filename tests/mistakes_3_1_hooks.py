@@ -119,6 +119,17 @@ def run_with_hooks(model, x, hooks):
             handle.remove()
 
 
+@mistake("it is to be the path")
+def run_with_hooks(model, x, hooks):
+    parts = {path: part for path, part in model.named_modules()}
+    return _hooked(model, x, hooks, wrap=lambda function, path, value: function(value, hook=parts[path]))
+
+
+@mistake("the function must get the value itself, not detached")
+def run_with_hooks(model, x, hooks):
+    return _hooked(model, x, hooks, wrap=lambda function, path, value: function(value.detach(), hook=path))
+
+
 @mistake("a hook stays behind")
 def run_with_hooks(model, x, hooks):
     handles = []
@@ -159,6 +170,25 @@ def run_with_hooks(model, x, hooks):
                     lambda part, args, value, function=function, path=path: function(value, hook=path)
                 )
             )
+        return model(x)
+
+
+@right("forward replaced on the part, and put back")
+def run_with_hooks(model, x, hooks):
+    with contextlib.ExitStack() as stack:
+        for path, function in hooks:
+            part = model.get_submodule(path)
+
+            def forward(*args, old=part.forward, function=function, path=path):
+                value = old(*args)
+                new = function(value, hook=path)
+                return value if new is None else new
+
+            before = part.__dict__.get("forward")
+            stack.callback(
+                lambda part=part, old=before: setattr(part, "forward", old) if old else delattr(part, "forward")
+            )
+            part.forward = forward
         return model(x)
 
 
@@ -216,6 +246,13 @@ def put(x, hook, index, new):
 def put(x, hook, index, new):
     x = x.detach().clone()
     x[index] = new
+    return x
+
+
+@mistake("makes a list of the index: x[1, 2] is one place, x[[1, 2]] two rows")
+def put(x, hook, index, new):
+    x = x.clone()
+    x[list(index) if isinstance(index, tuple) else index] = new
     return x
 
 
@@ -288,6 +325,12 @@ def run_with_cache(model, x, names=None):
     return _cache(model, x, names or _points(model), _copy)
 
 
+@mistake("the output has lost its gradient")
+def run_with_cache(model, x, names=None):
+    with torch.no_grad():
+        return _cache(model, x, _points(model) if names is None else names, _copy)
+
+
 @mistake("has the cache first: the model's output comes first")
 def run_with_cache(model, x, names=None):
     return _cache(model, x, _points(model) if names is None else names, _copy)[::-1]
@@ -351,9 +394,22 @@ def run_until(model, x, name):
     return _cache(model, x, [name], _copy)[1][name]
 
 
-@mistake("swallows an error of the model: catch only the one that your hook raises")
+@mistake("catch only the one that your hook raises")
 def run_until(model, x, name):
     return _until(model, x, name, caught=Exception)
+
+
+@mistake("swallows a RuntimeError of the model")
+def run_until(model, x, name):
+    kept = []
+
+    def stop(part, args, value):
+        kept.append(value)
+        raise RuntimeError("that is enough")
+
+    with model.get_submodule(name).register_forward_hook(stop), contextlib.suppress(RuntimeError):
+        model(x)
+    return kept[0] if kept else None
 
 
 @mistake("returns what the part was given, not what it returns")
@@ -691,7 +747,7 @@ def cache_only(model, tokens, parts, layers, position):
 
 @mistake("is a view: it keeps the activation at all positions in memory")
 def cache_only(model, tokens, parts, layers, position):
-    return _only(model, tokens, parts, layers, position, keep=lambda x: x)
+    return _only(model, tokens, parts, layers, position, keep=torch.Tensor.contiguous)  # of one row it copies nothing
 
 
 @mistake("keeps the position's axis, with size 1")
@@ -894,6 +950,12 @@ PARTS = ("resid_pre", "attn_out", "mlp_out", "q", "k", "v", "z")
 def find_hook(model, tokens, logits):
     found, _ = _search(model, tokens, logits, PARTS)
     return min(found)[1] if found else None
+
+
+@mistake("named where no activation was set to 0 in all rows")
+def find_hook(model, tokens, logits):
+    _, places = _search(model, tokens[:1], logits[:1], PARTS)
+    return places[0] if places else None
 
 
 @mistake("hooks in models of four kinds")

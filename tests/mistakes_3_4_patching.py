@@ -253,6 +253,15 @@ def patch_heads(model, tokens, source, heads, metric, positions=None):
     return _heads(model, tokens, source, list(dict(heads).items()), "z", metric, positions)
 
 
+@mistake("hooks whose variables are looked up after the loop: all of them put the last head there")
+def patch_heads(model, tokens, source, heads, metric, positions=None):
+    if not heads:
+        return _run(model, tokens, [], metric)
+    name, head = _name("z", heads[-1][0]), heads[-1][1]
+    hooks = [(_name("z", layer), _hook(source, name, (ALL, _at(positions), head))[1]) for layer, _ in heads]
+    return _run(model, tokens, hooks, metric)
+
+
 @mistake("patches all heads of the layers, not only those of the list")
 def patch_heads(model, tokens, source, heads, metric, positions=None):
     everything = [(layer, head) for layer, _ in heads for head in range(model.cfg.n_heads)]
@@ -317,6 +326,12 @@ def patch_head_part(model, tokens, source, heads, part, metric):
 def patch_head_part(model, tokens, source, heads, part, metric):
     n = source[_name(part, 0)].shape[2]
     return _heads(model, tokens, source, heads, part, metric, of=lambda head: head % n)
+
+
+@mistake("divides by 3, as in SmolLM2: other models have other numbers, n_heads and n_key_value_heads")
+def patch_head_part(model, tokens, source, heads, part, metric):
+    by = 3 if part in ("k", "v") else 1
+    return _heads(model, tokens, source, heads, part, metric, of=lambda head: head // by)
 
 
 @mistake("divides the head's number for q and z, too: only keys and values are shared")
@@ -464,6 +479,15 @@ def resume_from_layer(model, resid, layer, fwd_hooks):
     return _resume(model, resid, layer, fwd_hooks, norm=False)
 
 
+@mistake("takes the hooks away before the unembedding, where one may stand, too")
+@torch.no_grad()
+def resume_from_layer(model, resid, layer, fwd_hooks):
+    with model.hooks(fwd_hooks=list(fwd_hooks)):
+        for later in range(layer, model.cfg.n_layers):
+            resid = _block(model, later, resid)
+    return model.unembed(model.ln_final(resid[:, -1:]))
+
+
 @mistake("does not use the hooks")
 def resume_from_layer(model, resid, layer, fwd_hooks):
     return _resume(model, resid, layer, [])
@@ -507,7 +531,7 @@ def resume_from_layer(model, resid, layer, fwd_hooks):
         for block in model.blocks[layer:]:
             x = block(x, **angles)
             x = x if isinstance(x, torch.Tensor) else x[0]
-    return model.unembed(model.ln_final(x))[:, -1:]
+        return model.unembed(model.ln_final(x))[:, -1:]
 
 
 def _batched(model, tokens, source, metric, repeat=None, head_of=lambda head: head, rows_of=None, resumed=True):
@@ -653,9 +677,8 @@ def attribution_patching(model, tokens, source, metric):
     return _linear(model, tokens, source, metric).abs().sum((2, 4)).transpose(1, 2)
 
 
-@mistake("appears to not have been used in the graph")
+@mistake("the hook must return the very tensor that it kept: the run goes on with another one")
 def attribution_patching(model, tokens, source, metric):
-    """A hook that keeps z and returns nothing: the bridge goes on with another tensor."""
     names, own = [_name("z", layer) for layer in range(model.cfg.n_layers)], {}
     hooks = [(name, functools.partial(_kept_only, own=own, name=name)) for name in names]
     value = metric(model.run_with_hooks(tokens, fwd_hooks=hooks))
@@ -668,7 +691,7 @@ def _kept_only(z, hook, own, name):
     own[name] = z
 
 
-@mistake("of the weights: torch.autograd.grad does not")
+@mistake("fills .grad of the weights, as backward() does; torch.autograd.grad gives gradients and leaves nothing")
 def attribution_patching(model, tokens, source, metric):
     names, own = [_name("z", layer) for layer in range(model.cfg.n_layers)], {}
 
@@ -722,6 +745,18 @@ def compare_with_exact(exact, estimate, count):
     pairs = zip(_largest(exact, count), _largest(estimate, count), strict=True)
     same = sum(a == b for a, b in pairs)
     return _r(exact, estimate), same, _largest((exact - estimate).abs(), count)
+
+
+@mistake("counts heads that harm among the best: the largest effects with their sign, only the error without it")
+def compare_with_exact(exact, estimate, count):
+    both = _shared(exact.abs(), estimate.abs(), count)
+    return _r(exact, estimate), both, _largest((exact - estimate).abs(), count)
+
+
+@mistake("takes the absolute value before the difference: a sign that is misjudged counts, too")
+def compare_with_exact(exact, estimate, count):
+    worst = _largest((exact.abs() - estimate.abs()).abs(), count)
+    return _r(exact, estimate), _shared(exact, estimate, count), worst
 
 
 @mistake("misjudged without the absolute value: only heads that are underestimated")

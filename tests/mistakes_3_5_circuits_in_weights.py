@@ -68,7 +68,7 @@ def _svd(a, b, k):
     return q_a @ u[..., :k], s[..., :k], q_b @ vt.mT[..., :k]
 
 
-@mistake("does not turn the last vectors back: rows of V^T become columns by a transpose")
+@mistake("takes V^T for V: the vectors are its rows, and become columns by a transpose")
 def factored_svd(a, b, k):
     q_a, r_a = torch.linalg.qr(a)
     q_b, r_b = torch.linalg.qr(b.mT)
@@ -108,7 +108,7 @@ def factored_svd(a, b, k):
     return v, s, u
 
 
-@right("the eigenvectors of a small symmetric matrix")
+@right("a basis for one side only")
 def factored_svd(a, b, k):
     q_b, r_b = torch.linalg.qr(b.mT)
     u, s, vt = torch.linalg.svd(a @ r_b.mT, full_matrices=False)
@@ -373,11 +373,11 @@ def pos_by_pos(model, layer, head):
     return _positions(model, layer, head, mask=None)
 
 
-@mistake("has the transposed scores: the query's position is the row")
+@mistake("masks with 0: to the softmax 0 is a score like others, and minus infinity is none")
 def pos_by_pos(model, layer, head):
     Q, K, _, _ = _heads(model, layer, head)
-    scores = (model.W_pos @ K) @ (model.W_pos @ Q).T / Q.shape[-1] ** 0.5
-    return scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf).softmax(-1)
+    scores = (model.W_pos @ Q) @ (model.W_pos @ K).T / Q.shape[-1] ** 0.5
+    return scores.tril().softmax(-1)
 
 
 @mistake("masks after the softmax, so that the weights of a query do not sum to 1")
@@ -410,6 +410,18 @@ def _parts(model, tokens, layer, part="z", through=None):
         for below, name in enumerate(names)
         for head in range(model.cfg.n_heads)
     ]
+
+
+@right("from patterns and values")
+def decompose_input(model, tokens, layer):
+    _, cache = model.run_with_cache(tokens)
+    parts = [cache["embed"], cache["pos_embed"].expand_as(cache["embed"])]
+    for below in range(layer):
+        values = cache["v", below]
+        values = values.repeat_interleave(model.cfg.n_heads // values.shape[2], dim=2)
+        mixed = einsum(cache["pattern", below], values, "b h q k, b k h d -> b q h d")
+        parts += list(einsum(mixed, model.W_O[below], "b q h d, h d m -> h b q m"))
+    return torch.stack(parts)
 
 
 @mistake("leaves the positions at 0: they are a part of the stream")
@@ -785,9 +797,11 @@ def random_baseline(first, second, draws, seed):
     return _rotated(first, second, draws, seed, lambda d, generator: one)
 
 
-@mistake("does not turn at all")
+@mistake("seeds draw i with seed + i: neighbouring seeds then share all draws but one")
 def random_baseline(first, second, draws, seed):
-    return _score(first, second).expand(draws)
+    d = len(second[0])
+    seeds = [torch.Generator().manual_seed(seed + i) for i in range(draws)]
+    return torch.stack([_score((first[0], first[1] @ _q(d, its)), second) for its in seeds])
 
 
 @mistake("draws from torch's global random state: use a torch.Generator of its own, with the seed")
@@ -795,6 +809,13 @@ def random_baseline(first, second, draws, seed):
     torch.manual_seed(seed)
     d = len(second[0])
     return torch.stack([_score((first[0], first[1] @ _q(d, None)), second) for _ in range(draws)])
+
+
+@right("all rotations at once")
+def random_baseline(first, second, draws, seed):
+    d = len(second[0])
+    squares = torch.randn(draws, d, d, generator=torch.Generator().manual_seed(seed))
+    return _score((first[0], first[1] @ torch.linalg.qr(squares).Q), second)
 
 
 @right("turns what the second reads, signs made even")

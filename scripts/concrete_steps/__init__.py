@@ -32,7 +32,7 @@ def notebook(key: str):
 
 
 def __getattr__(name: str):
-    if name in ("corpus", "evidence", "games", "models", "plot", "wired"):
+    if name in ("corpus", "evidence", "games", "models", "plot", "topics", "wired"):
         import importlib
 
         return importlib.import_module(f"concrete_steps.{name}")

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 3.1 Hooks, from nothing to TransformerLens
 #
-# Every experiment of this step reads a number inside a running model, or changes one and looks what comes of it. A
+# Every experiment of this step reads a number inside a running model, or changes one and looks at what comes of it. A
 # **hook** does both: a function that the model calls with an activation, and whose return value takes its place.
 #
 # ![Three hooks on an activation's way: one keeps a copy, one returns another value, one stops](figures/hooks.svg)
@@ -168,7 +168,7 @@ def put(x: Tensor, hook: object, index: object, new: Tensor | float) -> Tensor:
 # ### One head at one position
 #
 # Rows of random tokens that repeat: the toy's induction heads predict the second half (3.2). We set head L0H1 to 0 at
-# *one* position, and ask at which positions the logits move; then the same with L0H3.
+# *one* position, and ask at which positions the logits move; then the same with L0H3, and with noise.
 #
 # **Predict**: the edit is at position 5. Can the logits at position 3 move? Which positions after 5 will move most: the
 # next ones, or some far away?
@@ -192,24 +192,35 @@ rows = repeated_rows(16, BLOCK, seed=0)
 with torch.no_grad():
     whole = plain(rows)
 # %% experiment=True
-def moved_by(head: int, at: int) -> Float[Tensor, "row pos"]:
-    """How far the logits at each position move when L0's head is 0 at one position."""
-    zero = partial(put, index=(slice(None), at, head), new=0.0)
+def noisy(z, hook, index):
+    """Adds noise, as long after W_O as what the head writes there."""
+    W_O, own = plain.attn[0].W_O[index[-1]], z[index]
+    noise = torch.randn(own.shape, generator=torch.Generator().manual_seed(index[1]))
+    size = (own @ W_O).norm(dim=-1, keepdim=True) / (noise @ W_O).norm(dim=-1, keepdim=True)
+    return put(z, hook, index, own + size * noise)
+
+
+def moved_by(head: int, at: int, edit: Hook) -> Float[Tensor, "row pos"]:
+    """How far the logits at each position move when L0's head is edited at one position."""
+    edit = partial(edit, index=(slice(None), at, head))
     with torch.no_grad():
-        return (run_with_hooks(plain, rows, [("attn.0.z", zero)]) - whole).norm(dim=-1)
+        return (run_with_hooks(plain, rows, [("attn.0.z", edit)]) - whole).norm(dim=-1)
 
 
 positions = range(1, 2 * BLOCK + 1)
-moves = {head: torch.stack([moved_by(head, at) for at in positions]) for head in (1, 3)}
-far, near = {}, {}
-for head, of_head in moves.items():  # [edited at, row, read at]
-    print(f"L0H{head}: moved before the edit by", end=" ")
-    print(f"{max(of_head[i, :, : i + 1].max() for i in range(BLOCK)):.0e} at most;", end=" ")
-    places = range(1, BLOCK)  # edits at 2 .. BLOCK: their notes are read BLOCK - 1 later
-    far[head] = torch.stack([of_head[i, :, i + BLOCK] for i in places]).mean(0)  # [row]
-    near[head] = torch.stack([of_head[i, :, i + BLOCK + 1] for i in places]).mean(0)
+places = range(1, BLOCK)  # edits at 2 .. BLOCK: their notes are read BLOCK - 1 later
+moves, far, near, null = {}, {}, {}, {}
+for head in (1, 3):  # [edited at, row, read at]
+    moves[head] = torch.stack([moved_by(head, at, partial(put, new=0.0)) for at in positions])
+    by_noise = torch.stack([moved_by(head, at, noisy) for at in positions])
+    before = max(moves[head][i, :, : i + 1].max() for i in range(BLOCK))
+    print(f"L0H{head} at 0: moved before the edit by {before:.0e} at most;", end=" ")
+    far[head] = torch.stack([moves[head][i, :, i + BLOCK] for i in places]).mean(0)  # [row]
+    near[head] = torch.stack([moves[head][i, :, i + BLOCK + 1] for i in places]).mean(0)
+    null[head] = torch.stack([by_noise[i, :, i + BLOCK] for i in places]).mean(0)
     print(f"{BLOCK - 1} later {evidence.interval(far[head]):.1f},", end=" ")
-    print(f"{BLOCK} later {evidence.interval(near[head]):.1f}")
+    print(f"{BLOCK} later {evidence.interval(near[head]):.1f};", end=" ")
+    print(f"by noise, {BLOCK - 1} later {evidence.interval(null[head]):.1f}")
 plot.imshow(
     torch.stack([of_head.mean(1)[:, 1:] for of_head in moves.values()]),
     facets=["L0H1", "L0H3"],
@@ -222,8 +233,9 @@ plot.imshow(
     title="One head at one position",
 )
 # %% [markdown]
-# Nothing moves to the left of the diagonal: exactly 0. Nine positions later L0H1 moves the logits five times as far as
-# L0H3; ten positions later, the null for the place, neither does. Intervals: 95 %, over 16 rows; one model.
+# Nothing moves to the left of the diagonal: exactly 0. Nine positions later, L0H1 at 0 moves the logits more than twice
+# as far as noise of the length of what it writes; L0H3, which writes less, hardly further than its noise. Ten positions
+# later, the null for the place, neither does. Intervals: 95 %, over 16 rows; one model.
 #
 # ## 3. Read
 #
@@ -239,7 +251,7 @@ plot.imshow(
 def run_with_cache(
     model: nn.Module, x: Tensor, names: list[str] | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """model(x), and what these parts returned, by path: detached copies.
+    """model(x), gradient and all, and what these parts returned, by path: detached copies.
 
     Args:
         names: paths of parts; None: all hook points (nn.Identity).
@@ -291,8 +303,8 @@ print(", ".join(parts))
 #
 # <details><summary>Answer</summary>
 #
-# At the others it grows slowly. At the first it jumps, to a hundred times the rest, and *one* number of the 576 does
-# it: a **massive activation** (Sun et al. 2024).
+# At the others it grows steadily. At the first it jumps, after layer 11 to more than a hundred times the rest, and
+# falls at the very end. *One* number of the 576 does it: a **massive activation** (Sun et al. 2024).
 #
 # </details>
 # %% experiment=True
@@ -307,6 +319,8 @@ print("after layer 11, first position, largest numbers:", end=" ")
 print(", ".join(f"axis {axis}: {after_11[axis]:.0f}" for axis in largest))
 elsewhere = streams[ends[11]][:, 1:, largest[0]].abs().max()
 print(f"axis {largest[0]} at other positions: at most {elsewhere:.0f}")
+rest = after_11.clone().index_fill_(0, torch.tensor(largest[:1]), 0)
+print(f"length of the vector {after_11.norm():.0f}, without that number {rest.norm():.0f}")
 plot.line(
     {"first position": first.log10(), "other positions": others.log10()},
     x=list(range(30)),
@@ -315,15 +329,17 @@ plot.line(
     title="SmolLM2: the residual stream",
 )
 # %% [markdown]
+# ### One number
+#
 # A number that large at a place that says nothing. Does it matter? Read has found it; edit must tell.
 #
-# **Predict**: we set that one number to 0. Does the loss rise at all? And at half of it? With the second largest number
-# there, or the same axis at position 5, at 0?
+# **Predict**: we set that one number to 0. Does the loss rise at all? With the second largest at 0? And with everything
+# at that position at 0, the number included: is that worse?
 #
 # <details><summary>Answer</summary>
 #
-# At 0 by many nats, to more than an even guess would cost; at half a tenth of that. The other two cost little or
-# nothing.
+# At 0 by many nats, to more than an even guess would cost. The second largest costs little. And everything at 0 costs
+# hardly more than that: a fifteenth of the one number!
 #
 # </details>
 # %% experiment=True
@@ -341,6 +357,8 @@ edits = {
     "to half": ((everywhere, 0, largest[0]), after_11[largest[0]] / 2),
     "second largest to 0": ((everywhere, 0, largest[1]), 0.0),
     "same axis, position 5, to 0": ((everywhere, 5, largest[0]), 0.0),
+    "all at position 0 to 0": ((everywhere, 0), 0.0),
+    "all but the massive to 0": ((everywhere, 0), after_11 - rest),
 }
 rises = {}
 print(f"loss of the whole model {evidence.interval(smol_whole):.2f} nats")
@@ -349,8 +367,10 @@ for name, (index, new) in edits.items():
     rises[name] = smol_losses([(ends[11], edit)]) - smol_whole
     print(f"{name:>27}: loss rises by {evidence.interval(rises[name]):.2f} nats")
 # %% [markdown]
-# One number of $16 \cdot 576$ in the stream after layer 11, and the model is lost without it (intervals over six
-# sentences). Why, this does not show; that many heads rest on the first position (3.2) is a lead.
+# One number of $16 \cdot 576$ in the stream after layer 11 to 0, and the model is lost. Yet it does not *need* the
+# number: it does nearly as well with the whole position at 0. What it cannot bear is the rest of that vector *alone*
+# (intervals over six sentences). A lead, no proof: each norm divides by the length, so without the number the rest
+# comes out nine times as large, at a position on which many heads rest (3.2).
 #
 # ## 4. Stop
 #
@@ -389,7 +409,7 @@ def run_until(model: nn.Module, x: Tensor, name: str) -> Tensor:
 #
 # <details><summary>Answer</summary>
 #
-# A tenth or less: the unembedding, with its 49,152 columns, is saved as well.
+# About a tenth: three layers of 30, and the unembedding, with its 49,152 columns, is saved as well.
 #
 # </details>
 # %% experiment=True
@@ -435,47 +455,60 @@ def gradient_at(
     ### END SOLUTION
 # %% check="gradient_at"
 # %% [markdown]
-# A first use: what would it cost to set a head's `z` to 0? By the tangent, $-z \cdot \partial\,\text{loss}/\partial z$,
-# summed over the head: one run back for all heads of a layer, instead of one run for each.
+# ### A tangent in place of an edit
 #
-# **Predict**: does the tangent agree with the true cost? For which heads will it not?
+# A first use: how far would a measure fall with a head's `z` at 0? By the tangent, $z \cdot \partial\,
+# \text{measure}/\partial z$, summed over the head: one run back for all heads of a layer, instead of one for each.
+#
+# **Predict**: the measure is the logit of the right token. For which heads is the tangent exact? Is it exact for the
+# log-probability, too?
 #
 # <details><summary>Answer</summary>
 #
-# Roughly for those in the last layer, whose output goes straight to the logits. For L0H1, whose notes pass through the
-# softmax of other heads, it is far off (3.4 has more).
+# For the last layer's: in this model, which has no norm, matrices alone lead from their `z` to the logits. L0H1's notes
+# pass through the softmax of other heads. Of the log-probability for none: it passes through a softmax at the end.
 #
 # </details>
 # %% experiment=True
-def row_losses(logits) -> Float[Tensor, "row"]:
-    log_probs = logits[:, :-1].log_softmax(-1).gather(-1, rows[:, 1:, None])[..., 0]
-    return -log_probs[:, BLOCK + 1 :].mean(-1)
+def of_right(values: Float[Tensor, "row pos d_vocab"]) -> Float[Tensor, "row"]:
+    """The mean value of the tokens that come, over the second copy."""
+    right = values[:, BLOCK + 1 : -1].gather(-1, rows[:, BLOCK + 2 :, None])
+    return right[..., 0].mean(-1)
 
 
-tangent, exact = torch.zeros(2, 4, len(rows)), torch.zeros(2, 4, len(rows))
-for layer in range(2):
-    name = f"attn.{layer}.z"
-    _, cached = run_with_cache(plain, rows, [name])
-    slope = gradient_at(plain, rows, name, lambda logits: row_losses(logits).sum())
-    tangent[layer] = -(cached[name] * slope).sum((1, 3)).T
-    for head in range(4):
+measures = {"logit": of_right, "log p": lambda logits: of_right(logits.log_softmax(-1))}
+heads = list(product(range(2), range(4)))
+falls = {}  # of a measure, by a kind: [layer head row]
+for what, measure in measures.items():
+    true, tangent = torch.zeros(2, 4, len(rows)), torch.zeros(2, 4, len(rows))
+    for layer in range(2):
+        name = f"attn.{layer}.z"
+        _, cached = run_with_cache(plain, rows, [name])
+        slope = gradient_at(plain, rows, name, lambda logits, of=measure: of(logits).sum())
+        tangent[layer] = (cached[name] * slope).sum((1, 3)).T
+    for layer, head in heads:
         zero = partial(put, index=(slice(None), slice(None), head), new=0.0)
         with torch.no_grad():
-            without = run_with_hooks(plain, rows, [(name, zero)])
-        exact[layer, head] = row_losses(without) - row_losses(whole)
-heads = [f"L{layer}H{head}" for layer, head in product(range(2), range(4))]
-kinds = {"true cost": exact.flatten(0, 1), "by the gradient": tangent.flatten(0, 1)}
-spans = {kind: [evidence.interval(row) for row in of_head] for kind, of_head in kinds.items()}
+            without = run_with_hooks(plain, rows, [(f"attn.{layer}.z", zero)])
+        true[layer, head] = measure(whole) - measure(without)
+    falls[what] = {"true fall": true, "by the gradient": tangent}
+    gap = (true - tangent)[1].abs().max()
+    print(f"{what}: layer 1, largest difference {gap:.0e}; L0H1", end=" ")
+    print("; ".join(f"{k} {evidence.interval(v[0, 1]):.2f}" for k, v in falls[what].items()))
+of_log_p = falls["log p"]
+spans = {kind: [evidence.interval(x[at]) for at in heads] for kind, x in of_log_p.items()}
 plot.bar(
     {kind: [span.value for span in of_head] for kind, of_head in spans.items()},
     errors=[[span.high - span.value for span in of_head] for of_head in spans.values()],
-    x=heads,
+    x=[f"L{layer}H{head}" for layer, head in heads],
     x_label="head whose z is 0",
-    y_label="rise of the loss (nats)",
-    title="Repeated random tokens: loss on the second copy",
+    y_label="fall of log p (nats)",
+    title="Repeated random tokens: log-probability of the second copy",
 )
 # %% [markdown]
-# For layer 1 the gradient has the order right; for L0H1 it is ten times too small. A fast look, not a measurement.
+# Of the logit, the gradient gives layer 1 exactly and two thirds of L0H1. Of the log-probability it gives a third or
+# less for layer 1 and a tenth for L0H1: where a model is sure, the last softmax is almost flat. A fast look, not a
+# measurement (3.4 has more).
 #
 # ## 6. The same, with names: TransformerLens
 #
@@ -514,8 +547,8 @@ print("scores, mine:  ", [round(x, 2) for x in mine["attn.0.scores"][at].tolist(
 print("scores, theirs:", [round(x, 2) for x in theirs["attn_scores", 0][at].tolist()])
 print("pattern, both: ", [round(x, 2) for x in theirs["pattern", 0][at].tolist()])
 # %% [markdown]
-# A trap of the course's own small models and of all that `boot_native` makes: their `attn_scores` holds the *pattern*,
-# whose rows sum to 1. It is filled in after attention is done.
+# A trap of the toy and of all models that `boot_native` makes: their `attn_scores` holds the *pattern*, whose rows sum
+# to 1. It is filled in after attention is done.
 #
 # **A hook at the toy's `blocks.0.attn.hook_attn_scores` returns zeros. What happens to the logits?**
 # (a) every head of layer 0 attends evenly; (b) every head of layer 0 attends to nothing; (c) they stay exactly as they
@@ -590,8 +623,8 @@ def token_accuracy(model: TransformerBridge, tokens: Int[Tensor, "row pos"]) -> 
 #
 # <details><summary>Answer</summary>
 #
-# The toy and `story_lm` are close, and no layers, which know no more than which word follows which, not far behind. The
-# commonest word is right once in ten times.
+# The toy and `story_lm` are close, and no layers, which know no more than the last word and its position, not far
+# behind. The commonest word is right once in ten times.
 #
 # </details>
 # %% experiment=True
@@ -649,7 +682,7 @@ MEANING = {
     "attn.hook_rot_q": "queries after the rotation",
     "attn.hook_rot_k": "keys after the rotation",
     "attn.hook_v": "values",
-    "attn.hook_attn_scores": "scores, masked; attn-only: the PATTERN, edits are lost",
+    "attn.hook_attn_scores": "scores, masked; boot_native: the PATTERN, edits are lost",
     "attn.hook_pattern": "where heads look; sums to 1 over keys",
     "attn.hook_z": "pattern times values, each head's, before W_O",
     "hook_attn_out": "what attention adds to the stream",
@@ -743,7 +776,7 @@ def cache_only(
 #
 # <details><summary>Answer</summary>
 #
-# Tens of thousands of times less memory; several times less time.
+# Ten thousand times less memory; several times less time.
 #
 # </details>
 # %% experiment=True
@@ -757,8 +790,7 @@ with torch.no_grad():
     _, full = smol.run_with_cache(smol_tokens)
 little = cache_only(smol, smol_tokens, ["resid_post"], [8], -1)
 sizes = megabytes(full.values()), megabytes(little.values())
-print(f"full cache {sizes[0]:.0f} MB; one activation {sizes[1]:.3f} MB")
-full_entries = len(full)
+print(f"full cache {sizes[0]:.0f} MB, {len(full):,} entries; one tensor {sizes[1]:.3f} MB")
 del full
 with torch.no_grad():
     little_times = evidence.ratio_of_times(
@@ -942,7 +974,7 @@ answer_folded = "b"
 #
 # You get your clean model, the tokens and their logits. Find the place: the point's name, the position, and the head as
 # the tensor at that point counts heads (`None` for a stream). Several places may explain the same logits: each of them
-# is right. If nothing of this kind explains them (no hook, or one that does something else), return `None`.
+# is right. If nothing of this kind explains them (the logits are yours, or a hook does something else), return `None`.
 #
 # Your function is tried on models of several architectures that you have not seen. 90 % of the hooks must be found, and
 # at most 10 % of what it names may be wrong. You have about 4 seconds for each.
@@ -1019,17 +1051,19 @@ with torch.no_grad():
 # %% [markdown]
 # ## What was found
 # %% experiment=True
-massive, half, second, later = (f"{evidence.interval(rises[name]):.2f}" for name in edits)
-steps = f"{evidence.interval(far[1]):.1f}"
+said = (f"{evidence.interval(rise):.2f}" for rise in rises.values())
+massive, half, second, later, none, alone = said
+steps, by_noise = f"{evidence.interval(far[1]):.1f}", f"{evidence.interval(null[1]):.1f}"
 cost = {kind: (of_head[1], of_head[3]) for kind, of_head in spans.items()}  # L0H1, L0H3
 lines = [
-    ("logits moved 9 later, L0H1 at 0", steps, f"L0H3 {evidence.interval(far[3]):.1f}"),
+    ("logits moved 9 later, L0H1 at 0", steps, f"by noise {by_noise}"),
     ("the same", "", f"10 later {evidence.interval(near[1]):.1f}"),
     ("one number of SmolLM2 to 0 (nats)", massive, f"second largest {second}"),
     ("the same, to half", half, f"same axis, later {later}"),
+    ("the whole position to 0 (nats)", none, f"all but the number {alone}"),
 ]
 for kind, (one, other) in cost.items():
-    lines.append((f"L0H1 to 0 (nats), {kind}", f"{one:.2f}", f"L0H3 {other:.2f}"))
+    lines.append((f"log p, L0H1 at 0, {kind}", f"{one:.2f}", f"L0H3 {other:.2f}"))
 shift, rest = gaps["SmolLM2"][1], gaps["SmolLM2"][0]
 lines.append(("folding SmolLM2: logits", f"move by {shift:.1f}", f"without shift {rest:.0e}"))
 lines.append(("toy, share of next tokens", f"{evidence.interval(by_story['toy']):.2f}", ""))

@@ -386,8 +386,8 @@ def attribution_by_neuron(
     ### END SOLUTION
 # %% check="attribution_by_neuron"
 # %% [markdown]
-# **Predict**: layer 29's MLP writes 1.2 nats of the capital. How many of its 1536 neurons, those first that wrote most on
-# the *other* prompts, give half of that: one or two, some dozens, or hundreds?
+# **Predict**: layer 29's MLP writes 1.2 nats of the capital. How many of its 1536 neurons, those first that wrote most
+# on the *other* prompts, give half of that: one or two, some dozens, or hundreds?
 #
 # <details><summary>Answer</summary>
 #
@@ -503,9 +503,9 @@ plot.scatter(
 # %% [markdown]
 # ### What it shows
 #
-# L23H4 does over half as much again as its own writing shows: later parts read it. L23H1 does less, and two things may be
-# behind that: others write more, or the last norm, which is frozen for the direct effect, divides by another scale (Bonus
-# 2 parts them). Neither number is *the* importance of a head.
+# L23H4 does over half as much again as its own writing shows: later parts read it. L23H1 does less, and two things may
+# be behind that: others write more, or the last norm, which is frozen for the direct effect, divides by another scale
+# (Bonus 2 parts them). Neither number is *the* importance of a head.
 #
 # The three early heads come from a sweep of all 270 (Bonus 3), in which they were the largest of the first half; some
 # of its prompts are among these, so take their sizes as a little flattered.
@@ -546,8 +546,8 @@ def logit_lens(
 # <details><summary>Answer</summary>
 #
 # Only at the end: its rank is over ten thousand up to layer 22, a hundred at layer 27, and best after the last.
-# The KL doubles by layer 10 and is hardly lower at layer 22: the lens guesses something else, confidently. (Is that worse
-# than a guess which never looks? Section 8 asks both about the same texts.)
+# The KL doubles by layer 10 and is hardly lower at layer 22: the lens guesses something else, confidently. (Is that
+# worse than a guess which never looks? Section 8 asks both about the same texts.)
 #
 # </details>
 # %%
@@ -594,9 +594,9 @@ plot.line(
     title="Logit lens: where the capital stands among 49,152 tokens",
 )
 # %% [markdown]
-# **Silent before layer 23, of little use before the end**: the model's own answer shows after the very last layer. Is the
-# capital not there yet, or does the lens not understand? Its figures cannot tell: they presume that all layers speak
-# the last one's language.
+# **Silent before layer 23, of little use before the end**: the model's own answer shows after the very last layer. Is
+# the capital not there yet, or does the lens not understand? Its figures cannot tell: they presume that all layers
+# speak the last one's language.
 #
 # ## 8. A tuned lens
 #
@@ -665,8 +665,8 @@ for_test = unit(text_streams[:, held_out])  # [layer text pos d_model]
 print(smol.to_string(text_rows[0, 1:20]))
 print("to fit, to test [layer row d_model]:", list(for_fit.shape), list(for_test.shape))
 # %% [markdown]
-# **Predict**: after layer 20 the plain lens is over 14 nats off. The tuned one: above the constant, between the constant
-# and half of it, or below half? And after layer 0?
+# **Predict**: after layer 20 the plain lens is over 14 nats off. The tuned one: above the constant, between the
+# constant and half of it, or below half? And after layer 0?
 #
 # <details><summary>Answer</summary>
 #
@@ -993,8 +993,8 @@ for what, value, beside_it in rows_found:
 # ## Bonus (not graded)
 #
 # 1. Train the lens on the KL itself, in `story_lm`, by gradient descent. How much lower does it get?
-# 2. Read the last stream of the changed run with the *old* scale. How much of total less direct is later parts, how much
-#    the norm, for L23H4, L23H1 and L29H0?
+# 2. Read the last stream of the changed run with the *old* scale. How much of total less direct is later parts, how
+#    much the norm, for L23H4, L23H1 and L29H0?
 # 3. `direct_and_total` for all 270 heads (minutes). Which have a total effect and no direct one?
 # 4. Attribution along other directions: which heads write *some capital* (the mean of all capitals) against *the*?
 # 5. `enable_compatibility_mode()` on a fresh bridge: compare its `W_U` with your `readout`. What else did it change?

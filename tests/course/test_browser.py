@@ -50,6 +50,8 @@ SLIPS = {
     "3.4": ("logit_diff", "logits[:, -1]", "logits[:, 0]"),
     "3.5": ("factored_norm", ".sqrt()", ""),
     "3.6": ("mean_difference_probe", "direction = true - false", "direction = false - true"),
+    "3.7": ("steer", "stream[torch.arange(len(stream)), at] +=", "stream[:, at] +="),
+    "4.4": ("open_topics", "topic not in known and ", ""),
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
     "5.3": ("fourier_basis", " / waves.norm(dim=1, keepdim=True)", ""),
 }

@@ -11,7 +11,8 @@ that followed the current one before), "seen" (the token SEEN, where the current
 (tokens of the context above others). Notebook 2.2 teaches how each head is written: `Weights` holds the four matrices
 of one, `to_bridge` makes a model of heads written by hand, and `riddle` gives the examples of its open task.
 `properties` makes the models of notebook 3.6, which hold more than they use; `compositions` those of 3.5, whose heads
-read each other; `writers` those of 3.3, in which not every head that seems to write the answer does.
+read each other; `writers` those of 3.3, in which not every head that seems to write the answer does; `steerable` those
+of 3.7, which some directions steer, at a cost or not.
 """
 
 from concrete_steps.wired.build import build, to_bridge
@@ -19,6 +20,7 @@ from concrete_steps.wired.compositions import CompositionTruth, compositions
 from concrete_steps.wired.heads import Weights
 from concrete_steps.wired.properties import PropertyTruth, properties, property_rows
 from concrete_steps.wired.riddles import NO_ANSWER, riddle
+from concrete_steps.wired.steerable import SteerTruth, steerable, steerable_rows
 from concrete_steps.wired.truth import (
     BEHAVIOURS,
     Edge,
@@ -40,6 +42,7 @@ __all__ = [
     "Edge",
     "Head",
     "PropertyTruth",
+    "SteerTruth",
     "Truth",
     "Weights",
     "WriterTruth",
@@ -54,6 +57,8 @@ __all__ = [
     "removed",
     "repeated",
     "riddle",
+    "steerable",
+    "steerable_rows",
     "to_bridge",
     "writer_rows",
     "writers",

@@ -10,22 +10,21 @@ import torch
 class refuse_large:
     """Within the block an operation that makes more entries than this is an error, and says so."""
 
-    def __init__(self, most: int):
+    def __init__(self, most: int, too_large: str = "makes the whole product, which the factors are there to avoid"):
         self.most = most
+        self.too_large = too_large
 
     def __enter__(self):
         from torch.utils._python_dispatch import TorchDispatchMode
 
-        most = self.most
+        most, too_large = self.most, self.too_large
 
         class Refuse(TorchDispatchMode):
             def __torch_dispatch__(self, func, types, args=(), kwargs=None):
                 with torch.no_grad():
                     sizes = [x.shape for x in args if isinstance(x, torch.Tensor)]
                 made = _result_size(func, sizes)
-                assert made <= most, (
-                    f"makes the whole product: {made:,} entries at once, which the factors are there to avoid"
-                )
+                assert made <= most, f"{too_large}: {made:,} entries at once"
                 return func(*args, **(kwargs or {}))
 
         self.mode = Refuse()
