@@ -617,8 +617,8 @@ signs = 2.0 * truth - 1  # two of each in a couple
 lift = evidence.interval((own * signs).reshape(8, 4).sum(1) / 2)
 print(f'" true" less " false": higher by {lift:.2f} for true statements (8 couples)')
 # %% [markdown]
-# Its logits lean the right way a little, and its verdict never changes: there is hardly a behaviour to move, whatever is
-# decodable. **Gate a causal test on behaviour.**
+# Its logits lean the right way a little, and its verdict never changes: there is hardly a behaviour to move, whatever
+# is decodable. **Gate a causal test on behaviour.**
 #
 # ### A behaviour to push
 #
@@ -783,6 +783,8 @@ for name, its in numbers.items():
     print(f"pushed by {half:.0f}: {evidence.interval(effect):.2f};", end=" ")
     print(f"random: mean size {null.abs().mean():.2f}, largest {null.abs().max():.2f}")
 # %% [markdown]
+# ### Used, and where
+#
 # After layer 26 accuracy ranks the two the wrong way round. And use has a *place*: after layer 18 a probe reads the
 # subject's number at the last token, yet with the **whole** stream of the other phrase there the answer stays: nothing
 # that differs is used from there, in any direction. Later layers take the number from the positions before. After

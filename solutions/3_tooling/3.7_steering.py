@@ -361,8 +361,10 @@ for name, null in moves.items():
     print(f"{name:>8}: mean size {null.abs().mean():.2f},", end=" ")
     print(evidence.against_null(own.mean().item(), null.abs()))
 overlap = torch.cosine_similarity(vectors["by coins"], vector, dim=1)
-print("cosine of the vectors by coins with the vector:", [f"{x:.2f}" for x in overlap.tolist()])
+print("cosines of those by coins with it:", [f"{x:.2f}" for x in overlap.tolist()])
 # %% [markdown]
+# ### The fair null
+#
 # Coins seldom fall evenly. What is left over is tone, and at full length it counts: such a vector can point along the
 # very one that it is to be compared with. With exactly one half of the couples swapped, what all couples share cancels.
 # That is the fair null here, and a strict one: directions in which such texts differ move the tone, too.
@@ -593,7 +595,7 @@ def indirect_effects(
     ### BEGIN SOLUTION
     rows = torch.arange(len(tokens))
 
-    def said(hooks) -> Tensor:
+    def log_p(hooks) -> Tensor:
         with torch.no_grad():
             logits = model.run_with_hooks(tokens, fwd_hooks=hooks)
         return logits[rows, last].log_softmax(-1)[rows, answers]
@@ -603,9 +605,9 @@ def indirect_effects(
         z[rows, last, head] = means[layer, head]
         return z
 
-    plain = said([])
+    plain = log_p([])
     names = [(utils.get_act_name("z", layer), layer, head) for layer, head in heads]
-    return torch.stack([said([(name, partial(put, layer=ly, head=head))]) for name, ly, head in names]) - plain
+    return torch.stack([log_p([(name, partial(put, layer=ly, head=head))]) for name, ly, head in names]) - plain
     ### END SOLUTION
 # %% check="indirect_effects"
 # %% [markdown]
@@ -624,8 +626,8 @@ def estimated_effects(tokens, last, answers, means) -> Float[Tensor, "layer head
     with torch.enable_grad(), smol.hooks(
         fwd_hooks=[(name, partial(keep, name=name)) for name in names]
     ):
-        said = at_last(smol(tokens), last).log_softmax(-1)[rows, answers]
-        grads = torch.autograd.grad(said.sum(), [kept[name] for name in names])
+        log_p = at_last(smol(tokens), last).log_softmax(-1)[rows, answers]
+        grads = torch.autograd.grad(log_p.sum(), [kept[name] for name in names])
     changes = [means[i] - kept[name][rows, last].detach() for i, name in enumerate(names)]
     parts = zip(changes, grads, strict=True)
     return torch.stack([(x * g[rows, last]).sum(-1).mean(0) for x, g in parts])

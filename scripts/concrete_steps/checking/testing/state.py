@@ -48,12 +48,13 @@ def nothing_left_behind(*modules: nn.Module, random_state: bool = True) -> Itera
 
 
 def settled(bridge: nn.Module) -> nn.Module:
-    """The bridge after a first run, at which TransformerLens puts hooks of its own into it, for good.
+    """The bridge after a first cached run, at which TransformerLens puts hooks of its own into it, for good.
 
-    To be called before `unchanged` or `nothing_left_behind` looks at a bridge that has not run yet.
+    To be called before `unchanged` or `nothing_left_behind` looks at a bridge that has not run yet. (A plain run is
+    not enough: more hooks come with the first `run_with_cache`.)
     """
     with torch.no_grad():
-        bridge(torch.zeros(1, 3, dtype=torch.long))
+        bridge.run_with_cache(torch.zeros(1, 3, dtype=torch.long), names_filter=lambda name: False)
     return bridge
 
 
