@@ -6,7 +6,6 @@ Each attack is a function that returns a word on success; None, or an error, mea
 import ast
 import json
 import os
-import time
 from pathlib import Path
 
 import psutil
@@ -23,7 +22,7 @@ START = load_course().notebook("0")
 ROOT = course_root()
 
 QUIET = """
-import ctypes, fcntl, glob, os, resource, signal, socket, threading, time
+import ctypes, fcntl, glob, os, resource, signal, socket, subprocess, threading, time
 from pathlib import Path
 
 ROOT, HOME, SECRETS = Path(%r), Path(%r), Path(%r)
@@ -31,11 +30,26 @@ ROOT, HOME, SECRETS = Path(%r), Path(%r), Path(%r)
 def reads_the_solution():
     return (ROOT / "solutions/0_start_here/0_start_here.py").read_text()
 
+def goes_to_the_solutions():
+    os.chdir(ROOT / "solutions")
+    return os.getcwd()
+
+def has_a_program_read():
+    return subprocess.check_output(["cat", ROOT / "solutions/0_start_here/0_start_here.py"], stderr=subprocess.DEVNULL)
+
 def reads_another_check():
     return (ROOT / "tests/test_1_1_tensors.py").read_text()
 
 def reads_a_secret():
     return (SECRETS / "key").read_text()
+
+def takes_the_work_of_others():
+    os.rename(SECRETS / "key", "mine")
+    return "taken"
+
+def removes_the_work_of_others():
+    os.remove(SECRETS / "key")
+    return "removed"
 
 def reads_home():
     return os.listdir(HOME / ".config") or (HOME / ".profile").read_text()
@@ -139,7 +153,7 @@ def signals_everyone():
         if pid != os.getpid():
             try:
                 os.kill(pid, 0)
-                if b"isolated" not in open(f"/proc/{pid}/cmdline", "rb").read():
+                if b"concrete_steps.grading.inside" not in open(f"/proc/{pid}/cmdline", "rb").read():
                     return pid
             except OSError:
                 pass
@@ -148,6 +162,10 @@ def raises_its_limits():
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return hard
+
+def makes_a_huge_file():
+    open("large", "wb").truncate(2**31)
+    return "made"
 
 def fills_a_disk():
     written = 0
@@ -265,23 +283,20 @@ def test_an_attack_comes_to_nothing(said, attack):
 
 BODY = "def logit_difference(logits, right, wrong):\n"
 ENDINGS = {
-    "a timer that ends the process": "    import os, threading\n    threading.Timer(0.01, os._exit, (0,)).start()\n"
-    "    import time\n    time.sleep(5)\n",
     "a memory bomb in children": "    import os\n    taken = []\n    for _ in range(6):\n        os.fork()\n"
     "    while True:\n        taken.append(b'x' * 10**8)\n",
-    "a child that outlives it": "    import os, time\n    if os.fork() == 0:\n        os.setsid()\n"
-    "        if os.fork() == 0:\n            time.sleep(600)\n    os._exit(0)\n",
-    "it stops itself": "    import os, signal\n    os.kill(os.getpid(), signal.SIGSTOP)\n",
+    "it leaves a child behind and stops itself": "    import os, signal, time\n    if os.fork() == 0:\n"
+    "        os.setsid()\n        if os.fork() == 0:\n            time.sleep(600)\n"
+    "    os.kill(os.getpid(), signal.SIGSTOP)\n",
     "it kills all that it can": "    import os, signal\n    os.kill(-1, signal.SIGKILL)\n",
 }
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_violent_end_costs_its_exercise_alone(ending, tmp_path):
-    before, started = started_by_me(), time.monotonic()
+    before = started_by_me()
     path = notebook_with(tmp_path, BODY + ENDINGS[ending])
-    results = grade_notebook(START, path, Limits(patience=20, memory=2**30))
-    assert time.monotonic() - started < 400
+    results = grade_notebook(START, path, Limits(patience=10, memory=2**30))
     assert started_by_me() <= before, "processes are left"
     assert results["logit_difference"].outcome != PASSED
     assert results["answer_already_know"].outcome == PASSED, results["answer_already_know"].text()

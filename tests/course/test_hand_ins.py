@@ -228,6 +228,20 @@ def above_the_stub() -> dict:
     return content
 
 
+def stub_again() -> dict:
+    """A copy of the stub and its check stands at the end."""
+    content, released = right(), json.loads(RELEASED)
+    content["cells"].append(cell_of(released, "logit_difference") | {"id": "copy"})
+    content["cells"].append(cell_of(released, "check_logit_difference") | {"id": "copy-2"})
+    return content
+
+
+def without_checks() -> dict:
+    content = right()
+    content["cells"] = [cell for cell in content["cells"] if not cell["id"].startswith("check_")]
+    return content
+
+
 def at_the_end() -> dict:
     content = json.loads(RELEASED)
     content["cells"] += [code(answer) for answer in ANSWERS.values()]
@@ -352,7 +366,9 @@ KINDS = {
     "by_unpacking": one(by_unpacking),
     "split": one(split),
     "above_the_stub": one(above_the_stub),
+    "stub_again": one(stub_again),
     "at_the_end": one(at_the_end),
+    "without_checks": one(without_checks),
     "as_text": one(as_text),
     "magics": one(with_magics),
     "trailing_space": one(

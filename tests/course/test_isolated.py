@@ -17,10 +17,7 @@ from concrete_steps.grading.isolated import Limits, grade_notebook
 from concrete_steps.paths import course_root
 
 TRUST = bool(sandbox.why_not())  # systems without a sandbox still grade, when told so
-locked_up = pytest.mark.skipif(TRUST, reason=sandbox.why_not())
 START = load_course().notebook("0")
-# Every solution goes through its checks elsewhere; here the first goes, and another with each commit.
-APART = list(dict.fromkeys([START, changes.by_turns(load_course().notebooks)]))
 
 
 def notebook_with(folder: Path, logit_difference: str) -> Path:
@@ -40,56 +37,19 @@ def test_ci_has_a_sandbox():
     assert sandbox.why_not() == ""
 
 
-@pytest.mark.parametrize("notebook", APART, ids=lambda notebook: notebook.id)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every solution goes through its checks elsewhere; here another with each commit, and all once a week."""
+    if "notebook" in metafunc.fixturenames:
+        notebooks = load_course().notebooks
+        weekly = metafunc.config.getoption("--browser") == "all"
+        chosen = notebooks if weekly else [changes.by_turns(notebooks)]
+        metafunc.parametrize("notebook", chosen, ids=lambda notebook: notebook.id)
+
+
 def test_a_solution_passes_apart(notebook: Notebook):
     """Nothing that an honest notebook does is forbidden, and each check rejects all of its known mistakes."""
     results = grade_notebook(notebook, course_root() / "solutions" / notebook.path, trust=TRUST)
     assert {name: result.text() for name, result in results.items() if result.outcome != PASSED} == {}
-
-
-MAY_NOT_HAVE = f"""\
-import os
-from pathlib import Path
-
-def has(attempt):
-    try:
-        attempt()
-        return True
-    except OSError:
-        return False
-
-TRIES = {{
-    "a secret": lambda: os.environ["SOME_API_TOKEN"],
-    "the disk": lambda: open("large", "wb").truncate(2**31),
-    "the course": lambda: open(Path({str(course_root())!r}) / "elsewhere", "w"),
-    "the solutions": lambda: os.listdir(Path({str(course_root())!r}) / "solutions"),
-    "the tests of others": lambda: open(Path({str(course_root())!r}) / "tests" / "test_1_1_tensors.py"),
-    "a home": lambda: open({str(Path.home() / ".profile")!r}),
-}}
-
-def logit_difference(logits, right, wrong):
-    found = []
-    for name, attempt in TRIES.items():
-        try:
-            found += [name] if has(attempt) else []
-        except KeyError:
-            pass
-    for descriptor in range(3, 20):
-        try:
-            os.write(descriptor, b'\\n{{"kind": "done"}}\\n{{"nonce": "", "kind": "result"}}\\n[]\\nnonsense\\n')
-        except OSError:
-            pass
-    raise ValueError(f"it has {{found}}")
-"""
-
-
-@locked_up
-def test_what_a_submission_may_not_have(tmp_path, monkeypatch):
-    """Secrets of the environment, other submissions, a full disk, files elsewhere, a verdict of its own making."""
-    monkeypatch.setenv("SOME_API_TOKEN", "secret")
-    results = grade_notebook(START, notebook_with(tmp_path, MAY_NOT_HAVE))
-    assert results["logit_difference"].message == "ValueError: it has []"
-    assert results["answer_already_know"].outcome == PASSED
 
 
 def test_the_whole_notebook_has_a_limit(tmp_path):

@@ -1,6 +1,6 @@
 """Grade a notebook of somebody else's in a process of its own, locked up and killed when it falls silent.
 
-The parent (`grade_notebook`) starts a child in a sandbox, which loads the notebook and checks one exercise after the
+`grade_notebook` starts a child in a sandbox (inside.py), which loads the notebook and checks one exercise after the
 other, and says what it is doing on a private pipe. A child that dies or falls silent costs the cell or exercise that it
 was at; another child goes on with the rest. Nothing counts as passed unless the child said so with the parent's nonce,
 and every known wrong answer was then rejected by the same check in the same process (fail closed: a patched torch or a
@@ -21,11 +21,11 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
-from concrete_steps.course import Notebook, load_course
+from concrete_steps.course import Notebook
 from concrete_steps.errors import CourseError
 from concrete_steps.grading import sandbox
 from concrete_steps.models import smollm2_model
@@ -36,7 +36,6 @@ LARGEST_MODULE, MOST_MODULES = 1_000_000, 50  # bytes, files: of the learner's m
 IMPORTING = 120.0  # seconds that a child may need, beyond the patience, before it is ready
 ENDED = "Your code ended the Python process while it was being checked."
 CHANGED = "Something in this notebook changes how checks work: here they pass a known wrong answer too."
-PYTEST = "PYTEST_"  # variables of this name change how every check runs
 SPARE = 2 * 2**30  # bytes that all processes of a sandbox may take together beyond the memory of one
 
 
@@ -158,7 +157,7 @@ def _proven(result: Result, wrong_answers: list[str]) -> Result:
 
 def _start(notebook: Notebook, folder: Path, order: dict, log) -> subprocess.Popen:
     """A child that has its order: locked up where that is possible, else in a temporary folder."""
-    python = [sys.executable, "-P", "-m", "concrete_steps.grading.isolated"]
+    python = [sys.executable, "-P", "-m", "concrete_steps.grading.inside"]
     locked = not sandbox.why_not()
     environment = sandbox.environment(sandbox.SCRATCH if locked else str(folder), locked)
     if locked:
@@ -233,79 +232,3 @@ def _kill(child: subprocess.Popen) -> None:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1][:500] if lines else "it said nothing"
-
-
-# ---- in the child ----------------------------------------------------------------------------------------------------
-
-
-def main() -> None:
-    order = json.loads(sys.stdin.readline())
-    say = _private_pipe(order["nonce"])
-    for name, content in order["files"].items():
-        Path(name).write_bytes(base64.b64decode(content))
-    # jsonschema (behind plotly's nbformat) imports this if it can, and does without it: 2 seconds for a grammar of web
-    # addresses, half of what a healthy submission costs.
-    sys.modules["rfc3987_syntax"] = None
-    from concrete_steps.checking.checks import run_checks
-    from concrete_steps.checking.loader import load
-    from concrete_steps.checking.mistakes import mistakes_of
-
-    notebook = load_course().notebook(order["notebook"])
-    mistakes = mistakes_of(notebook)
-    # The released notebook first: what it and its checks import is imported before the learner's code can put something
-    # else in its place, and the time that it takes is not the learner's.
-    run_checks(notebook, notebook.exercises, load(course_root() / "notebooks" / notebook.path, notebook.exercises))
-    # The checks run very often, and each time pytest compiles them if it cannot keep what came of it.
-    sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path.cwd() / ".compiled")
-    sandbox.limit(order["memory"])
-    _silence()
-    say("ready")
-    loaded = load(
-        Path.cwd() / order["name"], notebook.exercises, tuple(order["skip"]), lambda cell: say("cell", name=cell)
-    )
-    say("loaded")
-    for name in order["waiting"]:
-        say("check", name=name)
-        _forget_pytest_settings()
-        # The failing call itself holds objects of this process; its text is in the result.
-        result = replace(run_checks(notebook, (name,), loaded)[name], exercise=name, call=None)
-        wrong_answers = []
-        for mistake in mistakes[name] if result.outcome == PASSED else ():
-            say("check", name=name)
-            _forget_pytest_settings()
-            answer = mistake.answer(loaded.namespace[name])
-            wrong = replace(loaded, namespace={**loaded.namespace, name: answer})
-            # A check with random inputs may, rarely, be lucky for a wrong answer: twice it is not.
-            tries = (run_checks(notebook, (name,), wrong)[name].outcome for _ in range(2))
-            wrong_answers.append(next((outcome for outcome in tries if outcome != PASSED), PASSED))
-        say("result", result=asdict(result), wrong_answers=wrong_answers)
-    say("done")
-
-
-def _forget_pytest_settings() -> None:
-    for name in [name for name in os.environ if name.upper().startswith(PYTEST)]:
-        del os.environ[name]
-
-
-def _private_pipe(nonce: str):
-    """A function that reports to the parent; the ordinary stdin and stdout lead nowhere from here on."""
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    _silence(0, 1)
-    dumps = json.dumps
-
-    def say(kind: str, **facts) -> None:
-        pipe.write(dumps({"nonce": nonce, "kind": kind, **facts}) + "\n")
-        pipe.flush()
-
-    return say
-
-
-def _silence(*descriptors: int) -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in descriptors or (2,):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
-
-
-if __name__ == "__main__":
-    main()

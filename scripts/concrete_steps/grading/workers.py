@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
@@ -13,6 +14,7 @@ from concrete_steps.grading.marking import course_digest
 
 LOCAL = "local"
 TRIES_AFTER_DEATH = 3  # of a worker's; what kills a machine each time is no hand-in, whose code is locked up
+NEEDED = "start workers with the Python of this course, at the same commit."
 INSTALL = "--scheduler needs Dask: pip install distributed, here and on every worker."
 
 
@@ -38,12 +40,14 @@ def workers(jobs: int, scheduler: str | None) -> Iterator[Executor]:
         yield client.get_executor(pure=False, retries=TRIES_AFTER_DEATH)
 
 
-def end_children() -> None:
-    """Kill whatever this process has started."""
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process().children(recursive=True):
+def end_children(within: float = 10.0) -> None:
+    """Kill whatever this process has started, and what its threads start meanwhile; gone when this returns."""
+    end = time.monotonic() + within
+    while (children := psutil.Process().children(recursive=True)) and time.monotonic() < end:
+        for child in children:
             with contextlib.suppress(psutil.Error):
                 child.kill()
+        psutil.wait_procs(children, timeout=1)
 
 
 @contextlib.contextmanager
@@ -67,6 +71,3 @@ def _client(jobs: int, scheduler: str):
         if not versions <= {course_digest()}:
             raise CourseError(f"A Dask worker has another version of the course: {NEEDED}")
         yield client
-
-
-NEEDED = "start workers with the Python of this course, at the same commit."
