@@ -227,15 +227,16 @@ def leaves_a_terminal_behind():
 ATTACKS = [node.name for node in ast.parse(QUIET.replace("%r", "0")).body if isinstance(node, ast.FunctionDef)]
 ANSWER = """
 def logit_difference(logits, right, wrong):
-    found = {}
+    found, tried = {}, 0
     for name in %r:
+        tried += 1
         try:
             result = globals()[name]()
             if result:
                 found[name] = str(result)[:60]
         except Exception:
             pass
-    raise ValueError(f"it has {found}")
+    raise ValueError(f"{tried} attacks, of which succeeded: {found}")
 """
 
 
@@ -254,31 +255,20 @@ def started_by_me() -> set[int]:
     return {process.pid for process in psutil.Process().children(recursive=True)}
 
 
-@pytest.fixture(scope="module")
-def said(tmp_path_factory) -> str:
-    """What came of all the attacks that return: one submission tries them in turn."""
-    secrets = tmp_path_factory.mktemp("secrets")
-    (secrets / "key").write_text("secret")
-    code = QUIET % (str(ROOT), str(Path.home()), str(secrets))
+def test_no_attack_comes_to_anything(tmp_path, monkeypatch):
+    """All that return, in turn in one submission."""
+    (tmp_path / "key").write_text("secret")
+    monkeypatch.setenv("SOME_API_TOKEN", "secret")
+    code = QUIET % (str(ROOT), str(Path.home()), str(tmp_path))
     for name, value in {"KEY_OF_GRADER": 0x5EC, "GRADER": os.getpid(), "PORT": 8899}.items():
         code = f"{name} = {value}\n{code}"
-    os.environ["SOME_API_TOKEN"] = "secret"
     before = started_by_me()
-    try:
-        results = grade_notebook(START, notebook_with(secrets, code + ANSWER % ATTACKS))
-    finally:
-        del os.environ["SOME_API_TOKEN"]
-    assert started_by_me() <= before, "processes are left"
-    assert (secrets / "key").read_text() == "secret"
-    assert not list(ROOT.rglob("planted*"))
+    results = grade_notebook(START, notebook_with(tmp_path, code + ANSWER % ATTACKS))
+    assert results["logit_difference"].message == f"ValueError: {len(ATTACKS)} attacks, of which succeeded: {{}}"
     assert results["answer_already_know"].outcome == PASSED, "one exercise harmed another"
-    return results["logit_difference"].text()
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_an_attack_comes_to_nothing(said, attack):
-    assert "ValueError: it has" in said, said
-    assert f"'{attack}'" not in said, said
+    assert started_by_me() <= before, "processes are left"
+    assert (tmp_path / "key").read_text() == "secret"
+    assert not list(ROOT.rglob("planted*"))
 
 
 BODY = "def logit_difference(logits, right, wrong):\n"

@@ -16,12 +16,13 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from filelock import FileLock
 from nbconvert.exporters import HTMLExporter
 from traitlets.config import Config
 
@@ -233,20 +234,36 @@ def hand_in(home: Path, student: str, case: Case, file_name: str | None = None) 
     (folder / (file_name or case.file_name)).write_text(json.dumps(case.notebook()), encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def graded(tmp_path_factory) -> Class:
-    """All of CASES, marked in one run."""
-    home = tmp_path_factory.mktemp("grading")
-    (home / "nbgrader_config.py").write_text(CONFIG)
+    """All of CASES, marked in one run, by the process of these tests that needs it first; nobody changes it."""
+    common = (
+        tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else tmp_path_factory.mktemp("g")
+    )
+    home, said = common / "class", common / "said.json"
+    with FileLock(common / "class.lock"):
+        if not said.exists():
+            done = grade_class(home)
+            assert done.returncode in (0, 1), done.stderr
+            said.write_text(json.dumps([done.stdout, done.returncode]), encoding="utf-8")
+    return Class(home, *json.loads(said.read_text(encoding="utf-8")))
+
+
+def grade_class(home: Path) -> subprocess.CompletedProcess:
     for student, case in CASES.items():
         hand_in(home, student, case)
     hand_in(home, "two_copies", CASES["right"], f"{STEP}-Copy1.ipynb")
     (home / "submitted" / "nothing" / STEP).mkdir(parents=True)
     (home / "submitted" / "nothing" / STEP / "notes.txt").write_text("I will hand it in tomorrow.")
+    (home / "nbgrader_config.py").write_text(CONFIG)
     command = [sys.executable, str(ROOT / "scripts" / "grade.py"), "--home", str(home), "autograde", STEP]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
-    assert done.returncode in (0, 1), done.stderr
-    return Class(home, done.stdout, done.returncode)
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+
+
+@pytest.fixture
+def copy(graded, tmp_path) -> Class:
+    """The marked class, to go on with."""
+    return replace(graded, home=shutil.copytree(graded.home, tmp_path / "class"))
 
 
 @pytest.mark.parametrize("student", CASES)
@@ -278,30 +295,30 @@ def test_marks_are_exported(graded, tmp_path):
     assert marks == {student: sum(case.marks) for student, case in CASES.items()}
 
 
-def test_feedback_shows_what_is_wrong(graded):
-    assert grade(graded.home, "feedback", STEP, "--student", "wrong").returncode == 0
-    page = graded.home / "feedback" / "wrong" / STEP / f"{STEP}.html"
+def test_feedback_shows_what_is_wrong(copy):
+    assert grade(copy.home, "feedback", STEP, "--student", "wrong").returncode == 0
+    page = copy.home / "feedback" / "wrong" / STEP / f"{STEP}.html"
     assert "the sign is turned" in page.read_text(encoding="utf-8")
 
 
-def test_only_what_is_new_is_marked_again(graded):
-    before = {path: path.stat().st_mtime_ns for path in (graded.home / "autograded").rglob("*.ipynb")}
-    hand_in(graded.home, "blank", CASES["right"], "second try.ipynb")
-    done = grade(graded.home, "autograde", STEP)
-    after = {path: path.stat().st_mtime_ns for path in (graded.home / "autograded").rglob("*.ipynb")}
+def test_only_what_is_new_is_marked_again(copy):
+    before = {path: path.stat().st_mtime_ns for path in (copy.home / "autograded").rglob("*.ipynb")}
+    hand_in(copy.home, "blank", CASES["right"], "second try.ipynb")
+    done = grade(copy.home, "autograde", STEP)
+    after = {path: path.stat().st_mtime_ns for path in (copy.home / "autograded").rglob("*.ipynb")}
     changed = {path.parent.parent.name for path in after if before.get(path) != after[path]}
     assert changed == {"blank"}
     assert "3 of 3" in done.stdout.split("│ blank ")[1].split("\n")[0]
-    assert {path.name for path in (graded.home / "received" / "blank" / STEP / "2").iterdir()} == {"second try.ipynb"}
+    assert {path.name for path in (copy.home / "received" / "blank" / STEP / "2").iterdir()} == {"second try.ipynb"}
 
 
-def test_nbgraders_own_command_uses_the_same_grader(graded):
+def test_nbgraders_own_command_uses_the_same_grader(copy):
     """The formgrader's button and the command line run nbgrader's converter, with our configuration."""
-    env = {**os.environ, HOME: str(graded.home)}
+    env = {**os.environ, HOME: str(copy.home)}
     command = [sys.executable, "-m", "nbgrader", "autograde", STEP, "--student", "exits", "--force"]
     done = subprocess.run(command, cwd=ROOT / "scripts", env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert tuple(map(int, graded.verdicts("exits").values())) == CASES["exits"].marks
+    assert tuple(map(int, copy.verdicts("exits").values())) == CASES["exits"].marks
 
 
 # ---- Hand-ins that would stop, read or run something -----------------------------------------------------------------
@@ -512,10 +529,10 @@ def test_a_course_in_a_folder_of_any_letters_beside_another_nbgrader_course(tmp_
     assert released == [f"{STEP}.ipynb"]
 
 
-def test_release_gives_the_committed_notebooks(graded):
-    done = grade(graded.home, "release", "0")
+def test_release_gives_the_committed_notebooks(tmp_path):
+    done = grade(tmp_path, "release", "0")
     assert done.returncode == 0, done.stderr
-    released = nbformat.read(graded.home / "release" / STEP / f"{STEP}.ipynb", as_version=4)
+    released = nbformat.read(tmp_path / "release" / STEP / f"{STEP}.ipynb", as_version=4)
     assert released.cells == nbformat.read(NOTEBOOK, as_version=4).cells
 
 

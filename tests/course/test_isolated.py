@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -31,10 +33,32 @@ def notebook_with(folder: Path, logit_difference: str) -> Path:
     return path
 
 
-@pytest.mark.skipif("CONCRETE_STEPS_SANDBOX" not in os.environ, reason="only CI must have a sandbox")
+@pytest.mark.skipif("CONCRETE_STEPS_SANDBOX" not in os.environ, reason="only where .ci/run saw bubblewrap start")
 def test_ci_has_a_sandbox():
     """Else the tests of it would be skipped without a word."""
     assert sandbox.why_not() == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is of Linux")
+@pytest.mark.parametrize("starts", [True, False])
+def test_ci_says_in_a_line_where_bubblewrap_cannot_start(starts: bool, tmp_path):
+    """And goes on; where it does start, no test of the sandbox may be skipped."""
+    refusal = "echo 'bwrap: No permissions to create a new namespace' >&2; exit 1"
+    programs = {
+        "bwrap": "exit 0" if starts else refusal,
+        "chromium": "exit 0",
+        "python3": 'if [ "$1" != -c ]; then echo "sandbox: ${CONCRETE_STEPS_SANDBOX:-none}"; fi',
+    }
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    run = ["bash", str(course_root() / ".ci" / "run")]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True)
+    sentence = "bubblewrap cannot start on this machine (bwrap: No permissions to create a new namespace): "
+    sentence += "the tests of the sandbox are skipped."
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == (["sandbox: 1"] if starts else [sentence, "sandbox: none"])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

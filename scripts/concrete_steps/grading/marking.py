@@ -1,8 +1,8 @@
 """Verdicts on learners' work: found by any thread, process or machine that has the course, and kept until they age.
 
-A verdict depends on the work, the learner's modules beside it, the checks, the course's code and the limits; while none
-of these has changed, it is taken from the disk. So a run that was killed is gone on with, and only what is new is
-graded again.
+A verdict depends on the work, the learner's modules beside it, the checks, the course's code, the limits, and whether
+the code was locked up; while none of these has changed, it is taken from the disk. So a run that was killed is gone on
+with, and only what is new is graded again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from concrete_steps.checking.outcomes import Result
 from concrete_steps.course import load_course
 from concrete_steps.errors import CourseError
+from concrete_steps.grading import sandbox
 from concrete_steps.grading.isolated import Limits, grade_notebook
 from concrete_steps.paths import course_root
 from concrete_steps.workspace.copy import put
@@ -40,7 +41,7 @@ class Work:
         """Equal for works that get the same verdicts."""
         notebook = load_course().notebook(notebook_id)
         files = [notebook.checks, notebook.mistakes, course_root() / "notebooks" / notebook.path]
-        parts = [self.course, repr(self.limits), notebook_id, *map(_digest_of_file, files)]
+        parts = [self.course, repr(self.limits), sandbox.why_not(), notebook_id, *map(_digest_of_file, files)]
         parts += [name + _digest(data) for name, data in sorted(self.modules.items())]
         return _digest(json.dumps([*parts, _digest(self.notebooks[notebook_id])]).encode())
 

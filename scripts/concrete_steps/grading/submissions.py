@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from concrete_steps.course import Notebook, Step, load_course
@@ -46,6 +45,7 @@ class File:
     hand_in: int
     cells: list[dict] | None = None
     error: str = ""
+    found: dict[Notebook, set[str]] = field(default_factory=dict, repr=False)  # its exercises that the file holds
 
     def __post_init__(self):
         try:
@@ -56,11 +56,6 @@ class File:
     @property
     def is_script(self) -> bool:
         return self.path.suffix.lower() == ".py"
-
-    @cached_property
-    def found(self) -> dict[Notebook, set[str]]:
-        """By notebook of the course, its exercises that the file holds."""
-        return {}
 
     def exercises_of(self, notebook: Notebook) -> set[str]:
         if notebook not in self.found:
