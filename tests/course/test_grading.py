@@ -73,7 +73,7 @@ def logit_difference(logits, right, wrong):
 """
 NOISE = body(
     "import sys, threading, time, warnings",
-    "print('x' * 10**8)",
+    "print('x' * 10**7)",
     "warnings.warn('careful')",
     "sys.stderr.write('careful')",
     "threading.Thread(target=lambda: time.sleep(10**6)).start()",
