@@ -122,6 +122,13 @@ class _Collector:
 
         items[:] = [item for item in items if exercise_of(item.name) in self.exercises]
 
+    def pytest_runtest_protocol(self, item) -> bool | None:
+        """The first test that an exercise fails is its result: those after it wait until it is mended."""
+        from concrete_steps.checking.pytest_plugin import exercise_of
+
+        before = self.results.get(exercise_of(item.name), [])
+        return True if any(result.outcome != PASSED for result in before) else None
+
     def pytest_runtest_logreport(self, report) -> None:
         if report.failed and report.when != "call":
             name = report.nodeid.split("::")[-1]
