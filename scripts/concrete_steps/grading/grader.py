@@ -140,7 +140,9 @@ class Grader:
                 failures[folder.parent.name] = str(error) or type(error).__name__
         return submissions, failures
 
-    def _mark(self, submissions: list[Submission], failures: dict[str, str], force: bool, jobs: int, scheduler) -> None:
+    def _mark(
+        self, submissions: list[Submission], failures: dict[str, str], force: bool, jobs: int, scheduler: str | None
+    ) -> None:
         """Find the verdicts that are not known yet, and tell nbgrader what it was not told yet."""
         grade = GradeApart(parent=self.app)
         sandbox.require(grade.trust)
