@@ -186,7 +186,8 @@ def main(argv: list[str] | None = None) -> None:
         "architecture": {"class": "boot_native", "config": config(layers), "tokenizer": "corpus"},
         "data": f"each batch {STORIES if layers else STORIES + REPEATS} fresh stories of concrete_steps.corpus "
         f"(seed 'train {args.seed}'), cut at {N_CTX} tokens"
-        + f", and {REPEATS} rows of a block of 4 to 31 uniformly random tokens, repeated" * (layers > 0),
+        + f", and {REPEATS} rows of a block of 4 to 31 uniformly random tokens, repeated"
+        * (layers > 0),
         "training": f"AdamW, learning rate {LEARNING_RATE} with 100 steps of warm-up and a cosine, clipped at 1; "
         + (f"positions start as sinusoids in {D_POSITION} dimensions; " if layers else "positions are frozen at 0; ")
         + "biases are frozen at 0; no norm",
