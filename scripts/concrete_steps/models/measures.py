@@ -128,7 +128,7 @@ def story_gap(model: "TransformerBridge", count: int = 200) -> float:
 
 @torch.no_grad()
 def bigram_kl(model: "TransformerBridge", count: int = 10_000) -> float:
-    """The mean KL in nats, over the tokens of held-out stories, from their bigram law to what the model says of a token.
+    """The mean KL in nats, over tokens of held-out stories, from their bigram law to what the model says of a token.
 
     A table of counts is sharper than the law: its entropy is too low by about (pairs seen - rows) / (2 tokens), which
     is put right here (Miller 1955).
