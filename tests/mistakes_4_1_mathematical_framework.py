@@ -615,7 +615,7 @@ def _kl(logits, other):
     return (p.exp() * (p - q)).sum(-1).mean().item()
 
 
-@mistake("cancelling virtual: writer to cancelling virtual: reader")
+@mistake("paths were found")
 def find_paths(model, tokens):
     """Leaves out one at a time: falls for what cancels."""
     terms = _terms(model, tokens)

@@ -158,8 +158,8 @@ def path_expansion(
     for layer, head in product(range(model.cfg.n_layers), range(model.cfg.n_heads)):
         before = [path for path in parts if path == () or path[-1][0] < layer]
         for path in before:
-            pattern = cache["pattern", layer][:, head]
-            parts[*path, (layer, head)] = through_head(model, parts[path], pattern, layer, head)
+            looks = cache["pattern", layer][:, head]
+            parts[*path, (layer, head)] = through_head(model, parts[path], looks, layer, head)
     return {path: part @ model.W_U for path, part in parts.items()}
     ### END SOLUTION
 # %% check="path_expansion"
@@ -175,8 +175,8 @@ for name, model in (("one layer", one), ("two layers", two)):
         off = (sum(terms.values()) - whole).abs().max()
         single = sum(term for path, term in terms.items() if len(path) < 2)
         print(
-            f"{name}, {text}: {len(terms)} paths, sum off by {off:.0e} of {whole.abs().max():.0f};",
-            f"without virtual heads {(single - whole).abs().max():.2g}",
+            f"{name}, {text}: {len(terms)} paths, largest logit {whole.abs().max():.0f},",
+            f"sum off by {off:.0e}, without virtual heads by {(single - whole).abs().max():.2g}",
         )
 # %% [markdown]
 # ## 3. How much is a term worth?
@@ -219,10 +219,11 @@ def term_importance(
 # </details>
 # %% experiment=True
 def by_length(terms: dict[Path, Tensor]) -> list[Tensor]:
-    """Direct path, the sum of single heads, the sum of virtual heads (where there are any)."""
+    """Direct path, the sum of single heads, the sum of virtual heads, if any."""
     longest = max(map(len, terms))
     return [
-        sum(term for path, term in terms.items() if len(path) == n) for n in range(longest + 1)
+        sum(term for path, term in terms.items() if len(path) == n)
+        for n in range(longest + 1)
     ]
 
 
@@ -244,6 +245,8 @@ for (name, text), terms in expanded.items():
 direct, single, virtual = by_length(expanded["two layers", "stories"])
 another = evidence.interval(term_importance([direct, single, virtual.roll(1, 0)], told)[2])
 print(f"virtual heads of the next story: {another:.2f}")
+another_single = evidence.interval(term_importance([direct, single.roll(1, 0)], told)[1])
+print(f"single heads of the next story: {another_single:.2f}")
 plot.bar(
     {
         order: [values["two layers", "stories", kind].value for kind in KINDS]
@@ -293,7 +296,8 @@ def key_weight(
     """The attention of a query token to one key token among `others` average keys.
 
     Args:
-        frequency: the tokens' shares, which sum to 1; a share may be 0. `others` is 1 or more.
+        frequency: the tokens' shares, which sum to 1; a share may be 0.
+        others: how many there are, 1 or more.
     """
     ### BEGIN SOLUTION
     average = (scores + frequency.log()).logsumexp(1, keepdim=True)
@@ -388,16 +392,18 @@ for head in range(4):
         others = [o for o in allowed[present].nonzero()[:, 0].tolist() if o != out]
         if others:
             pick = others[torch.randint(len(others), (1,), generator=drawn)]
-            by_chance.setdefault((source, head), []).append(float(holds(source, present, pick)))
+            does = float(holds(source, present, pick))
+            by_chance.setdefault((source, head), []).append(does)
     for source, present, out, seen, unseen in shown[head][:4]:
         said = f"{WORDS[source]!r} ... {WORDS[present]!r} -> {WORDS[out]!r}"
-        print(f"head {head}: {said:<36} {seen:.2f} of places with it before, {unseen:.2f} without")
-mean_of = {key: sum(of) / len(of) for key, of in confirmed.items()}  # a source of a head: a unit
+        print(f"head {head}: {said:<32} {seen:.2f} of places with it, {unseen:.2f} without")
+# A source of a head is a unit
+mean_of = {key: sum(of) / len(of) for key, of in confirmed.items()}
 mean_null = {key: sum(of) / len(of) for key, of in by_chance.items()}
 both = sorted(mean_of.keys() & mean_null.keys())
 held, held_null = (torch.tensor([of[key] for key in both]) for of in (mean_of, mean_null))
 more = evidence.difference(held, held_null, paired=True)
-print(f"hold in the stories: {held.mean():.2f}; another allowed out {held_null.mean():.2f};", end=" ")
+print(f"hold: {held.mean():.2f}; another allowed out: {held_null.mean():.2f};", end=" ")
 print(f"difference {more:.2f} ({len(both)} sources)")
 # %% [markdown]
 # Copying the object after " the", the brackets and quotes: what one layer can say of these stories, read off two
@@ -413,8 +419,8 @@ def skip_trigram_bug(
     ov: Float[Tensor, "source out"],
     wanted: list[Triple],
 ) -> set[Triple]:
-    """What the head says besides: triples (source, present, out) that are not wanted, of which
-    the source is wanted with this present and some out, and with this out and some present,
+    """What the head says besides: triples (source, present, out) that are not wanted, though
+    the source is wanted with this present and some out, and with this out and some present;
     and whose boost is at least that of the weakest wanted one of this source.
     """
     ### BEGIN SOLUTION
@@ -460,7 +466,7 @@ for head in range(4):
             bug_list.append((freed, head, bug, aloud, seen))
 for freed, head, (source, present, out), aloud, seen in sorted(bug_list, reverse=True)[:6]:
     said = f"{WORDS[source]!r} ... {WORDS[present]!r} -> {WORDS[out]!r}"
-    print(f"head {head}: {said:<34} model {aloud:.3f}, no direct path {freed:.2f}, law {seen:.2f}")
+    print(f"head {head}: {said:<30} {aloud:.3f}, no direct path {freed:.2f}, law {seen:.2f}")
 print(f"{len(heard)} bugs: model minus law {evidence.interval(heard):.3f};", end=" ")
 print(f"probability without the direct path {evidence.interval(heard_without):.2f}")
 # %% [markdown]
@@ -501,37 +507,43 @@ def exclusive_or() -> tuple[
 # </details>
 # %% experiment=True
 def first_objects(count: int) -> list[tuple[Tensor, int, int]]:
-    """Stories up to a " the" after two found objects: the row, and where the objects stand."""
+    """Stories up to a " the" after two found objects: the row, and where these stand."""
     the, found, a = (WORDS.index(word) for word in (" the", " found", " a"))
     rows = []
     for row in stories:
         ids = row.tolist()
         finds = [i for i in range(60) if ids[i] == found and ids[i + 1] == a]
-        ends = [i for i in range(63) if ids[i] == the and len([f for f in finds if f + 3 < i]) == 2]
+        ends = [i for i in range(63) if ids[i] == the and sum(f + 3 < i for f in finds) == 2]
         if len(finds) >= 2 and ends and len(rows) < count:
             rows.append((row[: ends[0] + 1], finds[0] + 3, finds[1] + 3))
     return rows
 
 
-def logit_of(row: Tensor, out: int) -> float:
-    logits = one(row[None])[0, -1]
+def logit_of(row: Tensor, out: int, hooks: list = ()) -> float:
+    logits = one.run_with_hooks(row[None], fwd_hooks=list(hooks))[0, -1]
     return (logits[out] - logits.mean()).item()
 
 
-effects, interactions, filler = [], [], WORDS.index(" happy")
+effects, less_effects, filler = [], [], WORDS.index(" happy")
 for row, i, j in first_objects(40):
     out = row[i].item()
-    variants = []
+    _, cache = one.run_with_cache(row[None])
+    pattern = cache["pattern", 0]
+    held_still = [("blocks.0.attn.hook_pattern", lambda x, hook, pattern=pattern: pattern)]
+    variants, of_fixed = [], []
     for hide in ((), (i,), (j,), (i, j)):
         changed = row.clone()
         changed[list(hide)] = filler
         variants.append(logit_of(changed, out))
+        of_fixed.append(logit_of(changed, out, held_still))
+    fixed = abs(of_fixed[2] - of_fixed[3] - of_fixed[0] + of_fixed[1])
     both, without_i, without_j, neither = variants
     effects.append(without_j - neither)  # of the first object, where the second is not there
-    interactions.append((without_j - neither) - (both - without_i))  # and how much less where it is
-effect, interaction = evidence.interval(effects), evidence.interval(interactions)
+    less_effects.append((without_j - neither) - (both - without_i))  # less, where it is
+effect, interaction = evidence.interval(effects), evidence.interval(less_effects)
 print(f"first object alone raises itself after ' the' by {effect:.2f};", end=" ")
-print(f"by {interaction:.2f} less, if the second is there ({effect.n} stories)")
+print(f"by {interaction:.2f} less, if the second is there ({effect.n} stories);", end=" ")
+print(f"with the pattern held still by {fixed:.0e} less")
 # %% [markdown]
 # ## 7. Do heads copy?
 #
@@ -542,8 +554,8 @@ print(f"by {interaction:.2f} less, if the second is there ({effect.n} stories)")
 def copying_eigenvalues(
     model: TransformerBridge, layer: int, head: int
 ) -> Float[Tensor, "d_head"]:
-    """The d_head eigenvalues, in any order and complex, of a query head's full OV circuit that
-    need not be 0, without making anything of size [d_vocab d_vocab]. Shared values as before.
+    """The d_head eigenvalues of a query head's full OV circuit that need not be 0, complex and
+    in any order, without making anything of size [d_vocab d_vocab]. Shared values as before.
     """
     ### BEGIN SOLUTION
     shared_by = model.W_O.shape[1] // model.W_V.shape[1]
@@ -647,7 +659,8 @@ for path in names:
     each_null[path] = term_importance([whole - terms[path], mixed], told)[1]
 best = max(names, key=lambda path: each[path][:50].mean())  # chosen on half of the stories
 best_worth, best_null = (evidence.interval(of[best][50:]) for of in (each, each_null))
-print(f"best of 16: {best}, on the other half {best_worth:.4f}; of another story {best_null:.4f}")
+print(f"best of 16: {best}, on the other half {best_worth:.4f};", end=" ")
+print(f"of another story {best_null:.4f}")
 _, cache = two.run_with_cache(told[:8])
 later = cache["pattern", 1][:, 0]
 focus = later.argmax(-1)  # where L1H0 looks most, for each query
@@ -656,7 +669,7 @@ for writer in range(4):
     pattern, _ = virtual_head(two, patterns, ((0, writer), (1, 0)))
     one_before = pattern.gather(-1, (focus - 1).clamp(min=0)[..., None])[..., 0]
     by_row = (one_before * (focus > 0)).sum(1) / (focus > 0).sum(1)
-    print(f"L0H{writer} then L1H0: weight one before {evidence.interval(by_row):.2f} (8 stories)")
+    print(f"L0H{writer}, L1H0: weight one before {evidence.interval(by_row):.2f} (8 stories)")
 plot.imshow(
     torch.tensor([[each[(0, i), (1, j)].mean() for j in range(4)] for i in range(4)]),
     x=[f"L1H{head}" for head in range(4)],
@@ -727,7 +740,8 @@ for path in sorted(example_terms, key=lambda path: -example_terms[path].norm())[
     left = (sum(example_terms.values()) - example_terms[path]).log_softmax(-1)
     kl = (total.exp() * (total - left)).sum(-1).mean()
     real = "real " if path in truth.paths else "decoy"
-    print(f"  {real} {path!s:<20} norm {example_terms[path].norm():5.0f}, left out alone: KL {kl:.2f}")
+    size = example_terms[path].norm()
+    print(f"  {real} {path!s:<20} norm {size:5.0f}, left out alone: KL {kl:.2f}")
 # The null: a model in which only decoys are loud
 alone, alone_truth = wired.expansions(seed=1, real=("direct",))
 print("direct path and decoys alone:", find_paths(alone, alone_truth.tokens(8, seed=0)))
@@ -736,15 +750,19 @@ print("direct path and decoys alone:", find_paths(alone, alone_truth.tokens(8, s
 #
 # Value, 95 % interval (t) over what is independent, and the null that matches.
 # %% experiment=True
-v, s = worth["two layers", "stories", "virtual heads"], worth["two layers", "stories", "single heads"]
+of_two = {kind: worth["two layers", "stories", kind] for kind in KINDS}
+without = (by_length(expanded["two layers", "stories"])[2]).abs().max()
+zero_kl, unigram_kl = kls["no layers"], kls["unigram"]
+single_worth, virtual_worth = of_two["single heads"], of_two["virtual heads"]
+third, highest = copies.value, copies.largest
 findings = [
-    ("no layers: KL to the bigram law", f"{kls['no layers']:.3f}", f"unigram {kls['unigram']:.2f}"),
-    ("sum of paths minus logits", f"{off:.0e}", "no virtual heads: see section 2"),
-    ("single heads, nats", f"{s:.2f}", "uniform: 0 by definition"),
-    ("virtual heads, nats", f"{v:.3f}", f"of another story {another:.3f}"),
-    ("skip-trigrams that hold, more by", f"{more:.2f}", f"of others {held_null.mean():.2f} hold"),
-    ("second object takes away, logits", f"{interaction:.2f}", "fixed patterns: 0, exactly"),
-    ("copying score, third of four heads", f"{copies.value:.2f}", f"turned, highest {copies.largest:.2f}"),
+    ("no layers: KL to the bigram law", f"{zero_kl:.3f}", f"unigram {unigram_kl:.2f}"),
+    ("sum of all paths, off by", f"{off:.0e}", f"no virtual heads {without:.1f}"),
+    ("single heads, nats", f"{single_worth:.2f}", f"of another story {another_single:.2f}"),
+    ("virtual heads, nats", f"{virtual_worth:.3f}", f"of another story {another:.3f}"),
+    ("skip-trigrams that hold, more by", f"{more:.2f}", f"of others hold {held_null.mean():.2f}"),
+    ("second object takes away, logits", f"{interaction:.2f}", f"patterns fixed {fixed:.0e}"),
+    ("copying score, third of 4 heads", f"{third:.2f}", f"turned, highest {highest:.2f}"),
     ("best virtual head, nats", f"{best_worth:.4f}", f"of another story {best_null:.4f}"),
 ]
 for what, value, beside in findings:
