@@ -96,8 +96,8 @@ kls = {name: bigram_kl(counts, table) for name, table in tables.items()}
 for name, kl in kls.items():
     print(f"{name:>24}: {kl:.3f} nats from the bigram law")
 # %% [markdown]
-# A table of other stories is no nearer: what is left for the trained model is mostly the chance in 3,000 stories. (Its
-# datasheet has the figure for 10,000 stories, put right for that: .004 nats.)
+# A table of other stories is no nearer. About half of what is left is the chance in 3,000 stories: the datasheet has the
+# figure for 10,000, put right for it, .004 nats.
 #
 # ## 2. All paths
 #
@@ -175,8 +175,8 @@ for name, model in (("one layer", one), ("two layers", two)):
         off = (sum(terms.values()) - whole).abs().max()
         single = sum(term for path, term in terms.items() if len(path) < 2)
         print(
-            f"{name}, {text}: {len(terms)} paths, largest logit {whole.abs().max():.0f},",
-            f"sum off by {off:.0e}, without virtual heads by {(single - whole).abs().max():.2g}",
+            f"{name}, {text}: {len(terms)} paths, logits to {whole.abs().max():.0f}, off by",
+            f"{off:.0e}; without virtual heads by {(single - whole).abs().max():.2g}",
         )
 # %% [markdown]
 # ## 3. How much is a term worth?
@@ -406,8 +406,7 @@ more = evidence.difference(held, held_null, paired=True)
 print(f"hold: {held.mean():.2f}; another allowed out: {held_null.mean():.2f};", end=" ")
 print(f"difference {more:.2f} ({len(both)} sources)")
 # %% [markdown]
-# Copying the object after " the", the brackets and quotes: what one layer can say of these stories, read off two
-# matrices.
+# How a story ends, that a quote is closed, that a list has a next item: read off two matrices.
 #
 # ## 5. The skip-trigram bug
 #
@@ -524,7 +523,7 @@ def logit_of(row: Tensor, out: int, hooks: list = ()) -> float:
     return (logits[out] - logits.mean()).item()
 
 
-effects, less_effects, filler = [], [], WORDS.index(" happy")
+effects, less_effects, still, filler = [], [], [], WORDS.index(" happy")
 for row, i, j in first_objects(40):
     out = row[i].item()
     _, cache = one.run_with_cache(row[None])
@@ -536,14 +535,14 @@ for row, i, j in first_objects(40):
         changed[list(hide)] = filler
         variants.append(logit_of(changed, out))
         of_fixed.append(logit_of(changed, out, held_still))
-    fixed = abs(of_fixed[2] - of_fixed[3] - of_fixed[0] + of_fixed[1])
+    still.append(abs(of_fixed[2] - of_fixed[3] - of_fixed[0] + of_fixed[1]))
     both, without_i, without_j, neither = variants
     effects.append(without_j - neither)  # of the first object, where the second is not there
     less_effects.append((without_j - neither) - (both - without_i))  # less, where it is
 effect, interaction = evidence.interval(effects), evidence.interval(less_effects)
 print(f"first object alone raises itself after ' the' by {effect:.2f};", end=" ")
 print(f"by {interaction:.2f} less, if the second is there ({effect.n} stories);", end=" ")
-print(f"with the pattern held still by {fixed:.0e} less")
+print(f"with the pattern held still by {max(still):.0e} at most")
 # %% [markdown]
 # ## 7. Do heads copy?
 #
@@ -554,8 +553,9 @@ print(f"with the pattern held still by {fixed:.0e} less")
 def copying_eigenvalues(
     model: TransformerBridge, layer: int, head: int
 ) -> Float[Tensor, "d_head"]:
-    """The d_head eigenvalues of a query head's full OV circuit that need not be 0, complex and
-    in any order, without making anything of size [d_vocab d_vocab]. Shared values as before.
+    """The d_head eigenvalues of a query head's full OV circuit that need not be 0, complex
+    and in any order, without making anything of size [d_vocab d_vocab]. Shared values as
+    before.
     """
     ### BEGIN SOLUTION
     shared_by = model.W_O.shape[1] // model.W_V.shape[1]
@@ -741,7 +741,7 @@ for path in sorted(example_terms, key=lambda path: -example_terms[path].norm())[
     kl = (total.exp() * (total - left)).sum(-1).mean()
     real = "real " if path in truth.paths else "decoy"
     size = example_terms[path].norm()
-    print(f"  {real} {path!s:<20} norm {size:5.0f}, left out alone: KL {kl:.2f}")
+    print(f"  {real} {path!s:<20} norm {size:5.0f}, left out alone: KL {kl.abs():.2f}")
 # The null: a model in which only decoys are loud
 alone, alone_truth = wired.expansions(seed=1, real=("direct",))
 print("direct path and decoys alone:", find_paths(alone, alone_truth.tokens(8, seed=0)))
@@ -760,8 +760,8 @@ findings = [
     ("sum of all paths, off by", f"{off:.0e}", f"no virtual heads {without:.1f}"),
     ("single heads, nats", f"{single_worth:.2f}", f"of another story {another_single:.2f}"),
     ("virtual heads, nats", f"{virtual_worth:.3f}", f"of another story {another:.3f}"),
-    ("skip-trigrams that hold, more by", f"{more:.2f}", f"of others hold {held_null.mean():.2f}"),
-    ("second object takes away, logits", f"{interaction:.2f}", f"patterns fixed {fixed:.0e}"),
+    ("skip-trigrams: more hold, by", f"{more:.2f}", f"others: {held_null.mean():.2f} hold"),
+    ("second object takes away, logits", f"{interaction:.2f}", f"patterns fixed {max(still):.0e}"),
     ("copying score, third of 4 heads", f"{third:.2f}", f"turned, highest {highest:.2f}"),
     ("best virtual head, nats", f"{best_worth:.4f}", f"of another story {best_null:.4f}"),
 ]
