@@ -269,8 +269,8 @@ answer_order = "b"
 # %% check="answer_order"
 # %% [markdown]
 # **On repeats, virtual heads are worth .01 nats, though induction needs both layers (3.5). Why?**
-# (a) the heads of layer 0 have learned induction alone; (b) 64 rows are too few to see it; (c) layer 0 acts on layer
-# 1's patterns, which the expansion holds fixed
+# (a) the heads of layer 0 have learned to do induction by themselves; (b) 64 rows are too few to see what virtual heads
+# do; (c) layer 0 acts on layer 1's patterns, which are held fixed
 # %% exercise="answer_frozen" points=1 difficulty=2 minutes=3
 answer_frozen = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -333,7 +333,9 @@ def skip_trigrams(
     ### END SOLUTION
 # %% check="skip_trigrams"
 # %% [markdown]
-# Then ask the stories: does `out` follow `present` more often where `source` stood before?
+# ### In the stories
+#
+# Weights propose; ask the stories: does `out` follow `present` more often where `source` stood before?
 # %% exercise="skip_trigram_shares" points=2 difficulty=3 minutes=12
 def skip_trigram_shares(
     tokens: Int[Tensor, "row pos"], source: int, present: int, out: int
@@ -606,8 +608,8 @@ plot.scatter(
 )
 # %% [markdown]
 # **All eigenvalues of an OV circuit are positive. What does that say of its rows (a token looked at)?**
-# (a) not that a token raises itself most: each row may raise another one more; (b) that every token raises itself more
-# than any other; (c) that all entries of the circuit are positive
+# (a) not which token it raises most: that may be another one; (b) that every token raises itself more than any other;
+# (c) that all entries are positive, on the diagonal and off it
 # %% exercise="answer_copying" points=1 difficulty=2 minutes=4
 answer_copying = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -754,14 +756,14 @@ of_two = {kind: worth["two layers", "stories", kind] for kind in KINDS}
 without = (by_length(expanded["two layers", "stories"])[2]).abs().max()
 zero_kl, unigram_kl = kls["no layers"], kls["unigram"]
 single_worth, virtual_worth = of_two["single heads"], of_two["virtual heads"]
-third, highest = copies.value, copies.largest
+third, highest, most_still = copies.value, copies.largest, max(still)
 findings = [
     ("no layers: KL to the bigram law", f"{zero_kl:.3f}", f"unigram {unigram_kl:.2f}"),
     ("sum of all paths, off by", f"{off:.0e}", f"no virtual heads {without:.1f}"),
     ("single heads, nats", f"{single_worth:.2f}", f"of another story {another_single:.2f}"),
     ("virtual heads, nats", f"{virtual_worth:.3f}", f"of another story {another:.3f}"),
     ("skip-trigrams: more hold, by", f"{more:.2f}", f"others: {held_null.mean():.2f} hold"),
-    ("second object takes away, logits", f"{interaction:.2f}", f"patterns fixed {max(still):.0e}"),
+    ("second object takes away, logits", f"{interaction:.2f}", f"fixed {most_still:.0e}"),
     ("copying score, third of 4 heads", f"{third:.2f}", f"turned, highest {highest:.2f}"),
     ("best virtual head, nats", f"{best_worth:.4f}", f"of another story {best_null:.4f}"),
 ]
