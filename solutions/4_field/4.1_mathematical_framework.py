@@ -96,8 +96,8 @@ kls = {name: bigram_kl(counts, table) for name, table in tables.items()}
 for name, kl in kls.items():
     print(f"{name:>24}: {kl:.3f} nats from the bigram law")
 # %% [markdown]
-# A table of other stories is no nearer. About half of what is left is the chance in 3,000 stories: the datasheet has the
-# figure for 10,000, put right for it, .004 nats.
+# A table of other stories is no nearer. About half of what is left is the chance in 3,000 stories: the datasheet has
+# the figure for 10,000, put right for it, .004 nats.
 #
 # ## 2. All paths
 #
@@ -673,14 +673,14 @@ for writer in range(4):
     by_row = (one_before * (focus > 0)).sum(1) / (focus > 0).sum(1)
     print(f"L0H{writer}, L1H0: weight one before {evidence.interval(by_row):.2f} (8 stories)")
 plot.imshow(
-    torch.tensor([[each[(0, i), (1, j)].mean() for j in range(4)] for i in range(4)]),
+    torch.tensor([[1000 * each[(0, i), (1, j)].mean() for j in range(4)] for i in range(4)]),
     x=[f"L1H{head}" for head in range(4)],
     y=[f"L0H{head}" for head in range(4)],
     x_label="later head",
     y_label="earlier head",
-    value_label="nats",
+    value_label="nats / 1000",
     text=True,
-    title="What each virtual head is worth, left out alone",
+    title="What each virtual head is worth",
 )
 # %% [markdown]
 # ## 9. Open task: which paths?
