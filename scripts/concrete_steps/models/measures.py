@@ -3,6 +3,7 @@
 Every measure takes a TransformerBridge, so that the same number can be taken from a control: the model at step 0.
 """
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -133,14 +134,19 @@ def bigram_kl(model: "TransformerBridge", count: int = 10_000) -> float:
     A table of counts is sharper than the law: its entropy is too low by about (pairs seen - rows) / (2 tokens), which
     is put right here (Miller 1955).
     """
-    tokens = corpus.batch(count, model.cfg.n_ctx, corpus.HELD_OUT)
-    first, second = (part[tokens[:, 1:] != 0] for part in (tokens[:, :-1], tokens[:, 1:]))
-    counts = torch.zeros(model.cfg.d_vocab, model.cfg.d_vocab, dtype=torch.float64)
-    counts.index_put_((first, second), torch.ones(len(first), dtype=torch.float64), accumulate=True)
+    counts = _pair_counts(count, model.cfg.n_ctx, model.cfg.d_vocab)
     said = _log_probs(model, torch.arange(model.cfg.d_vocab)[:, None])[:, 0].double()
     law = (counts / counts.sum(1, keepdim=True).clamp(min=1)).clamp(min=1e-300).log()
     too_sharp = ((counts > 0).sum() - (counts.sum(1) > 0).sum()) / 2
     return (((counts * (law - said)).sum() - too_sharp) / counts.sum()).item()
+
+
+@functools.cache  # a model and its control are measured on the same stories
+def _pair_counts(count: int, n_ctx: int, d_vocab: int) -> Float[Tensor, "token next"]:
+    tokens = corpus.batch(count, n_ctx, corpus.HELD_OUT)
+    first, second = (part[tokens[:, 1:] != 0] for part in (tokens[:, :-1], tokens[:, 1:]))
+    counts = torch.zeros(d_vocab, d_vocab, dtype=torch.float64)
+    return counts.index_put((first, second), torch.ones(len(first), dtype=torch.float64), accumulate=True)
 
 
 @torch.no_grad()
