@@ -17,6 +17,7 @@ of 3.7, which some directions steer, at a cost or not.
 
 from concrete_steps.wired.build import build, to_bridge
 from concrete_steps.wired.compositions import CompositionTruth, compositions
+from concrete_steps.wired.expansions import PathTruth, expansions
 from concrete_steps.wired.heads import Weights
 from concrete_steps.wired.properties import PropertyTruth, properties, property_rows
 from concrete_steps.wired.riddles import NO_ANSWER, riddle
@@ -41,6 +42,7 @@ __all__ = [
     "CompositionTruth",
     "Edge",
     "Head",
+    "PathTruth",
     "PropertyTruth",
     "SteerTruth",
     "Truth",
@@ -48,6 +50,7 @@ __all__ = [
     "WriterTruth",
     "build",
     "compositions",
+    "expansions",
     "measure",
     "measures",
     "pairs",
