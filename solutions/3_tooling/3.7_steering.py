@@ -767,8 +767,8 @@ kl, rise = side_effects(smol, unrelated, unrelated_ends, AT, of_task["plurals"],
 print(f"its price at every position of unrelated text: KL {kl.mean():.2f}")
 # %% [markdown]
 # A vector added at one token, twice as long as what the heads write (once hardly does), stands for examples that the
-# prompt does not hold; as long a vector of other heads does not, nor does that of another task. What it does not show: that these heads are all that the task needs, or that
-# the model uses the sum as one thing.
+# prompt does not hold; as long a vector of other heads does not, nor does that of another task. What it does not show:
+# that these heads are all that the task needs, or that the model uses the sum as one thing.
 #
 # **With 8 shots a model gives the French word in 2 of 12 cases. You add its "French vector" to 12 bare words, and get
 # 1 French word. What does that show?**
