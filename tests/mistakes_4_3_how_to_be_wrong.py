@@ -605,7 +605,8 @@ def _p(claim, gone, fill="mean"):
 
 @torch.no_grad()
 def _attention(claim, rows):
-    (layer, head), name = claim.heads[0], _name(claim.heads[0][0], "attn.hook_pattern")
+    layer, head = claim.heads[0]
+    name = _name(layer, "attn.hook_pattern")
     _, cache = claim.model.run_with_cache(rows.tokens, names_filter=name)
     return cache[name][:, head, -1]
 

@@ -46,8 +46,9 @@ def tiny(n_layers, n_heads):
     generator = torch.Generator().manual_seed(10 * n_layers + n_heads)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            size = 1.5 if ".attn." in name else 0.6  # heads that matter
-            parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
+            drawn = torch.randn(parameter.shape, generator=generator)
+            heads_matter = 1.2 if ".attn." in name else 0.6
+            parameter.copy_(1 + 0.2 * drawn if "ln" in name and "weight" in name else heads_matter * drawn)
     return settled(model)
 
 
@@ -224,7 +225,9 @@ def test_best_under_shuffles(best_under_shuffles, rng):
             null = best_under_shuffles(features, target, DRAWS, rng.integer(0, 10_000))
         null = assert_tensor(null, shape=(DRAWS,)).double()
         own = torch.stack([sizes(features, target[rng.permutation(rows)]).max() for _ in range(DRAWS)]).double()
-        said = f"{rows} rows, {heads} heads{' (copies of one)' if copies else ''}, {DRAWS} draws: mean {null.mean():.3f}"
+        said = (
+            f"{rows} rows, {heads} heads{' (copies of one)' if copies else ''}, {DRAWS} draws: mean {null.mean():.3f}"
+        )
         said += f", by the check's own draws {own.mean():.3f}"
         assert (null >= 0).all(), f"{said}; some values are below 0: the size of a correlation counts"
         allowed = 5 * ((own.var() + null.var()) / DRAWS).sqrt()  # five standard errors
@@ -372,7 +375,7 @@ def test_split_by_kernel(split_by_kernel, rng):
             if rank < min(d_mlp, d_model):  # with columns that repeat each other exactly
                 W_out[:, rank:] = W_out[:, :1]
             read = torch.linalg.svd(W_out.double(), full_matrices=False)
-            U = read.U[:, read.S > 1e-6 * read.S.max()]
+            U = read.U[:, read.S / read.S.max() > 1e-6]
             direction, W_out = strided(3 * rng.normal(d_mlp, dtype=dtype)), strided(W_out)
             expected = (U @ (U.T @ direction.double())).to(dtype)
             with unchanged(direction, W_out), nothing_left_behind():

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 4.3 How to be wrong
 #
-# A report lies on your desk: *How SmolLM2 finds the indirect object*. Eight findings, each with its figure. Every number
-# in it comes out when you run the code again, and no conclusion follows from it.
+# A report lies on your desk: *How SmolLM2 finds the indirect object*. Eight findings, each with its figure. Every
+# number in it comes out when you run the code again, and no conclusion follows from it.
 #
 # ![One head, and the ways to be wrong about it](figures/4.3_ways_to_be_wrong.svg)
 #
@@ -33,7 +33,7 @@ Measure = Callable[[Tensor], Tensor]
 # %%
 smol = models.smollm2()
 N_LAYERS, N_HEADS = smol.cfg.n_layers, smol.cfg.n_heads
-NAMES = "Anna Mark Mary John Tom Peter Alice Paul Sarah James David Emma Simon Laura".split()
+NAMES = "Anna Mark Mary John Tom Peter Alice Paul Sarah James David Emma Simon Laura"
 FRAMES = [
     "When {} and {} went to the {}, {} gave a {} to",
     "While {} and {} were at the {}, {} handed a {} to",
@@ -45,7 +45,7 @@ def prompts(n: int, seed: int):
     """Tokens [row pos], the same with the other person as giver, and the two names."""
     draw, texts, others, right, giver = random.Random(seed), [], [], [], []
     for i in range(n):
-        pair = draw.sample(NAMES, 2)
+        pair = draw.sample(NAMES.split(), 2)
         gives, gets = pair[i % 2], pair[1 - i % 2]
         place, thing = draw.choice(PLACES.split()), draw.choice(THINGS.split())
         frame = FRAMES[i // 2 % 2]
@@ -53,7 +53,8 @@ def prompts(n: int, seed: int):
         others.append(frame.format(*pair, place, gets, thing))
         right.append(smol.to_single_token(" " + gets))
         giver.append(smol.to_single_token(" " + gives))
-    return smol.to_tokens(texts), smol.to_tokens(others), torch.tensor(right), torch.tensor(giver)
+    both = smol.to_tokens(texts), smol.to_tokens(others)
+    return *both, torch.tensor(right), torch.tensor(giver)
 
 
 def name_gap(logits, right, giver) -> Float[Tensor, "row"]:
@@ -67,10 +68,9 @@ def named(head: Head) -> str:
 
 tokens, swapped, right, giver = prompts(12, seed=5)
 gap = partial(name_gap, right=right, giver=giver)
+kept = ("hook_z", "pattern", "final.hook_scale")
 with torch.no_grad():
-    logits, cache = smol.run_with_cache(
-        tokens, names_filter=lambda name: name.endswith(("hook_z", "pattern", "final.hook_scale"))
-    )
+    logits, cache = smol.run_with_cache(tokens, names_filter=lambda name: name.endswith(kept))
     base = gap(logits[:, -1])
 print(smol.to_string(tokens[0]), f"-> {evidence.interval(base):.2f} nats over 12 prompts")
 # %% [markdown]
@@ -136,7 +136,8 @@ def removal_effects(
 MAIN = [(0, 5), (20, 0), (23, 3)]
 CONTROLS = [(0, 3), (20, 4), (23, 5)]  # heads of the same layers, whichever
 removed = {
-    fill: removal_effects(smol, tokens, MAIN + CONTROLS, fill, gap) for fill in ("zero", "mean")
+    fill: removal_effects(smol, tokens, MAIN + CONTROLS, fill, gap)
+    for fill in ("zero", "mean")
 }
 for i, head in enumerate(MAIN + CONTROLS):
     both = (f"{fill} {evidence.interval(its[i]):.2f}" for fill, its in removed.items())
@@ -170,7 +171,8 @@ def heads_that_stand(
 # %% experiment=True
 for fill, effects in removed.items():
     stand = heads_that_stand(effects[:3], effects[3:])
-    print(f"{fill}: stand", [named(head) for head, stands in zip(MAIN, stand, strict=True) if stands])
+    said = [named(head) for head, stands in zip(MAIN, stand, strict=True) if stands]
+    print(f"{fill}: {said} stand")
 # %% [markdown]
 # ## 2. Attention taken for importance
 #
@@ -196,7 +198,8 @@ of_lookers = removal_effects(smol, tokens, lookers, "mean", gap)
 stand = heads_that_stand(of_lookers, removed["mean"][3:])
 for head, effect, stands in zip(lookers, of_lookers, stand, strict=True):
     said = "stands" if stands else "does not stand"
-    print(f"{named(head)}: attention {looks[head]:.2f}, effect {evidence.interval(effect):.2f}", said)
+    its = evidence.interval(effect)
+    print(f"{named(head)}: attention {looks[head]:.2f}, effect {its:.2f}, {said}")
 strong = looks[20, 0].item(), looks[23, 3].item()
 print(f"attention of L20H0 {strong[0]:.2f}, of L23H3 {strong[1]:.2f}")
 plot.scatter(
@@ -262,7 +265,7 @@ def effect_when_frozen(
 # %% check="effect_when_frozen"
 # %%
 def direct_effects(head: Head) -> Float[Tensor, "row"]:
-    """What the head's z, less its mean over rows, adds to the measure directly (as in 3.3)."""
+    """What the head's z, less its mean over rows, adds to the measure directly (3.3)."""
     layer, index = head
     read = (smol.W_U[:, right] - smol.W_U[:, giver]).T * smol.ln_final.weight
     read = read / cache["ln_final.hook_scale"][:, -1]
@@ -309,8 +312,8 @@ for name, effect in of_idle.items():
 #
 # <details><summary>Answer</summary>
 #
-# It finds less to write against, and so gives back what was lost. With L24H4 frozen, L23H0 has an effect of about a nat,
-# its direct one.
+# It finds less to write against, and so gives back what was lost. With L24H4 frozen, L23H0 has an effect of about a
+# nat, its direct one.
 #
 # </details>
 # %% experiment=True
@@ -388,7 +391,8 @@ def best_under_shuffles(
 # %%
 def sink_attention(cache) -> Float[Tensor, "row head"]:
     """From the last token to the start token, of all heads."""
-    return torch.cat([cache["pattern", layer][:, :, -1, 0] for layer in range(N_LAYERS)], dim=1)
+    by_layer = [cache["pattern", layer][:, :, -1, 0] for layer in range(N_LAYERS)]
+    return torch.cat(by_layer, dim=1)
 
 
 more, _, more_right, more_giver = prompts(24, seed=77)
@@ -406,7 +410,8 @@ best = int(found.abs().argmax())
 searched = best_under_shuffles(sink_attention(cache), base, 500, seed=0)
 alone = best_under_shuffles(sink_attention(cache)[:, best : best + 1], base, 500, seed=0)
 size, fresh_size = found[best].abs().item(), (again[best] * found[best].sign()).item()
-print(f"{named(divmod(best, N_HEADS))}, chosen: |r| = {size:.2f}; on fresh prompts {fresh_size:.2f}")
+chosen = named(divmod(best, N_HEADS))
+print(f"{chosen}, chosen: |r| = {size:.2f}; on fresh prompts {fresh_size:.2f}")
 print("null of this head alone:", format(evidence.against_null(size, alone), ".3f"))
 print("null of the search:     ", format(evidence.against_null(size, searched), ".3f"))
 plot.hist(
@@ -426,14 +431,15 @@ def cosines_of_others(
 ) -> Float[Tensor, "text"]:
     """For each text i of a: the mean cosine of a[i] with the b of all other texts."""
     ### BEGIN SOLUTION
-    cosines = torch.nn.functional.normalize(a, dim=-1) @ torch.nn.functional.normalize(b, dim=-1).T
+    cosines = torch.cosine_similarity(a[:, None], b[None], dim=-1)
     return (cosines.sum(1) - cosines.diagonal()) / (len(a) - 1)
     ### END SOLUTION
 # %% check="cosines_of_others"
 # %% [markdown]
 # A stricter null still keeps the *words*: an order of them that says something else.
 #
-# **Predict**: rank three cosines with a sentence: of its paraphrase, of its words in another order, of another sentence.
+# **Predict**: rank three cosines with a sentence: of its paraphrase, of its words in another order, of
+# another sentence.
 #
 # <details><summary>Answer</summary>
 #
@@ -442,16 +448,16 @@ def cosines_of_others(
 #
 # </details>
 # %%
-TRIPLES = [  # a sentence, a paraphrase, and its words with another meaning
-    ("The dog bit the man in the park.", "In the park, a dog bit a man.", "The man bit the dog in the park."),
-    ("Anna sold the old car to Peter.", "Peter bought the old car from Anna.", "Peter sold the old car to Anna."),
-    ("The cat chased the mouse.", "The mouse was chased by the cat.", "The mouse chased the cat."),
-    ("Rain came before the storm.", "The storm came after the rain.", "The storm came before rain."),
-    ("The king is older than the queen.", "The queen is younger than the king.", "The queen is older than the king."),
-    ("The teacher thanked the student.", "The student was thanked by the teacher.", "The student thanked the teacher."),
-    ("The train left after the bus.", "The bus left before the train.", "The bus left after the train."),
-    ("Mary taught John to swim.", "John learned to swim from Mary.", "John taught Mary to swim."),
-]
+TRIPLES = """
+The dog bit a man in town. | In town, a man was bitten by the dog. | The man bit a dog in town.
+Anna sold the car to Peter. | Peter bought the car from Anna. | Peter sold the car to Anna.
+The cat chased the mouse. | The mouse was chased by the cat. | The mouse chased the cat.
+Rain came before the storm. | The storm came after the rain. | The storm came before rain.
+Anna is older than Tom. | Tom is younger than Anna. | Tom is older than Anna.
+John thanked his teacher. | The teacher was thanked by John. | His teacher thanked John.
+The train left after the bus. | The bus left before the train. | The bus left after the train.
+Mary taught John to swim. | John learned to swim from Mary. | John taught Mary to swim.
+""".strip().splitlines()  # a sentence, a paraphrase, its words with another meaning
 
 
 @torch.no_grad()
@@ -461,7 +467,8 @@ def at_full_stop(text: str) -> Float[Tensor, "d_model"]:
     return kept[name][0, -1]
 
 
-said, same, other = (torch.stack([at_full_stop(t) for t in column]) for column in zip(*TRIPLES, strict=True))
+columns = zip(*(line.split(" | ") for line in TRIPLES), strict=True)
+said, same, other = (torch.stack([at_full_stop(text) for text in its]) for its in columns)
 # %% experiment=True
 centre = torch.cat([said, same, other]).mean(0)
 cosines = {}
@@ -472,8 +479,10 @@ for what, shift in (("as they are", 0), ("less the mean of all", centre)):
         "same words, other meaning": torch.cosine_similarity(a, c, dim=-1),
         "another sentence": cosines_of_others(a, b),
     }
-    print(f"{what}:", "; ".join(f"{k} {evidence.interval(v):.2f}" for k, v in cosines[what].items()))
-random_ones = torch.randn(2, 1000, smol.cfg.d_model, generator=torch.Generator().manual_seed(0))
+    for name, its in cosines[what].items():
+        print(f"{what:>20}, {name:>25}: {evidence.interval(its):.3f}")
+generator = torch.Generator().manual_seed(0)
+random_ones = torch.randn(2, 1000, smol.cfg.d_model, generator=generator)
 at_random = torch.cosine_similarity(*random_ones, dim=-1)
 print(f"random directions: {at_random.mean():.2f}, sd {at_random.std():.2f}")
 nearer = evidence.difference(*list(cosines["as they are"].values())[:2], paired=True)
@@ -520,8 +529,9 @@ def faithfulness(
             hooks = []
             for layer in layers:
                 gone = [head for head in range(model.cfg.n_heads) if (layer, head) not in heads]
+                mean = cache[names[layer]].mean(0)
 
-                def put(z, hook, gone=gone, mean=cache[names[layer]].mean(0)):
+                def put(z, hook, gone=gone, mean=mean):
                     z = z.clone()
                     z[:, :, gone] = mean[:, gone]
                     return z
@@ -545,7 +555,8 @@ def faithfulness(
 #
 # </details>
 # %% experiment=True
-REFERENCE = [(23, 3), (20, 0), (29, 1), (24, 4), (29, 0), (19, 2), (16, 0), (17, 4), (23, 7), (28, 1)]
+REFERENCE = [(23, 3), (20, 0), (29, 1), (24, 4), (29, 0), (19, 2), (16, 0), (17, 4)]
+REFERENCE += [(23, 7), (28, 1)]
 every = [(layer, head) for layer in range(N_LAYERS) for head in range(N_HEADS)]
 circuits = {
     "reference": REFERENCE,
@@ -554,28 +565,26 @@ circuits = {
     "ten random heads": random.Random(0).sample(every, 10),
 }
 held = {name: faithfulness(smol, tokens, its, gap) for name, its in circuits.items()}
-for name, its in circuits.items():
-    print(f"{name:>16}: overlap {len(set(its) & set(REFERENCE)) / 10:.0%}, holds up {held[name]:.2f}")
+shared = {name: len(set(its) & set(REFERENCE)) / 10 for name, its in circuits.items()}
+for name in circuits:
+    print(f"{name:>16}: overlap {shared[name]:.0%}, holds up {held[name]:.2f}")
 plot.bar(
-    {
-        "overlap with the reference": [len(set(its) & set(REFERENCE)) / 10 for its in circuits.values()],
-        "faithfulness": list(held.values()),
-    },
+    {"overlap": list(shared.values()), "faithfulness": list(held.values())},
     x=list(circuits),
     title="Finding 7: overlap, and what the circuit holds up",
 )
 # %% [markdown]
-# Hanna et al. (2024) saw the same with edges found by attribution. And a faithful circuit may still not be the only one.
+# Hanna et al. (2024) saw the same with edges found by attribution. And a faithful circuit may not be the only one.
 #
 # ## 8. An illusory subspace
 #
-# > **Finding 8.** *The giver's name is a direction in the MLP of layer 22: if we exchange the hidden activation along it
-# > with that of the prompt with the other giver, the logit difference falls by more than a nat.*
+# > **Finding 8.** *The giver's name is a direction in the MLP of layer 22: if we exchange the hidden activation along
+# > it with that of the prompt with the other giver, the logit difference falls by more than a nat.*
 #
 # An exchange along a direction $v$ moves the hidden layer by $(v \cdot \Delta)\,v$. A search for the best $v$ may join
 # two things that have nothing to do with each other: a part that *differs* between the prompts, but lies in the kernel
-# of $W_\text{out}$, so that nothing can read it; and a part that is *read*, but does not differ. Each alone does nothing
-# (Makelov et al. 2023; Wu et al. 2024 dispute how much this says).
+# of $W_\text{out}$, so that nothing can read it; and a part that is *read*, but hardly differs. Together they do what
+# neither does alone (Makelov et al. 2023; Wu et al. 2024 dispute how much this says).
 #
 # <details><summary>Hint</summary>
 #
@@ -623,7 +632,7 @@ def split_by_kernel(
     """
     ### BEGIN SOLUTION
     U, S, _ = torch.linalg.svd(W_out.double(), full_matrices=False)
-    U = U[:, S > 1e-5 * S.max()]  # what is read
+    U = U[:, S / S.max() > 1e-5]  # what is read
     read = (U @ (U.T @ direction.double())).to(direction.dtype)
     return direction - read, read
     ### END SOLUTION
@@ -655,7 +664,8 @@ def best_direction(tokens, source, measure) -> Float[Tensor, "d_mlp"]:
 fit = prompts(8, seed=0)
 direction = best_direction(*fit[:2], partial(name_gap, right=fit[2], giver=fit[3]))
 # %% [markdown]
-# **Predict**: what does an exchange of the *whole* hidden layer do: more than along the best direction, as much, or less?
+# **Predict**: what does an exchange of the *whole* hidden layer do: more than along the best direction, as much, or
+# less?
 #
 # <details><summary>Answer</summary>
 #
@@ -703,7 +713,8 @@ answer_illusion = "c"
 # ## 9. Open task: name the fault
 #
 # A pile of claims about models whose weights were written by hand: what was looked at, by which method, on which rows,
-# and the figure. Half are sound. Sound and faulty ones have the same figures, so the record says nothing: run the control.
+# and the figure. Some are sound. Sound and faulty ones have the same figures, so the record says nothing: run the
+# control.
 #
 # `claim.model`, `claim.heads`, `claim.rows` (`tokens`, `right`), `claim.measure(logits, rows)` (logits at all
 # positions) and `claim.fresh`, rows in which a token's two places are another distance apart.
@@ -711,8 +722,9 @@ answer_illusion = "c"
 #
 # <details><summary>Hint</summary>
 #
-# One control for each method, and two for "attention": does the head still look at the token after the earlier copy of
-# the last one on fresh rows? Is anything lost without it? For "removal": who might take over, and what if both are gone?
+# One control for each method, and two for "attention": does the head still look at the token after the earlier copy
+# of the last one on fresh rows? Is anything lost without it? For "removal": who might take over, and what if both are
+# gone?
 #
 # </details>
 # %%
@@ -722,7 +734,8 @@ for by, faults in wired.FAULTS.items():
 example = wired.claim("attention", "attended, not used", seed=0)
 print(example)
 print("one row:", example.rows.tokens[0].tolist(), "->", example.rows.right[0].item())
-print(f"P(right) {example.measure(example.model(example.rows.tokens), example.rows).mean():.2f}")
+right_now = example.measure(example.model(example.rows.tokens), example.rows)
+print(f"P(right) {right_now.mean():.2f}")
 # %% exercise="find_fault" points=5 difficulty=5 minutes=60
 def find_fault(claim: wired.Claim) -> str:
     """Which of wired.FAULTS[claim.by] the claim has, or "sound"."""
@@ -736,8 +749,9 @@ def find_fault(claim: wired.Claim) -> str:
         """P(right) with these heads at their means."""
         hooks = []
         for layer, head in heads:
+            mean = cache["z", layer][:, :, head].mean(0)
 
-            def put(z, hook, head=head, mean=cache["z", layer][:, :, head].mean(0)):
+            def put(z, hook, head=head, mean=mean):
                 z = z.clone()
                 z[:, :, head] = mean
                 return z
@@ -782,33 +796,35 @@ def find_fault(claim: wired.Claim) -> str:
 verdicts = {}
 for by, faults in wired.FAULTS.items():
     for truth in ("sound", *faults):
-        verdicts[by, truth] = [find_fault(wired.claim(by, truth, seed)) for seed in (1, 2)]
-for (by, truth), said_twice in verdicts.items():
-    print(f"{by:>12}: {truth:<28} named {said_twice}")
+        verdicts[by, truth] = find_fault(wired.claim(by, truth, seed=1))
+for (by, truth), verdict in verdicts.items():
+    print(f"{by:>12}: {truth:<28} named {verdict}")
 # %% [markdown]
 # ## What was found
 #
 # The finding's figure, and the control's; intervals over prompts, or over sentences.
 # %% experiment=True
-in_order = {head: evidence.interval(effect) for head, effect in zip(MAIN, removed["mean"], strict=False)}
-at_zero = evidence.interval(removed["zero"][0])
+at_zero, at_mean = (evidence.interval(removed[fill][0]) for fill in ("zero", "mean"))
 champion = evidence.interval(of_lookers[0])
 total, seen = (evidence.interval(of_repaired[name]) for name in ("total", "L24H4 frozen"))
-along, whole = (evidence.interval(exchanged[name]) for name in ("the direction", "the whole hidden layer"))
+along = evidence.interval(exchanged["the direction"])
+whole = evidence.interval(exchanged["the whole hidden layer"])
+fresh_r = f"{searched.mean():.2f}, {fresh_size:.2f}"
+a_and_b = f"{held['method A']:.2f}, {held['method B']:.2f}"
 meant, worded, _ = (evidence.interval(its) for its in cosines["as they are"].values())
 idle_direct, idle_total = (evidence.interval(of_idle[name]) for name in ("direct", "total"))
 closing = [
-    ("1 L0H5 matters: at zero", f"{at_zero:.2f}", "at its mean", f"{in_order[0, 5]:.2f}"),
+    ("1 L0H5 matters: at zero", f"{at_zero:.2f}", "at its mean", f"{at_mean:.2f}"),
     ("2 L24H4 looks at the name", f"{looks[24, 4]:.2f}", "effect", f"{champion:.2f}"),
     ("3 L20H0 is idle: direct", f"{idle_direct:.2f}", "total", f"{idle_total:.2f}"),
     ("4 L23H0 has no effect", f"{total:.2f}", "L24H4 frozen", f"{seen:.2f}"),
-    ("5 best of 270, |r|", f"{size:.2f}", "searched null, fresh", f"{searched.mean():.2f}, {fresh_size:.2f}"),
-    ("6 paraphrase, cosine", f"{meant:.2f}", "same words", f"{worded:.2f}"),
-    ("7 nine of ten heads", "90%", "holds up (A, B)", f"{held['method A']:.2f}, {held['method B']:.2f}"),
+    ("5 best of 270, |r|", f"{size:.2f}", "searched null, fresh", fresh_r),
+    ("6 paraphrase, cosine", f"{meant:.3f}", "same words", f"{worded:.3f}"),
+    ("7 nine of ten heads", "90%", "holds up (A, B)", a_and_b),
     ("8 a direction of MLP 22", f"{along:.2f}", "whole layer", f"{whole:.2f}"),
 ]
 for what, value, control, decides in closing:
-    print(f"{what:<27} {value:<20} {control:<21} {decides}")
+    print(f"{what:<27} {value:<21} {control:<21} {decides}")
 # %% [markdown]
 # One model, one sentence pattern, a dozen prompts. That each control decided *here* is a fact about these findings.
 #
@@ -837,6 +853,6 @@ for what, value, control, decides in closing:
 # A control that a finding fails says *not shown*. It seldom says *not so*: Finding 5 has something in it on fresh rows.
 #
 # Read on: Jain & Wallace 2019, *Attention is not Explanation*; McGrath et al. 2023, *The Hydra Effect*; Rushing & Nanda
-# 2024, *Explorations of Self-Repair in Language Models*; McDougall et al. 2023, *Copy Suppression*; Makelov et al. 2023,
-# *Is This the Subspace You Are Looking For?*; Wu et al. 2024, *A Reply to Makelov et al.*; Hanna et al. 2024, *Have Faith
-# in Faithfulness*; Ethayarajh 2019, *How Contextual are Contextualized Word Representations?*
+# 2024, *Explorations of Self-Repair in Language Models*; McDougall et al. 2023, *Copy Suppression*; Makelov et al.
+# 2023, *Is This the Subspace You Are Looking For?*; Wu et al. 2024, *A Reply to Makelov et al.*; Hanna et al. 2024,
+# *Have Faith in Faithfulness*; Ethayarajh 2019, *How Contextual are Contextualized Word Representations?*

@@ -80,8 +80,8 @@ class Claim:
     def __str__(self) -> str:
         named = ", ".join(f"L{layer}H{head}" for layer, head in self.heads)
         says = {
-            "attention": f"{named} carries the answer: it looks at the right place with {self.value} (even: {self.null})",
-            "zero": f"{named} carries the answer: without its output P(right) falls by {self.value} (others: {self.null})",
+            "attention": f"{named} carries the answer: it looks at the right place, {self.value} (even: {self.null})",
+            "zero": f"{named} carries the answer: zeroed, P(right) falls by {self.value} (others: {self.null})",
             "removal": f"{named} is idle: with its mean in its place P(right) falls by {self.value}",
             "direct": f"{named} is idle: it adds {self.value} to the right token's logit",
             "overlap": f"{named} suffice: {self.value:.0%} of them are in the known circuit (random: {self.null:.0%})",
