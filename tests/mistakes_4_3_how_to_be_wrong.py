@@ -593,8 +593,8 @@ def answer_illusion():
 
 
 @torch.no_grad()
-def _p(claim, gone, fill="mean"):
-    z = _z(claim.model, claim.rows.tokens)
+def _p(claim, gone, fill="mean", z=None):
+    z = z or _z(claim.model, claim.rows.tokens)
     wanted = {}
     for layer, head in gone:
         own = z[layer][:, :, head]
@@ -628,8 +628,9 @@ def _judge(claim, **other):
     """The controls; `other` has what one answer does instead, by method."""
     if claim.by in other:
         return other[claim.by](claim)
-    heads, base = set(claim.heads), _p(claim, [])
-    falls = base - _p(claim, heads) > 0.3
+    heads, z = set(claim.heads), _z(claim.model, claim.rows.tokens)
+    base = _p(claim, [], z=z)
+    falls = base - _p(claim, heads, z=z) > 0.3
     match claim.by:
         case "attention":
             if not _looks(claim, claim.fresh):
@@ -641,7 +642,7 @@ def _judge(claim, **other):
             return "others carry it on" if falls else "sound"
         case "removal":
             others = [head for head in _every(claim) if head not in heads]
-            repaired = any(_p(claim, [head]) - _p(claim, [head, *heads]) > 0.3 for head in others)
+            repaired = any(_p(claim, [head], z=z) - _p(claim, [head, *heads], z=z) > 0.3 for head in others)
             return "another head takes over" if repaired else "sound"
         case "overlap":
             left = _p(claim, [head for head in _every(claim) if head not in heads])
@@ -649,7 +650,7 @@ def _judge(claim, **other):
     return "sound" if _correlated(claim, claim.fresh) else "best of many"
 
 
-@mistake("0 was found faulty: every claim is taken for sound")
+@mistake("takes every claim for sound: the record says nothing of the fault, a control does")
 def find_fault(claim):
     return "sound"
 

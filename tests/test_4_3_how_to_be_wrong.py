@@ -402,11 +402,11 @@ def test_answer_illusion(answer_illusion):
 
 @pytest.mark.seconds(120)
 def test_find_fault(find_fault, rng):
-    """Unseen claims, sound and with each fault: nine of ten named rightly, and no kind missed."""
-    wrong, asked = Counter(), 0
+    """Unseen claims, sound and with each fault: each named rightly; one slip of the whole is forgiven."""
+    slips, asked = Counter(), 0
     for by, faults in wired.FAULTS.items():
         for truth in ("sound", *faults):
-            # Of four seeds each: claims are kept, so that many answers can be tried in the time of a few.
+            # Of four seeds: claims are kept, so that many answers can be tried in the time of a few.
             for seed in (1000 + i for i in rng.permutation(4)[:2].tolist()):
                 claim = wired.claim(by, truth, seed)
                 heads = list(claim.heads)
@@ -414,7 +414,8 @@ def test_find_fault(find_fault, rng):
                     named = assert_plain(find_fault(claim), str)
                 assert named in ("sound", *faults), f"{named!r} is none of what a claim by {by!r} can have"
                 asked += 1
-                wrong[f"{by}: {truth!r} taken for {named!r}"] += named != truth
-    missed = [f"{what} ({n} of 2)" for what, n in wrong.items() if n]
-    said = f"of {asked} unseen claims {asked - wrong.total()} were named rightly; {', '.join(missed)}"
-    assert wrong.total() <= 0.1 * asked and 2 not in wrong.values(), said
+                if named == truth:
+                    break
+                slips[f"{by}: {truth!r} taken for {named!r}"] += 1  # and another of its kind is tried
+    said = f"of {asked} unseen claims {asked - slips.total()} were named rightly; "
+    assert slips.total() <= 1, said + ", ".join(slips)

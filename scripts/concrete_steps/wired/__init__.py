@@ -16,7 +16,7 @@ of 3.7, which some directions steer, at a cost or not; `claim` makes those of 4.
 """
 
 from concrete_steps.wired.build import build, to_bridge
-from concrete_steps.wired.claims import FAULTS, Claim, Rows, claim
+from concrete_steps.wired.claims import FAULTS, SOUND, Claim, Rows, claim
 from concrete_steps.wired.compositions import CompositionTruth, compositions
 from concrete_steps.wired.heads import Weights
 from concrete_steps.wired.properties import PropertyTruth, properties, property_rows
@@ -40,6 +40,7 @@ __all__ = [
     "BEHAVIOURS",
     "FAULTS",
     "NO_ANSWER",
+    "SOUND",
     "Claim",
     "CompositionTruth",
     "Edge",
