@@ -177,14 +177,14 @@ for fill, effects in removed.items():
 # ## 2. Attention taken for importance
 #
 # > **Finding 2.** *The heads that move the name are those that look at it: from the last token, L24H4 gives the right
-# > name three quarters of its attention, more than any other of 270 heads.*
+# > name two thirds of its attention, more than any other of 270 heads.*
 #
 # **Predict**: of the six heads that look at the right name most, how many stand? And the champion: does its removal
 # lower the logit difference most, a little, or not at all?
 #
 # <details><summary>Answer</summary>
 #
-# None or one stands. The champion's removal *raises* the logit difference: it looks at the name to write against it.
+# None stands. The champion's removal *raises* the logit difference: it looks at the name to write against it.
 #
 # </details>
 # %% experiment=True
@@ -335,8 +335,8 @@ plot.bar(
     title="Finding 4: one head, and who reacts to its removal",
 )
 # %% [markdown]
-# One head does the repair: L24H4. "Removing it changes nothing" is a sentence about the whole model after the blow, not
-# about the head before it (McGrath et al. 2023; Rushing & Nanda 2024).
+# Most of the repair is one head's: L24H4. "Removing it changes nothing" is a sentence about the whole model after the
+# blow, not about the head before it (McGrath et al. 2023; Rushing & Nanda 2024).
 #
 # **A head has a direct effect of 1.0 and a total one of .1. With all later heads frozen its effect is .1. Who makes
 # up for it?**
@@ -351,7 +351,7 @@ answer_repair = "c"
 # ## 5. The best head of many
 #
 # > **Finding 5.** *One head knows how sure the model is. Over 12 prompts its attention to the start token goes with
-# > the logit difference, with a correlation above .8 (p < .001).*
+# > the logit difference, with a correlation above .8 (p < .01).*
 #
 # That p is of *one* head, named beforehand. The report looked at 270. The matched null searches as well (1.3, 3.6):
 # shuffle the logit differences over prompts, and take the largest of the 270 sizes again.
@@ -384,8 +384,8 @@ def best_under_shuffles(
 #
 # <details><summary>Answer</summary>
 #
-# About .75: so the finding is not far outside. On fresh prompts it is smaller. A finding that fails its null is not
-# shown; that does not make it false.
+# About .75: the search alone gives nearly what was found. On fresh prompts the correlation is smaller, but not gone: a
+# finding that fails its null is not shown; that does not make it false.
 #
 # </details>
 # %%
@@ -420,7 +420,7 @@ plot.hist(
 # %% [markdown]
 # ## 6. A null that does not match
 #
-# > **Finding 6.** *Meaning has a place: after layer 15, a sentence and its paraphrase have a cosine of .97. Random
+# > **Finding 6.** *Meaning has a place: after layer 15, a sentence and its paraphrase have a cosine of .98. Random
 # > directions have 0.00, give or take .04.*
 #
 # Streams are not random directions: a few large numbers are common to all (*massive activations*; Ethayarajh 2019 on
@@ -443,8 +443,8 @@ def cosines_of_others(
 #
 # <details><summary>Answer</summary>
 #
-# All three are above .9. The same words with another meaning are no further away than the paraphrase: nothing about
-# meaning was shown.
+# All three are above .9. The same words with another meaning are even nearer than the paraphrase, and so they stay when
+# what all sentences share is taken away: words were shown, not meaning.
 #
 # </details>
 # %%
@@ -490,9 +490,9 @@ print(f"paraphrase less same words: {nearer:.3f}")
 # %% [markdown]
 # Random directions answer "is there anything at all?". The sentences with the same words answer "is it meaning?".
 #
-# **A cosine of .97 between the directions of two probes, trained on two halves of the data. Which null matches?**
+# **A cosine of .9 between the directions of two probes, trained on two halves of the data. Which null matches?**
 # (a) the cosine of probes trained on shuffled labels of the two halves; (b) the cosine of random directions in as many
-# dimensions; (c) none: .97 speaks for itself
+# dimensions; (c) none: .9 speaks for itself
 # %% exercise="answer_matching" points=1 difficulty=2 minutes=3
 answer_matching = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -547,11 +547,11 @@ def faithfulness(
 # The reference: the ten heads with the largest effects (at their mean) of all 270, from a sweep on eight other prompts
 # (Bonus 1). Two methods have nine of them each, and one head more.
 #
-# **Predict**: the reference holds up about .85. The two that overlap by nine tenths?
+# **Predict**: the reference holds up more than .8. The two that overlap with it by nine tenths?
 #
 # <details><summary>Answer</summary>
 #
-# One as much as the reference, the other less than half of it: a share of heads does not know which head is missing.
+# One nearly as much, the other less than half as much: a share of heads does not know which head is missing.
 #
 # </details>
 # %% experiment=True
@@ -697,8 +697,9 @@ plot.bar(
     title="Finding 8: an exchange along one direction of layer 22's MLP",
 )
 # %% [markdown]
-# The kernel's part alone does exactly nothing, and yet without it the direction does less: it brings the difference,
-# the other part the effect. The whole layer's exchange, which is what another giver really brings there, does nothing.
+# The kernel's part alone does nothing, it cannot; and yet without it the direction does about half: it brings some of
+# the difference, the other part the effect. The whole layer's exchange, which is what another giver really brings
+# there, does nothing that eight prompts could show.
 #
 # **An exchange along one direction moves the answer by 2 nats; of the whole activation, by 2.1. The direction's part in
 # the kernel is 1 %. What may be said?**
@@ -850,7 +851,7 @@ for what, value, control, decides in closing:
 # | "Nine heads of ten" | run the circuit alone |
 # | "A direction carries it" | the whole activation; the part that nothing can read |
 #
-# A control that a finding fails says *not shown*. It seldom says *not so*: Finding 5 has something in it on fresh rows.
+# A control that a finding fails says *not shown*, seldom *not so*: of Finding 5 something is left on fresh prompts.
 #
 # Read on: Jain & Wallace 2019, *Attention is not Explanation*; McGrath et al. 2023, *The Hydra Effect*; Rushing & Nanda
 # 2024, *Explorations of Self-Repair in Language Models*; McDougall et al. 2023, *Copy Suppression*; Makelov et al.
