@@ -336,7 +336,8 @@ def _random(model, tokens, last, layer, direction, strength, measure, n, seed, d
     drawn = draw(n, len(direction), generator=generator)
     if length:
         drawn = drawn / drawn.norm(dim=1, keepdim=True) * direction.norm()
-    return torch.stack([_moved(model, tokens, last, layer, each, [strength], measure)[0] for each in drawn])
+    pushed = [measure(_ends(_steer(model, tokens, layer, strength * each), last)) for each in drawn]
+    return torch.stack(pushed) - measure(_ends(_steer(model, tokens, layer, 0 * direction), last))
 
 
 @mistake("random directions of length 1: they are to be as long as the direction")
@@ -458,7 +459,7 @@ def _at_cost(model, tokens, last, layer, direction, cost, most, price=None):
     if price(most) <= cost:
         return float(most)
     low, high = 0.0, float(most)
-    for _ in range(40):
+    for _ in range(14):
         middle = (low + high) / 2
         low, high = (middle, high) if price(middle) < cost else (low, middle)
     return (low + high) / 2
@@ -496,7 +497,7 @@ def strength_at_cost(model, tokens, last, layer, direction, cost, most):
     return min(zip(tried, costs, strict=True), key=lambda each: abs(each[1] - cost))[0]
 
 
-@right("bisection, forty times")
+@right("bisection, fourteen times")
 def strength_at_cost(model, tokens, last, layer, direction, cost, most):
     return _at_cost(model, tokens, last, layer, direction, cost, most)
 
@@ -818,23 +819,23 @@ def answer_gate():
 
 def _scan(model, asked, others, directions, strengths, costs=True, effects=True):
     """{(name, layer)} by the two criteria, at one and the same strength."""
-    end = torch.full((len(asked),), asked.shape[1] - 1)
+    both = torch.cat([asked, others])
+    end = torch.full((len(both),), asked.shape[1] - 1)
 
-    def answers(rows, layer, move):
-        return _steer(model, rows, layer, move, end)[:, -1]
+    def answers(layer, move):
+        return _steer(model, both, layer, move, end)[:, -1].split([len(asked), len(others)])
 
-    found = set()
-    for name, direction in directions.items():
-        for layer in range(model.cfg.n_layers):
-            plain, plain_others = (answers(rows, layer, 0 * direction) for rows in (asked, others))
-            for strength in strengths:
-                now, now_others = (answers(rows, layer, strength * direction) for rows in (asked, others))
-                rise = ((now - plain)[:, -2] - (now - plain)[:, -1]).mean().item()
-                a, b = plain_others.log_softmax(-1), now_others.log_softmax(-1)
-                cost = (a.exp() * (a - b)).sum(-1).mean().item()
-                if (rise >= 5 or not effects) and (cost <= 0.05 or not costs):
-                    found.add((name, layer))
-    return found
+    plain, plain_others = answers(0, 0 * next(iter(directions.values())))
+    a = plain_others.log_softmax(-1)
+
+    def is_clean(layer, move):
+        now, now_others = answers(layer, move)
+        rise = ((now - plain)[:, -2] - (now - plain)[:, -1]).mean().item()
+        cost = (a.exp() * (a - now_others.log_softmax(-1))).sum(-1).mean().item()
+        return (rise >= 5 or not effects) and (cost <= 0.05 or not costs)
+
+    places = [(name, layer) for name in directions for layer in range(model.cfg.n_layers)]
+    return {(name, layer) for name, layer in places if any(is_clean(layer, s * directions[name]) for s in strengths)}
 
 
 @mistake("clean pushes were found, but")

@@ -344,31 +344,36 @@ WITHOUT_CLEAN = ("mute", "bypassed", "spoils", "costly")
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", SEEDS[: len(SEEDS) // 6])  # each is some hundred runs
 def test_clean_pushes_are_those_of_a_fine_scan_of_strengths(seed):
     """Each direction, layer and strength is tried: clean within the windows that truth gives, and nowhere else."""
     kinds = {"kinds": WITHOUT_CLEAN} if seed % 4 == 3 else {}
     model, truth = wired.steerable(seed, n_layers=3 + seed % 3, **kinds)
     assert bool(truth.clean) == (not kinds)
-    asked, others = wired.steerable_rows(truth, rows=96, seed=seed)
+    rows = torch.cat(wired.steerable_rows(truth, rows=48, seed=seed))  # those that ask, then the others
+    strengths = [step / 2 for step in range(1, 17)]
 
-    def answers(rows, layer, move):
+    def answers(layer, direction):
+        """[strength row vocab], all strengths in one run."""
+
         def push(stream, hook):
-            return torch.cat([stream[:, :-1], stream[:, -1:] + move], dim=1)
+            moves = torch.tensor(strengths).repeat_interleave(len(rows))[:, None] * direction
+            return torch.cat([stream[:, :-1], stream[:, -1:] + moves[:, None]], dim=1)
 
-        return model.run_with_hooks(rows, fwd_hooks=[(f"blocks.{layer}.hook_resid_post", push)])[:, -1]
+        hooks = [(f"blocks.{layer}.hook_resid_post", push)]
+        logits = model.run_with_hooks(rows.repeat(len(strengths), 1), fwd_hooks=hooks)
+        return logits[:, -1].unflatten(0, (len(strengths), len(rows)))
 
-    plain, plain_others = model(asked)[:, -1], model(others)[:, -1].log_softmax(-1)
+    plain = model(rows)[:, -1]
+    plain_others = plain[48:].log_softmax(-1)
     for name, direction in truth.directions.items():
         assert abs(float(direction.norm()) - 1) < 1e-5
         for layer in range(model.cfg.n_layers):
-            clean = []
-            for strength in (step / 2 for step in range(1, 17)):
-                rise = (answers(asked, layer, strength * direction) - plain) @ torch.eye(plain.shape[1])[[-2, -1]].T
-                now = answers(others, layer, strength * direction).log_softmax(-1)
-                cost = (plain_others.exp() * (plain_others - now)).sum(-1).mean()
-                if (rise[:, 0] - rise[:, 1]).mean() >= 5 and cost <= 0.05:
-                    clean.append(strength)
+            pushed = answers(layer, direction)
+            rise = ((pushed[:, :48] - plain[:48])[..., -2] - (pushed[:, :48] - plain[:48])[..., -1]).mean(1)
+            costs = (plain_others.exp() * (plain_others - pushed[:, 48:].log_softmax(-1))).sum(-1).mean(1)
+            kept = (rise >= 5) & (costs <= 0.05)
+            clean = [strength for strength, is_clean in zip(strengths, kept.tolist(), strict=True) if is_clean]
             assert bool(clean) == ((name, layer) in truth.clean), f"{name} {truth.kinds[name]} after {layer}: {clean}"
             if clean:
                 low, high = truth.windows[name, layer]

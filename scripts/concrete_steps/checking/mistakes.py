@@ -16,6 +16,7 @@ import contextlib
 import copy
 import functools
 import importlib.util
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,7 @@ class Call:
     output: Any = None
     error: BaseException | None = None
     after: tuple = field(default_factory=tuple)
+    seconds: float = 0.0
 
 
 def mistake(sentence: str) -> Callable[[Any], Any]:
@@ -132,11 +134,14 @@ def record(function: Callable, calls: list[Call], name: str = "") -> Callable:
             del calls[latest[-1]]
         call = Call(name, *copied((args, kwargs)), torch.get_rng_state())
         calls.append(call)
+        start = time.perf_counter()
         try:
             output = function(*args, **kwargs)
         except BaseException as error:
             call.error = error
             raise
+        finally:
+            call.seconds = time.perf_counter() - start
         call.output, (call.after, _) = copied(output), copied((args, kwargs))
         return output
 

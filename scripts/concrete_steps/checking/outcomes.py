@@ -103,6 +103,7 @@ class Judge:
     seed: int | None = None
     test: Callable = lambda: None
     given: dict = field(default_factory=dict)
+    recognise: bool = True
     random_state: Any = field(default_factory=_random_state)
 
     def passed(self) -> Result:
@@ -129,7 +130,6 @@ class Judge:
         mine = [call for call in calls if call.name == self.exercise] or calls
         call = mine[-1] if mine else None
         result = Result(self.exercise, WRONG, case=_case(call), seed=self.seed, call=call)
-        result.mistake = self._recognise(error, calls)
         if isinstance(error, AssertionError) and not frame:
             result.message = _shorten(_assertion(error))
         elif frame:
@@ -137,6 +137,9 @@ class Judge:
             result.message = _shorten(f"{type(error).__name__}: {error}")
         else:
             result.message = _unusable(error, mine)
+        candidates = mistakes_of(self.notebook).get(self.exercise, []) if self.recognise else []
+        if not any(entry.sentence in result.message for entry in candidates):  # it says already what it is
+            result.mistake = self._recognise(error, calls, candidates)
         return result
 
     def is_learners(self, error: BaseException) -> bool:
@@ -149,10 +152,9 @@ class Judge:
         places = [(frame.f_code.co_filename, line) for frame, line in walked if frame.f_globals is self.namespace]
         return places[-1] if places else None
 
-    def _recognise(self, error: BaseException, calls: list[Call]) -> str:
+    def _recognise(self, error: BaseException, calls: list[Call], candidates: list[Mistake]) -> str:
         """The sentence of the one written mistake that the learner's object is, or ""."""
         learner = self.namespace.get(self.exercise)
-        candidates = mistakes_of(self.notebook).get(self.exercise, [])
         own = [call for call in calls if call.name == self.exercise]
         further = Further(self.notebook.checks, self.exercise, self.namespace, self.given, SECONDS_FOR_FURTHER)
         with contextlib.suppress(Exception, TimedOut), time_limit(SECONDS_TO_RECOGNISE), quietly():
