@@ -64,11 +64,6 @@ def removal_effects(model, tokens, heads, fill, measure):
     return _removal(model, tokens, heads, fill, measure, mean=lambda own: own.mean((0, 1)))
 
 
-@mistake("averages over positions in place of rows: each row keeps a mean of its own")
-def removal_effects(model, tokens, heads, fill, measure):
-    return _removal(model, tokens, heads, fill, measure, mean=lambda own: own.mean(1, keepdim=True))
-
-
 @mistake("puts zeros in, whatever the fill")
 def removal_effects(model, tokens, heads, fill, measure):
     return _removal(model, tokens, heads, "zero", measure)

@@ -449,7 +449,7 @@ def cosines_of_others(
 # </details>
 # %%
 TRIPLES = """
-The dog bit a man in town. | In town, a man was bitten by the dog. | The man bit a dog in town.
+The dog bit a man. | A man was bitten by the dog. | The man bit a dog.
 Anna sold the car to Peter. | Peter bought the car from Anna. | Peter sold the car to Anna.
 The cat chased the mouse. | The mouse was chased by the cat. | The mouse chased the cat.
 Rain came before the storm. | The storm came after the rain. | The storm came before rain.
@@ -638,7 +638,9 @@ def split_by_kernel(
     ### END SOLUTION
 # %% check="split_by_kernel"
 # %% [markdown]
-# The report's direction: to first order an exchange lowers the measure by $-\sum_r (v \cdot \Delta_r)(v \cdot g_r)$
+# ### The report's direction
+#
+# To first order an exchange lowers the measure by $-\sum_r (v \cdot \Delta_r)(v \cdot g_r)$
 # with the gradients $g_r$. The best unit vector is an eigenvector, on eight prompts; we test it on eight others.
 # %%
 LAYER = 22
@@ -694,9 +696,11 @@ plot.bar(
     {"exchanged": [effect.mean() for effect in exchanged.values()]},
     x=list(exchanged),
     y_label="fall of the logit difference (nats)",
-    title="Finding 8: an exchange along one direction of layer 22's MLP",
+    title="Finding 8: exchanges in the MLP of layer 22",
 )
 # %% [markdown]
+# ### A part, and the whole
+#
 # The kernel's part alone does nothing, it cannot; and yet without it the direction does about half: it brings some of
 # the difference, the other part the effect. The whole layer's exchange, which is what another giver really brings
 # there, does nothing that eight prompts could show.
