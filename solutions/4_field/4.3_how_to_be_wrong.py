@@ -414,6 +414,9 @@ chosen = named(divmod(best, N_HEADS))
 print(f"{chosen}, chosen: |r| = {size:.2f}; on fresh prompts {fresh_size:.2f}")
 print("null of this head alone:", format(evidence.against_null(size, alone), ".3f"))
 print("null of the search:     ", format(evidence.against_null(size, searched), ".3f"))
+on_fresh = sink_attention(more_cache)[:, best : best + 1]
+fresh_null = best_under_shuffles(on_fresh, more_base, 500, seed=1)
+print("fresh, this head alone: ", format(evidence.against_null(fresh_size, fresh_null), ".3f"))
 plot.hist(
     {"one head": alone, "best of 270": searched}, title="Finding 5: two nulls", x_label="|r|"
 )
