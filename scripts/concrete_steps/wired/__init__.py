@@ -18,6 +18,7 @@ of 3.7, which some directions steer, at a cost or not; `claim` makes those of 4.
 from concrete_steps.wired.build import build, to_bridge
 from concrete_steps.wired.claims import FAULTS, SOUND, Claim, Rows, claim
 from concrete_steps.wired.compositions import CompositionTruth, compositions
+from concrete_steps.wired.expansions import PathTruth, expansions
 from concrete_steps.wired.heads import Weights
 from concrete_steps.wired.properties import PropertyTruth, properties, property_rows
 from concrete_steps.wired.riddles import NO_ANSWER, riddle
@@ -45,6 +46,7 @@ __all__ = [
     "CompositionTruth",
     "Edge",
     "Head",
+    "PathTruth",
     "PropertyTruth",
     "Rows",
     "SteerTruth",
@@ -54,6 +56,7 @@ __all__ = [
     "build",
     "claim",
     "compositions",
+    "expansions",
     "measure",
     "measures",
     "pairs",
