@@ -441,3 +441,42 @@ def test_expansions_that_do_not_fit_or_are_unknown_are_refused():
     with pytest.raises(CourseError, match="'loud'"):
         wired.expansions(0, decoys=("loud",))
     assert wired.expansions(3)[1].roles == wired.expansions(3)[1].roles != wired.expansions(4)[1].roles
+
+
+@pytest.mark.parametrize("by", wired.FAULTS)
+def test_a_claim_s_figure_is_its_model_s_and_the_same_whatever_the_fault(by):
+    figures = set()
+    for fault in (wired.SOUND, *wired.FAULTS[by]):
+        claim = wired.claim(by, fault, seed=7)
+        figures.add(claim.value)
+        model, rows, heads = claim.model, claim.rows, claim.heads
+        with torch.no_grad():
+            logits, cache = model.run_with_cache(rows.tokens)
+            base = claim.measure(logits, rows)
+            assert base.min() > 0.95, (by, fault)
+            with wired.removed(model, heads if by == "zero" else ()):
+                fall = (base - claim.measure(model(rows.tokens), rows)).mean().item()
+        layer, head = heads[0]
+        pattern = cache["pattern", layer][:, head, -1]
+        match by:
+            case "attention":
+                place = (rows.tokens[:, :-1] == rows.tokens[:, -1:]).float().argmax(1) + 1
+                assert pattern.gather(1, place[:, None]).mean() > 0.95, fault
+            case "zero":
+                assert round(fall, 1) == claim.value, fault
+            case "direct":
+                read = model.W_U[:, rows.right].T
+                direct = ((cache["z", layer][:, -1, head] @ model.W_O[layer, head]) * read).sum(-1).mean().item()
+                assert abs(direct) < 0.1, fault
+            case "overlap":
+                assert len(set(heads) & set(claim.reference)) / len(heads) == claim.value, fault
+            case "correlation":
+                r = torch.corrcoef(torch.stack([pattern[:, 0], rows.rated]))[0, 1].abs().item()
+                assert round(r, 1) == claim.value, fault
+    assert len(figures) == 1
+
+
+def test_unknown_claims_are_refused():
+    for by, fault in (("guess", wired.SOUND), ("zero", "best of many")):
+        with pytest.raises(CourseError, match="There is no claim"):
+            wired.claim(by, fault, seed=0)
