@@ -645,17 +645,17 @@ def _judge(claim, **other):
     return "sound" if _correlated(claim, claim.fresh) else "best of many"
 
 
-@mistake("takes every claim for sound: the record says nothing of the fault, a control does")
+@mistake("overlap: 'overlap is not faithfulness' taken for 'sound'")
 def find_fault(claim):
     return "sound"
 
 
-@mistake("every claim gets the first fault of its method: half of them are sound")
+@mistake("attention: 'sound' taken for 'the pattern is about places'")
 def find_fault(claim):
     return next(iter(wired.FAULTS[claim.by]))
 
 
-@mistake("looks at the rows of the claim alone: there, places and content go together")
+@mistake("attention: 'the pattern is about places' taken for 'attended, not used'")
 def find_fault(claim):
     def attention(claim):
         return "sound" if _p(claim, []) - _p(claim, claim.heads) > 0.3 else "attended, not used"
@@ -663,7 +663,7 @@ def find_fault(claim):
     return _judge(claim, attention=attention)
 
 
-@mistake("repeats the claim's own removal: alone it is not missed, whoever takes over")
+@mistake("removal: 'another head takes over' taken for 'sound'")
 def find_fault(claim):
     def removal(claim):
         return "another head takes over" if _p(claim, []) - _p(claim, claim.heads) > 0.3 else "sound"
@@ -671,7 +671,7 @@ def find_fault(claim):
     return _judge(claim, removal=removal)
 
 
-@mistake("repeats the zero ablation: with the mean in its place it would see what the head tells")
+@mistake("zero: 'zero is no neutral value' taken for 'sound'")
 def find_fault(claim):
     def zero(claim):
         falls = _p(claim, []) - _p(claim, claim.heads, fill="zero") > 0.3
@@ -680,7 +680,7 @@ def find_fault(claim):
     return _judge(claim, zero=zero)
 
 
-@mistake("computes the correlation again on the rows on which the head was chosen")
+@mistake("correlation: 'best of many' taken for 'sound'")
 def find_fault(claim):
     def again(claim):
         return "sound" if _correlated(claim, claim.rows) else "best of many"

@@ -400,6 +400,17 @@ def test_answer_illusion(answer_illusion):
 # --- 9. Open task
 
 
+# By method: which control decides.
+DECIDES = {
+    "attention": "on fresh rows places and content come apart; then see what depends on it",
+    "zero": "put the mean in its place: what the head always writes stays",
+    "removal": "alone it is not missed, whoever takes over: remove two",
+    "direct": "see the total effect: others may read what it writes",
+    "overlap": "run the set alone",
+    "correlation": "look at fresh rows, on which the head was not chosen",
+}
+
+
 @pytest.mark.seconds(120)
 def test_find_fault(find_fault, rng):
     """Unseen claims, sound and with each fault: each named rightly; one slip of the whole is forgiven."""
@@ -416,6 +427,7 @@ def test_find_fault(find_fault, rng):
                 asked += 1
                 if named == truth:
                     break
-                slips[f"{by}: {truth!r} taken for {named!r}"] += 1  # and another of its kind is tried
+                # And another of its kind is tried.
+                slips[f"{by}: {truth!r} taken for {named!r} ({DECIDES[by]})"] += 1
     said = f"of {asked} unseen claims {asked - slips.total()} were named rightly; "
     assert slips.total() <= 1, said + ", ".join(slips)
