@@ -52,6 +52,7 @@ SLIPS = {
     "3.5": ("factored_norm", ".sqrt()", ""),
     "3.6": ("mean_difference_probe", "direction = true - false", "direction = false - true"),
     "3.7": ("steer", "stream[torch.arange(len(stream)), at] +=", "stream[:, at] +="),
+    "4.2": ("label_by_level", "share = acts / acts.max()", "share = acts / acts.sum()"),
     "4.4": ("open_topics", "topic not in known and ", ""),
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
     "5.3": ("fourier_basis", " / waves.norm(dim=1, keepdim=True)", ""),
