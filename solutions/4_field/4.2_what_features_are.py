@@ -63,10 +63,10 @@ def at_words(
 ) -> Float[Tensor, "word width"]:
     """What the hook holds at each word, after each of the texts, averaged over them."""
     ids = torch.tensor([smol.to_single_token(" " + word) for word in words])[:, None]
-    found = []
+    found, after = [], int(hook.split(".")[1]) + 1
     for text in texts:
         rows = torch.cat([smol.to_tokens(text).expand(len(words), -1), ids], dim=1)
-        _, cache = smol.run_with_cache(rows, names_filter=hook, stop_at_layer=LAYER + 1)
+        _, cache = smol.run_with_cache(rows, names_filter=hook, stop_at_layer=after)
         found.append(cache[hook][:, -1])
     return torch.stack(found).mean(0)
 
@@ -102,7 +102,7 @@ def label_by_level(
     ### END SOLUTION
 # %% check="label_by_level"
 # %% [markdown]
-# **Predict**: the ten strongest words of neuron 1174 are all countries. Between a quarter and half of its largest
+# **Predict**: the nine strongest words of neuron 1174 are all countries. Between a quarter and half of its largest
 # activation, which share of the words are countries: nearly all, half, or a tenth?
 #
 # <details><summary>Answer</summary>
@@ -136,6 +136,7 @@ def over_neurons(levels: Float[Tensor, "neuron level"], level: int) -> evidence.
     return evidence.interval(its[~its.isnan()])
 
 
+print("share of countries, lowest level first:", ", ".join(f"{share:.2f}" for share in own))
 print(f"{len(sure)} neurons whose six strongest words are of one concept:")
 for i in range(4):
     said = f"{EDGES[i]:.2f} to {EDGES[i + 1]:.2f} of the largest"
@@ -153,8 +154,8 @@ plot.bar(
     title="A label of the strongest words, level by level",
 )
 # %% [markdown]
-# The top level is what chose the label, so it must fit. Below half of the largest, the label holds for a minority. The
-# neuron is not *for* countries; countries are what moves it most.
+# The top level is what chose the label, so it must fit. Below half of the largest, the label holds for a minority, if
+# more often than a shuffled one. The neuron is not *for* countries; countries are what moves it most.
 #
 # ## 2. An axis of a privileged basis?
 #
@@ -189,41 +190,41 @@ def best_axis(
 # %% check="best_axis"
 # %% [markdown]
 # **Predict**: the best of 1536 neurons for a concept, on unseen words, against the best of 1536 axes of a rotated
-# space, over twelve concepts: does it win by far, by some hundredths, or not at all? And a difference of means?
+# space: by far better, by some hundredths, or not at all? And a difference of means?
 #
 # <details><summary>Answer</summary>
 #
-# No clear difference in this layer. Both are below the direction that no axis needs to lie on.
+# ANSWER2
 #
 # </details>
 # %% experiment=True
 order = torch.randperm(len(WORDS), generator=generator)
 first, second = order[: len(order) // 2], order[len(order) // 2 :]
-centred = neurons - neurons.mean(0)
-spaces = {"neurons": neurons}
-for i in range(3):
-    square = torch.randn(neurons.shape[1], neurons.shape[1], generator=generator)
-    spaces[f"rotation {i + 1}"] = centred @ torch.linalg.qr(square).Q
-told = {name: [] for name in [*spaces, "difference of means"]}
-for concept in range(len(CONCEPTS)):
-    label = concept_of == concept
-    for name, space in spaces.items():
-        told[name].append(best_axis(space[first], label[first], space[second], label[second]))
-    yes, no = first[label[first]], first[~label[first]]
-    direction = neurons[yes].mean(0) - neurons[no].mean(0)
-    its = auroc((neurons[second] @ direction)[:, None], label[second])
-    told["difference of means"].append(its.item())
-rotated = torch.tensor([told[f"rotation {i + 1}"] for i in range(3)]).mean(0)
-gain = evidence.difference(told["neurons"], rotated, paired=True)
-over_probe = evidence.difference(told["difference of means"], told["neurons"], paired=True)
-for name, values in told.items():
-    print(f"{name:>20}: auroc on unseen words {evidence.interval(values):.2f}")
-print(f"neurons less rotated axes {gain:+.2f}; a direction less neurons {over_probe:+.2f}")
+squares = torch.randn(3, neurons.shape[1], neurons.shape[1], generator=generator)
+rotations = [torch.linalg.qr(square).Q for square in squares]
+LAYERS = [4, 8, 12, 18]
+told = {layer: {"neurons": [], "rotated": [], "direction": []} for layer in LAYERS}
+for layer, its in told.items():
+    acts = at_words(WORDS, utils.get_act_name("post", layer))
+    turned = [(acts - acts.mean(0)) @ rotation for rotation in rotations]
+    for concept in range(len(CONCEPTS)):
+        label = concept_of == concept
+        split = label[first], label[second]
+        its["neurons"].append(best_axis(acts[first], split[0], acts[second], split[1]))
+        others = [best_axis(x[first], split[0], x[second], split[1]) for x in turned]
+        its["rotated"].append(sum(others) / len(others))
+        direction = acts[first][split[0]].mean(0) - acts[first][~split[0]].mean(0)
+        its["direction"].append(auroc((acts[second] @ direction)[:, None], split[1]).item())
+    gain = evidence.difference(its["neurons"], its["rotated"], paired=True)
+    over = evidence.difference(its["direction"], its["neurons"], paired=True)
+    means = ", ".join(f"{name} {evidence.interval(row):.2f}" for name, row in its.items())
+    print(f"layer {layer:>2}: {means}")
+    print(f"          neurons less rotated {gain:+.2f}; a direction less neurons {over:+.2f}")
 plot.bar(
-    {name: told[name] for name in ("neurons", "rotation 1", "difference of means")},
-    x=NAMES,
-    y_label="auroc on unseen words",
-    title="The best axis, and a direction",
+    {name: [sum(told[layer][name]) / 12 for layer in LAYERS] for name in told[LAYER]},
+    x=[f"layer {layer}" for layer in LAYERS],
+    y_label="auroc on unseen words, mean of 12 concepts",
+    title="The best neuron, the best rotated axis, and a direction",
 )
 # %% [markdown]
 # Concepts can be read, and from a direction better than from any axis. That an axis is privileged for the
@@ -296,8 +297,8 @@ plot.line(
 )
 # %% [markdown]
 # Fourteen features a dimension, all readable *while few are on*. Nobody can read them all at once, and the capacity is
-# used up by sparsity, not by the count. Most of the loss comes with uneven use: random directions with the same
-# spectrum read back little better. (How a model *learns* this is 5.2.)
+# used up by sparsity, not by the count. From 16 on, most of the loss comes with uneven use: random directions with the
+# same spectrum read back little better. (How a model *learns* this is 5.2.)
 #
 # ## 4. A direction?
 #
@@ -311,7 +312,7 @@ def left_out(
     n - 1 other points and their codes.
 
     Points and codes are centred on the mean of the n - 1; with X and Y these centred ones,
-    the weights are X^T (X X^T + ridge m I)^-1 Y, where m is the mean of the diagonal of X X^T.
+    the weights are X^T (X X^T + ridge m I)^-1 Y, where m is the mean of X X^T's diagonal.
     """
     ### BEGIN SOLUTION
     foretold = []
@@ -329,6 +330,8 @@ def left_out(
     ### END SOLUTION
 # %% check="left_out"
 # %% [markdown]
+# ### Does it close?
+#
 # A circle has two codes, $\cos$ and $\sin$ of the place; an angle is read from both. But a bent line suits a circle's
 # codes as well. What tells them apart are the ends: does the first come after the last?
 # %% exercise="closing" points=1 difficulty=2 minutes=6
@@ -348,7 +351,7 @@ def closing(points: Float[Tensor, "n d"]) -> float:
 # <details><summary>Answer</summary>
 #
 # Along one direction nearly two months, on the circle a third of one (shuffled: over three). Months and days close.
-# Number words and ordinals do not: their circle's codes do well too, but last and first are two steps apart.
+# Number words and ordinals do not: their circle's codes do well too, but last and first are nearly two steps apart.
 #
 # </details>
 # %% experiment=True
@@ -399,9 +402,11 @@ plot.scatter(
     title="The months in SmolLM2's stream, after layer 10",
 )
 # %% [markdown]
+# ### What it shows
+#
 # The months have two-dimensional structure that no one direction holds (Engels et al. 2024 find such circles *used* in
-# modular arithmetic; here we only read). In one respect a shuffled order closes as well: all distances are alike then.
-# So closing says something only after the order was shown.
+# modular arithmetic; here we only read). A shuffled order closes as well, all distances being alike then: closing says
+# something only after the order was shown.
 #
 # **Nine words: a left-out one is placed half a step off by a circle's codes (shuffled 2.1), and last and first are 2.6
 # mean steps apart. What are they?**
@@ -458,6 +463,8 @@ def learn_dictionary(latents: int, tied: bool, steps: int = 900):
         fires = (features.float() @ true @ encoder + bias).relu() > 0.1
         return fires, decoder / decoder.norm(dim=-1, keepdim=True), features, true
 # %% [markdown]
+# ### A latent with a hole
+#
 # **Feature absorption** (Chanin et al. 2024): a latent looks like *animal*, on for every animal, except where *dog* is
 # on, as the dog's latent has taken *animal* into its own direction. One latent less is on, which is what the loss
 # wants.
@@ -512,15 +519,15 @@ for tied in (True, False):
         alone, together = (evidence.interval(its) for its in zip(*rates, strict=True))
         found[latents, tied] = alone, together, evidence.interval(split)
         cosine, pair = evidence.interval(alike), sum(both) / len(both)
-        print(f"{'hierarchy' if tied else 'no hierarchy':>12}, {latents:>2} latents:", end=" ")
+        data = "hierarchy" if tied else "no hierarchy"
+        print(f"{data:>12}, {latents:>2} latents:", end=" ")
         print(f"parent's latent on, alone {alone:.2f}, with a child {together:.2f};")
         print(f"{'':>14}cosine with the child {cosine:.2f}, with child + parent {pair:.2f};")
         print(f"{'':>14}latents of one family {found[latents, tied][2]:.1f}")
 # %% [markdown]
-# With children that ignore their parents, the same autoencoder is right about everything. So this is not a badly
-# trained dictionary: with a hierarchy, the objective prefers another answer to ours. What it finds depends on its
-# size, too. "The latent is on" and "the feature is on" are two claims, and every latent that reads well may have such
-# holes.
+# With children that ignore their parents and 16 latents, the same autoencoder finds every feature. So this is not a
+# badly trained dictionary: with a hierarchy, the objective prefers another answer to ours. And what it finds depends
+# on its size. "The latent is on" and "the feature is on" are two claims; a latent that reads well may have such holes.
 #
 # ## 6. What every model has?
 #
@@ -695,15 +702,17 @@ strong, weak = over_neurons(all_sure, 3), over_neurons(all_sure, 1)
 eight, eight_random = named["token embeddings"][3], named["random"][3]
 on_circle, null_circle = placed["months", True]
 on_line, null_line = placed["months", False]
-of_neurons, of_rotated = evidence.interval(told["neurons"]), evidence.interval(rotated)
-tied_on, free_on, open_ends = found[16, True][1], found[16, False][1], closes["number words"]
+of_neurons = evidence.interval(told[LAYER]["neurons"])
+of_rotated = evidence.interval(told[LAYER]["rotated"])
+closed_ends, open_ends = closes["months"], closes["number words"]
+tied_on, free_on = found[16, True][1], found[16, False][1]
 closing_table = [
     ("1 label at the top level", f"{strong:.2f}", "between .25 and .5", f"{weak:.2f}"),
-    ("2 best neuron, auroc", f"{of_neurons:.2f}", "rotated", f"{of_rotated:.2f}"),
+    ("2 best neuron, layer 12", f"{of_neurons:.2f}", "rotated", f"{of_rotated:.2f}"),
     ("3 eight of 8192 read back", f"{eight:.2f}", "random directions", f"{eight_random:.2f}"),
-    ("4 months, one direction", f"{on_line:.2f}", "shuffled, mean", f"{null_line.mean():.2f}"),
-    ("  months, circle", f"{on_circle:.2f}", "shuffled, mean", f"{null_circle.mean():.2f}"),
-    ("  months, last to first", f"{closes['months']:.2f}", "number words", f"{open_ends:.2f}"),
+    ("4 months, one direction", f"{on_line:.2f}", "shuffled", f"{null_line.mean():.2f}"),
+    ("  months, circle", f"{on_circle:.2f}", "shuffled", f"{null_circle.mean():.2f}"),
+    ("  months, last to first", f"{closed_ends:.2f}", "number words", f"{open_ends:.2f}"),
     ("5 parent on, with a child", f"{tied_on:.2f}", "no hierarchy", f"{free_on:.2f}"),
 ]
 for part, a, b, other in [
