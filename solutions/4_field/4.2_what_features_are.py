@@ -103,11 +103,11 @@ def label_by_level(
 # %% check="label_by_level"
 # %% [markdown]
 # **Predict**: the nine strongest words of neuron 1174 are all countries. Between a quarter and half of its largest
-# activation, which share of the words are countries: nearly all, half, or a tenth?
+# activation, which share of the words are countries: nearly all, half, or under a tenth?
 #
 # <details><summary>Answer</summary>
 #
-# About a tenth. At these levels it answers to numbers, foods, names: a **polysemantic** neuron.
+# Under a tenth. At these levels it answers to foods, names, jobs: a **polysemantic** neuron.
 #
 # </details>
 # %% experiment=True
@@ -194,7 +194,8 @@ def best_axis(
 #
 # <details><summary>Answer</summary>
 #
-# ANSWER2
+# By some hundredths in layers 4 and 8, by nothing in 18, and nowhere is the lead clear of 0. A direction that need not
+# be an axis is better everywhere.
 #
 # </details>
 # %% experiment=True
@@ -228,8 +229,8 @@ plot.bar(
 )
 # %% [markdown]
 # Concepts can be read, and from a direction better than from any axis. That an axis is privileged for the
-# *nonlinearity* does not make it the unit of meaning. A single layer and single words: other layers may differ
-# (bonus).
+# *nonlinearity* does not make it the unit of meaning. (Twelve concepts, words alone: a lead of some hundredths may be
+# there unseen.)
 #
 # ## 3. One dimension each?
 #
@@ -727,7 +728,7 @@ for what, value, null, other in closing_table:
 # %% [markdown]
 # ## Bonus (not graded)
 #
-# 1. Part 2 in layers 4, 8 and 18. Where do neurons beat the rotation?
+# 1. Part 2 with more concepts of your own: does the lead of the neurons in layer 4 become clear of 0?
 # 2. Which tokens are named in place of the right ones in part 3? Are they similar words?
 # 3. Letters of the alphabet in part 4: line, arc, or circle?
 # 4. Change the penalty on active latents in part 5 from .08 to .02. Does absorption go away?
@@ -737,7 +738,7 @@ for what, value, null, other in closing_table:
 # | a feature is | what it explains | what it misses |
 # |---|---|---|
 # | a neuron | its strongest words | all weaker activations |
-# | an axis | where the nonlinearity acts | a rotation does as well |
+# | an axis | where the nonlinearity acts | rotated axes do nearly as well |
 # | a dimension | nothing here: 8192 fit into 576 | sparsity is what counts |
 # | a direction | what a probe reads | circles and curves |
 # | a dictionary's latent | sparse parts | holes where a child is on; its size decides |
