@@ -107,7 +107,7 @@ def label_by_level(
 #
 # <details><summary>Answer</summary>
 #
-# Under a tenth. At these levels it answers to foods, names, jobs: a **polysemantic** neuron.
+# Under a tenth. Below half it answers to foods and names: a **polysemantic** neuron.
 #
 # </details>
 # %% experiment=True
