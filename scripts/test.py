@@ -4,7 +4,7 @@ Three parts: the course's machinery and its wrong answers (tests/course), the co
 (`pytest --of solutions`), and whether everything generated is up to date (`scripts/build.py --check`).
 
     python scripts/test.py --browser        also in a real browser (chromium): notebooks that changed, one more by turns
-    python scripts/test.py --browser all    every notebook in the browser, about two minutes each
+    python scripts/test.py --browser all    every notebook in the browser, about two minutes each; and graded apart
     python scripts/test.py -k loader        only some tests: arguments go to pytest, and the third part is left out
     python scripts/test.py tests/course/test_loader.py
 """

@@ -308,7 +308,7 @@ def apply_temperature(logits, temperature):
     return (logits / temperature).softmax(-1) if temperature else _coldest(logits)
 
 
-@mistake("temperature 0 gives nan: nothing can be divided by 0")
+@mistake("temperature 0 gives nan or infinity: nothing can be divided by 0")
 def apply_temperature(logits, temperature):
     return logits / torch.tensor(temperature, dtype=logits.dtype)
 

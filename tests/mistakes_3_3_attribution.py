@@ -675,7 +675,7 @@ def max_activating_examples(acts, allowed, count):
     return _once(_top(acts, allowed, count, largest=False), count)
 
 
-@mistake("is not an allowed one")
+@mistake("takes no notice of `allowed`")
 def max_activating_examples(acts, allowed, count):
     return _once(_top(acts, torch.ones_like(allowed), count), count)
 

@@ -369,6 +369,25 @@ def random_direction_control(model, tokens, last, layer, direction, strength, me
     return torch.stack([_moved(model, tokens, last, layer, each, [strength], measure)[0] for each in drawn])
 
 
+@mistake("along the direction itself")
+def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
+    """Orthogonal ones alone: the part along the direction is taken out."""
+    generator, unit, rows = torch.Generator().manual_seed(seed), direction / direction.norm(), []
+    for _ in range(n):
+        drawn = torch.randn(len(direction), generator=generator)
+        drawn = torch.nn.functional.normalize(drawn - (drawn @ unit) * unit, dim=0) * direction.norm()
+        rows.append(_moved(model, tokens, last, layer, drawn, [strength], measure)[0])
+    return torch.stack(rows)
+
+
+@mistake("is the push at every position?")
+def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
+    """At each row's last token alone."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.nn.functional.normalize(torch.randn(n, len(direction), generator=generator), dim=1) * direction.norm()
+    return torch.stack([_moved(model, tokens, last, layer, each, [strength], measure, at=last)[0] for each in drawn])
+
+
 @right("normalize, in a loop")
 def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
     generator, rows = torch.Generator().manual_seed(seed), []
@@ -565,6 +584,27 @@ def few_shot_prompts(pairs, queries, shots, seed, shuffled=False):
         lines = [f"{a}: {b}\n" for (a, _), b in zip(chosen, answers, strict=True)]
         prompts.append("".join(lines) + f"{query}:")
     return prompts
+
+
+@mistake("pairs that follow each other in the list")
+def few_shot_prompts(pairs, queries, shots, seed, shuffled=False):
+    """A piece of the list, from a drawn place on."""
+    draw, prompts = random.Random(seed), []
+    for query in queries:
+        others = [pair for pair in pairs if pair[0] != query]
+        start = draw.randrange(len(others))
+        answers = [b for _, b in (others * 2)[start : start + shots]]
+        asked = [a for a, _ in (others * 2)[start : start + shots]]
+        if shuffled:
+            draw.shuffle(answers)
+        prompts.append("".join(f"{a}: {b}\n" for a, b in zip(asked, answers, strict=True)) + f"{query}:")
+    return prompts
+
+
+@mistake("change places in the same way: draw it anew")
+def few_shot_prompts(pairs, queries, shots, seed, shuffled=False):
+    """Each answer goes to the next shot."""
+    return _prompts(pairs, queries, shots, seed, shuffled, mix=lambda draw, answers: answers[1:] + answers[:1])
 
 
 @mistake("draws pairs with replacement, so that one may be shown twice in a prompt")
@@ -859,8 +899,8 @@ def find_steering(model, asked, others, directions):
 
 @mistake("; missed were")
 def find_steering(model, asked, others, directions):
-    """Short pushes alone."""
-    return _scan(model, asked, others, directions, (1.0, 2.0))
+    """One push, neither short nor long."""
+    return _scan(model, asked, others, directions, (4.0,))
 
 
 @mistake("no push was named in any model")

@@ -5,6 +5,22 @@ from scipy.stats import binom, binomtest
 from concrete_steps import topics
 from concrete_steps.checking.testing import assert_choice, assert_plain, unchanged
 
+# equivalent mutant of everything_before, NotIn -> NotEq: a set takes a name twice as once; only the time grows
+# equivalent mutant of share_interval, Gt -> NotEq: no share is below 0 or above all
+# equivalent mutant of share_interval, Lt -> NotEq: no share is below 0 or above all
+# equivalent mutant of share_interval, Gt -> GtE: at none or all right the search comes to 0 or 1 by itself
+# equivalent mutant of share_interval, Lt -> LtE: at none or all right the search comes to 0 or 1 by itself
+# equivalent mutant of share_interval, right -> asked: at none or all right the search comes to 0 or 1 by itself
+# equivalent mutant of share_interval, right -> level: at none or all right the search comes to 0 or 1 by itself
+# equivalent mutant of share_interval, 0 -> -1: at none or all right the search comes to 0 or 1 by itself
+# equivalent mutant of share_interval, 0.0 -> -0.0: -0.0 is 0.0
+# equivalent mutant of share_interval, 0.0 -> -1.0: another start of a search that is exact enough
+# equivalent mutant of share_interval, 1.0 -> 2.0: another start of a search that is exact enough
+# equivalent mutant of share_interval, 40 -> 41: another start of a search that is exact enough
+# equivalent mutant of share_interval, 40 -> 39: another start of a search that is exact enough
+# equivalent mutant of share_interval, 1 -> 2: there is no way to choose more than all
+# equivalent mutant of objections, drop line objections = None: the line after it sets it
+
 # By number of the sentence, which topics' disputes speak against it
 OBJECTIONS = {
     1: {"logit_lens", "tuned_lens"},

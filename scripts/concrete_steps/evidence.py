@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Values = Sequence[float] | np.ndarray | Tensor
 
-METHODS = ("t", "bca")
+METHODS = ("t", "bca", "exact")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def interval(values: Values, method: str = "t", level: float = 0.95, seed: int =
         values: [n] numbers, n at least 2, one for each independent unit.
         method: "t" (Student's, exact for normal values), or "bca" (Efron's bias-corrected and accelerated bootstrap,
             10,000 draws), whose two sides may differ. Neither covers as often as it says for few skewed values: the
-            table in notebook 1.3 says how often.
+            table in notebook 1.3 says how often. "exact" (Clopper and Pearson's) for values that are all 0 or 1: how
+            often something happened. It is never narrower than it says, and not a point where all are alike.
         level: the share of such intervals that should hold the true mean.
         seed: of the bootstrap's draws.
 
@@ -95,6 +96,11 @@ def interval(values: Values, method: str = "t", level: float = 0.95, seed: int =
     if method not in METHODS:
         raise CourseError(f"There is no interval {method!r}: use one of {', '.join(METHODS)}.")
     mean = float(x.mean())
+    if method == "exact":
+        if not np.isin(x, (0, 1)).all():
+            raise CourseError("The exact interval is for values that are all 0 or 1: use method='t' for others.")
+        low, high = stats.binomtest(int(x.sum()), len(x)).proportion_ci(level)
+        return Interval(mean, float(low), float(high), len(x), level)
     if np.ptp(x) == 0:
         return Interval(mean, mean, mean, len(x), level)
     if method == "t":

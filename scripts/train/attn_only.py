@@ -5,7 +5,8 @@
 No layer norm, no MLP, and biases frozen at zero: then logits are an exact sum over paths, as in "A Mathematical
 Framework for Transformer Circuits" (Elhage et al. 2021). A quarter of each batch is blocks of uniformly random tokens,
 repeated, so that an induction head pays whatever the tokens are ("In-context Learning and Induction Heads", Olsson et
-al. 2022).
+al. 2022). Without a layer there is nothing to induce with, and no reader of positions but the logits: attn_only_0l sees
+stories alone, and its positions are frozen at zero, so that what it can learn is the stories' bigram table.
 """
 
 import sys
@@ -58,13 +59,19 @@ def sinusoids(positions: int, size: int) -> Float[Tensor, "positions size"]:
 def initialise(weights: dict[str, Tensor]) -> None:
     """Biases at zero for good; positions as sinusoids in the first D_POSITION dimensions, tokens mostly in the others.
 
+    Without a layer positions are zero for good.
+
     With random positions and no norm, attention stays flat for thousands of steps: every pair of neighbours has to be
     learned on its own. Everything else starts as torch's own layers do.
     """
     for name, weight in weights.items():
         if name.endswith("bias"):
             weight.zero_().requires_grad_(False)
-    weights["pos_embed.weight"].zero_()[:, :D_POSITION] = 2 * sinusoids(N_CTX, D_POSITION)
+    positions = weights["pos_embed.weight"].zero_()
+    if "blocks.0.attn.q.weight" not in weights:
+        positions.requires_grad_(False)
+        return
+    positions[:, :D_POSITION] = 2 * sinusoids(N_CTX, D_POSITION)
     weights["embed.weight"][:, :D_POSITION] *= 0.1
 
 
@@ -79,8 +86,10 @@ def repeated_tokens(rows: int, d_vocab: int, generator: torch.Generator) -> Int[
     return torch.cat([torch.full((rows, 1), 1), tokens], dim=1)
 
 
-def batch(seed: int, step: int) -> Int[Tensor, "rows n_ctx"]:
-    """Stories, then as many rows of repeated tokens."""
+def batch(seed: int, step: int, layers: int) -> Int[Tensor, "rows n_ctx"]:
+    """Stories, then rows of repeated tokens; without a layer stories alone."""
+    if layers == 0:
+        return corpus.batch(STORIES + REPEATS, N_CTX, seed=f"train {seed}", first=step * (STORIES + REPEATS))
     stories = corpus.batch(STORIES, N_CTX, seed=f"train {seed}", first=step * STORIES)
     return torch.cat([stories, repeated_tokens(REPEATS, len(corpus.tokenizer()), tr.step_generator(seed, step))])
 
@@ -105,9 +114,10 @@ WITHOUT = (
     "the same in layer 1, when all that layer-0 heads of previous-token score >= 0.3 wrote is taken from its {} alone"
 )
 ONE = "the same in layer 1, when only what the best previous-token head wrote is taken from its k alone"
+BIGRAM = "KL from the bigram law of 10,000 held-out stories to the model's table, nats per token"
 GAP = "loss on 100 held-out stories minus their exact -log p, nats per token, first 63 tokens"
 CIRCUITS = {
-    0: "None: logits are W_E W_U (and positions), a bigram table.",
+    0: "None: logits are W_E W_U, a bigram table.",
     1: "Skip-trigrams: heads copy earlier tokens whatever came before them; no induction.",
     2: "Induction: a layer-0 head writes the previous token, and layer 1's keys read it (K-composition).",
 }
@@ -123,6 +133,8 @@ def claims(layers: int, model: TransformerBridge, control: TransformerBridge) ->
     lines = [
         claim("story_gap", "learned the stories as far as its depth allows", GAP, at_most=[1.5, 0.15, 0.1][layers])
     ]
+    if layers == 0:
+        lines.append(claim("bigram_kl", "is the bigram table of the stories", BIGRAM, at_most=0.02))
     if layers < 2:
         lines.append(claim("copying_gain", "gains less from a second copy", COPYING, at_most=[0.5, 2.5][layers]))
     if layers == 1:
@@ -154,11 +166,11 @@ def main(argv: list[str] | None = None) -> None:
     initialise(weights)
     trained = [parameter for parameter in weights.values() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    probe = batch(args.seed, 0).to(args.device)
+    probe = batch(args.seed, 0, layers).to(args.device)
     torch.testing.assert_close(forward(weights, probe, layers), model(probe), atol=1e-4, rtol=1e-4)
 
     def loss_at(step: int) -> Tensor:
-        tokens = batch(args.seed, step).to(args.device)
+        tokens = batch(args.seed, step, layers).to(args.device)
         logits = forward(weights, tokens, layers)
         return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=0)
 
@@ -172,10 +184,13 @@ def main(argv: list[str] | None = None) -> None:
     control.load_state_dict(run.checkpoints[0])
     sheet = {
         "architecture": {"class": "boot_native", "config": config(layers), "tokenizer": "corpus"},
-        "data": f"each batch {STORIES} fresh stories of concrete_steps.corpus (seed 'train {args.seed}'), cut at "
-        f"{N_CTX} tokens, and {REPEATS} rows of a block of 4 to 31 uniformly random tokens, repeated",
+        "data": f"each batch {STORIES if layers else STORIES + REPEATS} fresh stories of concrete_steps.corpus "
+        f"(seed 'train {args.seed}'), cut at {N_CTX} tokens"
+        + f", and {REPEATS} rows of a block of 4 to 31 uniformly random tokens, repeated"
+        * (layers > 0),
         "training": f"AdamW, learning rate {LEARNING_RATE} with 100 steps of warm-up and a cosine, clipped at 1; "
-        f"positions start as sinusoids in {D_POSITION} dimensions; biases are frozen at 0; no norm",
+        + (f"positions start as sinusoids in {D_POSITION} dimensions; " if layers else "positions are frozen at 0; ")
+        + "biases are frozen at 0; no norm",
         "licence": "MIT",
         "circuit": CIRCUITS[layers],
         "claims": [] if args.no_claims else claims(layers, model.cpu().eval(), control.eval()),

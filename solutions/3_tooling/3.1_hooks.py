@@ -623,7 +623,7 @@ def token_accuracy(model: TransformerBridge, tokens: Int[Tensor, "row pos"]) -> 
 #
 # <details><summary>Answer</summary>
 #
-# The toy and `story_lm` are close, and no layers, which know no more than the last word and its position, not far
+# The toy and `story_lm` are close, and no layers, which know no more than the last word, not far
 # behind. The commonest word is right once in ten times.
 #
 # </details>

@@ -223,8 +223,9 @@ for layer, its in told.items():
     print(f"          neurons less rotated {gain:+.2f}; a direction less neurons {over:+.2f}")
 plot.bar(
     {name: [sum(told[layer][name]) / 12 for layer in LAYERS] for name in told[LAYER]},
-    x=[f"layer {layer}" for layer in LAYERS],
-    y_label="auroc on unseen words, mean of 12 concepts",
+    x=[str(layer) for layer in LAYERS],
+    x_label="layer",
+    y_label="auroc on unseen words",
     title="The best neuron, the best rotated axis, and a direction",
 )
 # %% [markdown]
@@ -614,6 +615,7 @@ plot.bar(
         for part in ("embedding", "unembedding")
     },
     x=[f"{a}, {b}" for a, b in pairs],
+    x_label="two models",
     y_label="agreement",
     title="Do models place words alike?",
 )

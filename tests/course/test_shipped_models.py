@@ -132,7 +132,7 @@ def test_all_shipped_data_fits_the_budget():
 @pytest.mark.parametrize(
     ("script", "argv", "name", "steps"),
     [
-        ("attn_only", ["0"], "attn_only_0l", 300),
+        ("attn_only", ["0"], "attn_only_0l", 200),
         ("attn_only", ["2"], "attn_only_2l", 15),
         ("story_lm", [], "story_lm", 200),
     ],

@@ -387,3 +387,96 @@ def test_a_row_that_asks_says_nothing_by_its_numbers():
     assert (others[:, -1] == asked[0, -1] + 1).all()
     assert torch.equal(asked, wired.steerable_rows(truth, rows=50, seed=0)[0])
     assert not torch.equal(asked, wired.steerable_rows(truth, rows=50, seed=1)[0])
+
+
+# --- Few paths of many: notebook 4.1
+
+
+def terms_of(model, tokens):
+    """Logits of each path, patterns as they are."""
+    _, cache = model.run_with_cache(tokens)
+    values, out = model.W_V, model.W_O
+    parts = {(): model.W_E[tokens] + model.W_pos}
+    for layer in range(model.cfg.n_layers):
+        for path, x in list(parts.items()):
+            for head in range(model.cfg.n_heads):
+                moved = cache["pattern", layer][:, head] @ x @ values[layer, head] @ out[layer, head]
+                parts[*path, (layer, head)] = moved
+    return {path: x @ model.W_U for path, x in parts.items()}
+
+
+EXPANSIONS = [
+    {},
+    {"noise": 0.02},
+    {"n_layers": 1, "real": ("direct", "single", "single"), "decoys": ("cancelling", "alike")},
+    {"n_layers": 3, "n_heads": 4, "decoys": ("cancelling", "cancelling virtual")},
+]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("sizes", EXPANSIONS)
+def test_the_real_paths_and_no_fewer_give_the_predictions(sizes, seed):
+    model, truth = wired.expansions(seed, **sizes)
+    tokens = truth.tokens(8, seed)
+    terms, whole = terms_of(model, tokens), model(tokens).log_softmax(-1)
+
+    def kl(paths) -> float:
+        said = sum((terms[path] for path in paths), torch.zeros_like(whole)).log_softmax(-1)
+        return (whole.exp() * (whole - said)).sum(-1).mean().item()
+
+    torch.testing.assert_close(sum(terms.values()), model(tokens), atol=1e-3, rtol=1e-3)
+    assert kl(truth.paths) < (0.05 if sizes.get("noise") else 1e-3)
+    for path in truth.paths:
+        assert kl(truth.paths - {path}) > 0.15, path
+    loudest = max(terms, key=lambda path: terms[path].norm())
+    assert loudest not in truth.paths, "the decoys are louder"
+
+
+def test_expansions_that_do_not_fit_or_are_unknown_are_refused():
+    with pytest.raises(CourseError, match="give more heads"):
+        wired.expansions(0, n_layers=1)
+    with pytest.raises(CourseError, match="longer n_ctx"):
+        wired.expansions(0, n_ctx=4)
+    with pytest.raises(CourseError, match="'loud'"):
+        wired.expansions(0, decoys=("loud",))
+    assert wired.expansions(3)[1].roles == wired.expansions(3)[1].roles != wired.expansions(4)[1].roles
+
+
+@pytest.mark.parametrize("by", wired.FAULTS)
+def test_a_claim_s_figure_is_its_model_s_and_the_same_whatever_the_fault(by):
+    figures = set()
+    for fault in (wired.SOUND, *wired.FAULTS[by]):
+        claim = wired.claim(by, fault, seed=7)
+        figures.add(claim.value)
+        model, rows, heads = claim.model, claim.rows, claim.heads
+        with torch.no_grad():
+            logits, cache = model.run_with_cache(rows.tokens)
+            base = claim.measure(logits, rows)
+            assert base.min() > 0.95, (by, fault)
+            with wired.removed(model, heads if by == "zero" else ()):
+                fall = (base - claim.measure(model(rows.tokens), rows)).mean().item()
+        layer, head = heads[0]
+        pattern = cache["pattern", layer][:, head, -1]
+        match by:
+            case "attention":
+                place = (rows.tokens[:, :-1] == rows.tokens[:, -1:]).float().argmax(1) + 1
+                assert pattern.gather(1, place[:, None]).mean() > 0.95, fault
+            case "zero":
+                assert round(fall, 1) == claim.value, fault
+            case "direct":
+                read = model.W_U[:, rows.right].T
+                direct = ((cache["z", layer][:, -1, head] @ model.W_O[layer, head]) * read).sum(-1).mean().item()
+                assert abs(direct) < 0.1, fault
+            case "overlap":
+                assert len(set(heads) & set(claim.reference)) / len(heads) == claim.value, fault
+            case "correlation":
+                r = torch.corrcoef(torch.stack([pattern[:, 0], rows.rated]))[0, 1].abs().item()
+                assert round(r, 1) == claim.value, fault
+    assert len(figures) == 1
+
+
+def test_unknown_claims_are_refused():
+    for by, fault in (("guess", wired.SOUND), ("zero", "best of many")):
+        with pytest.raises(CourseError, match="There is no claim"):
+            wired.claim(by, fault, seed=0)

@@ -66,8 +66,13 @@ def run_check(notebook: Notebook, exercise: str, loaded: Loaded, seed: int | Non
     return results[exercise]
 
 
-def run_checks(notebook: Notebook, exercises: tuple[str, ...], loaded: Loaded, seed: int | None = None) -> dict:
-    """Results by exercise. Real pytest runs inside this process; tests of other exercises are not run."""
+def run_checks(
+    notebook: Notebook, exercises: tuple[str, ...], loaded: Loaded, seed: int | None = None, recognise: bool = True
+) -> dict[str, Result]:
+    """Results by exercise. Real pytest runs inside this process; tests of other exercises are not run.
+
+    With `recognise` a wrong answer is also compared with the written ones, which takes longer than to reject it.
+    """
     import pytest
 
     from concrete_steps.checking import pytest_plugin
@@ -78,7 +83,7 @@ def run_checks(notebook: Notebook, exercises: tuple[str, ...], loaded: Loaded, s
     arguments += ["-p", "no:logging", "-p", "no:warnings", "-p", "no:faulthandler", "-p", "no:unraisableexception"]
     arguments += [] if seed is None else ["--seed", str(seed)]
     with _no_settings_of_pytest(), clean_state():
-        pytest.main(arguments, plugins=[pytest_plugin, _Given(loaded), collected])
+        pytest.main(arguments, plugins=[pytest_plugin, _Given(loaded, recognise), collected])
     missing = Result(
         "", ERROR, message=f"No check ran: {notebook.checks} holds no working test of it; tell the authors."
     )
@@ -101,13 +106,13 @@ def _no_settings_of_pytest() -> Iterator[None]:
 class _Given:
     """Registers the objects at hand in place of the notebooks on disk."""
 
-    def __init__(self, loaded: Loaded):
-        self.loaded = loaded
+    def __init__(self, loaded: Loaded, recognise: bool):
+        self.loaded, self.recognise = loaded, recognise
 
     def pytest_addoption(self, parser, pluginmanager) -> None:
         from concrete_steps.checking.pytest_plugin import Learner
 
-        pluginmanager.register(Learner(given=self.loaded), "learner")
+        pluginmanager.register(Learner(given=self.loaded, recognise=self.recognise), "learner")
 
 
 class _Collector:

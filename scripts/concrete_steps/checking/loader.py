@@ -190,7 +190,7 @@ def _statements(loaded: Loaded, cells: list[dict], exercises: tuple[str, ...]) -
         if cell["cell_type"] != "code":
             continue
         label = _cell_name(cell) or f"cell {index + 1}"
-        text = _python_of("".join(cell["source"]))
+        text = python_of("".join(cell["source"]))
         loaded.cells.append(text)
         file_name = f"{loaded.path.name}, cell {label}"
         linecache.cache[file_name] = (len(text), None, text.splitlines(keepends=True), file_name)
@@ -263,7 +263,7 @@ def _lies_in(name: str, folders: list[str]) -> bool:
     return os.path.abspath(file).startswith(places)
 
 
-def _python_of(text: str) -> str:
+def python_of(text: str) -> str:
     """The cell's Python, with magics as calls of get_ipython (which are then dropped) and other languages emptied."""
     from IPython.core.inputtransformer2 import TransformerManager
 

@@ -103,6 +103,7 @@ class Judge:
     seed: int | None = None
     test: Callable = lambda: None
     given: dict = field(default_factory=dict)
+    recognise: bool = True
     random_state: Any = field(default_factory=_random_state)
 
     def passed(self) -> Result:
@@ -136,7 +137,7 @@ class Judge:
             result.message = _shorten(f"{type(error).__name__}: {error}")
         else:
             result.message = _unusable(error, mine)
-        candidates = mistakes_of(self.notebook).get(self.exercise, [])
+        candidates = mistakes_of(self.notebook).get(self.exercise, []) if self.recognise else []
         if not any(entry.sentence in result.message for entry in candidates):  # it says already what it is
             result.mistake = self._recognise(error, calls, candidates)
         return result

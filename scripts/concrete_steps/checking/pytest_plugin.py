@@ -31,11 +31,15 @@ SECONDS = 30.0
 
 
 class Learner:
-    """Where the objects of each notebook come from. `give` replaces the notebooks on disk by objects at hand."""
+    """Where the objects of each notebook come from. `given` replaces the notebooks on disk by objects at hand.
 
-    def __init__(self, folder: Path | None = None, given: Loaded | None = None):
+    `recognise`: whether wrong answers are compared with the written ones, which takes longer than to reject them.
+    """
+
+    def __init__(self, folder: Path | None = None, given: Loaded | None = None, recognise: bool = True):
         self.folder = folder
         self.given = given
+        self.recognise = recognise
         self._loaded: dict[str, Loaded] = {}
 
     def objects(self, notebook: Notebook) -> Loaded:
@@ -271,7 +275,8 @@ def pytest_runtest_call(item: pytest.Item):
     if not _is_check(item):
         return (yield)
     notebook = load_course().notebook(item.path.stem)
-    learner = item.config.pluginmanager.get_plugin("learner").objects(notebook)
+    source = item.config.pluginmanager.get_plugin("learner")
+    learner = source.objects(notebook)
     marker = item.get_closest_marker("seconds")
     judge = outcomes.Judge(
         notebook=notebook,
@@ -282,6 +287,7 @@ def pytest_runtest_call(item: pytest.Item):
         seed=getattr(item.funcargs.get("rng"), "seed", None),
         test=item.function,
         given=dict(item.funcargs),
+        recognise=source.recognise,
     )
     # What stays if judging itself breaks down: a check that came to no verdict has not passed.
     item.stash[RESULT] = judge.no_verdict()

@@ -1,19 +1,19 @@
-"""Grade a notebook of somebody else's in a process of its own, which can be killed.
+"""Grade a notebook of somebody else's in a process of its own, locked up and killed when it falls silent.
 
-The parent (`grade_notebook`) starts a child, which loads the notebook and checks one exercise after the other, and says
-what it is doing on a private pipe. A child that dies or falls silent costs the cell or exercise that it was at; another
-child goes on with the rest. Nothing counts as passed unless the child said so with the parent's nonce, and every known
-wrong answer was then rejected by the same check in the same process (fail closed: a patched torch or a patched check
-passes wrong answers too). CONTRIBUTING.md says what one process cannot prevent.
+`grade_notebook` starts a child in a sandbox (inside.py), which loads the notebook and checks one exercise after the
+other, and says what it is doing on a private pipe. A child that dies or falls silent costs the cell or exercise that it
+was at; another child goes on with the rest. Nothing counts as passed unless the child said so with the parent's nonce,
+and every known wrong answer was then rejected by the same check in the same process (fail closed: a patched torch or a
+patched check passes wrong answers too). CONTRIBUTING.md says what one process cannot prevent.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import queue
-import re
 import secrets
 import signal
 import subprocess
@@ -21,13 +21,14 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
-from concrete_steps.course import Notebook, load_course
+from concrete_steps.course import Notebook
 from concrete_steps.errors import CourseError
-from concrete_steps.grading.sandbox import SCRATCH_PREFIX, lock_down
+from concrete_steps.grading import sandbox
+from concrete_steps.models import smollm2_model
 from concrete_steps.paths import course_root
 
 LONGEST_REPORT = 2_000_000  # characters that a child may report in all
@@ -35,8 +36,7 @@ LARGEST_MODULE, MOST_MODULES = 1_000_000, 50  # bytes, files: of the learner's m
 IMPORTING = 120.0  # seconds that a child may need, beyond the patience, before it is ready
 ENDED = "Your code ended the Python process while it was being checked."
 CHANGED = "Something in this notebook changes how checks work: here they pass a known wrong answer too."
-PYTEST = "PYTEST_"  # variables of this name change how every check runs
-SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY", re.IGNORECASE)
+SPARE = 2 * 2**30  # bytes that all processes of a sandbox may take together beyond the memory of one
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,28 @@ class Limits:
         patience: seconds that one cell or one check may take before the child is killed.
         whole: seconds for the whole notebook; what is not done then is not graded.
         memory: bytes of address space beyond the imports (Linux).
-        closed: folders that the learner's code may not read, beside the solutions.
     """
 
     patience: float = 90.0
     whole: float = 1800.0
     memory: int = 8 * 2**30
-    closed: tuple[Path, ...] = ()
 
 
-def grade_notebook(notebook: Notebook, path: Path, limits: Limits | None = None) -> dict[str, Result]:
+def grade_notebook(
+    notebook: Notebook, path: Path, limits: Limits | None = None, trust: bool = False
+) -> dict[str, Result]:
     """Results by exercise for the learner's file at `path`.
+
+    Args:
+        trust: grade also where nothing can lock the learner's code up: it then may do what you may.
 
     Raises:
         CourseError: the grader itself did not start; that says nothing about the learner's work.
     """
+    sandbox.require(trust)
     limits = limits or Limits()
+    if "smollm2" in notebook.needs:
+        smollm2_model.fetch()  # there is no network in a sandbox
     results: dict[str, Result] = {}
     skip: list[str] = []
     left = limits.whole
@@ -104,21 +110,20 @@ def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[st
     """One child's results, where it was when it ended, as (kind, name), how (done, died or silent), and seconds."""
     results: dict[str, Result] = {}
     at = ("start", "")
-    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True) as folder:
-        scratch = Path(folder)
-        for file in (path, *modules_beside(path)):
-            (scratch / file.name).write_bytes(file.read_bytes())
+    with tempfile.TemporaryDirectory(prefix="concrete-steps-", ignore_cleanup_errors=True) as folder:
+        files = {file.name: base64.b64encode(file.read_bytes()).decode() for file in (path, *modules_beside(path))}
         order = {
             "nonce": secrets.token_hex(16),
             "notebook": notebook.id,
-            "path": str(scratch / path.name),
+            "name": path.name,
+            "files": files,
             "waiting": waiting,
             "skip": skip,
             "memory": limits.memory,
-            "closed": [str(folder) for folder in limits.closed],
         }
-        with open(scratch / "start.log", "wb") as log:
-            child = _start(scratch, order, log)
+        with open(Path(folder) / "start.log", "wb") as log:
+            child = _start(notebook, Path(folder), order, log)
+        watch = sandbox.Watch(child, limits.memory + SPARE)
         words = _Words(child.stdout, order["nonce"])
         # The imports, up to the word "ready", are not the learner's time.
         end = deadline = time.monotonic() + limits.patience + IMPORTING
@@ -135,10 +140,11 @@ def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[st
                     word = "done"
                     break
         finally:
+            watch.close()
             _kill(child)
             words.close()
         if at == ("start", ""):
-            raise CourseError(f"The grader did not start ({word}): {_last_line(scratch / 'start.log')}")
+            raise CourseError(f"The grader did not start ({word}): {_last_line(Path(folder) / 'start.log')}")
     return results, at, word, time.monotonic() - (end - left)
 
 
@@ -149,20 +155,23 @@ def _proven(result: Result, wrong_answers: list[str]) -> Result:
     return result
 
 
-def _start(scratch: Path, order: dict, log) -> subprocess.Popen:
-    """A child that has its order. It has no secrets of the environment, no GPU, and one core."""
-    left_out = re.compile(f"{SECRET.pattern}|^{PYTEST}", re.IGNORECASE)
-    inherited = {name: value for name, value in os.environ.items() if not left_out.search(name)}
-    own = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1", "MPLBACKEND": "Agg"}
-    own |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    own |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
+def _start(notebook: Notebook, folder: Path, order: dict, log) -> subprocess.Popen:
+    """A child that has its order: locked up where that is possible, else in a temporary folder."""
+    python = [sys.executable, "-P", "-m", "concrete_steps.grading.inside"]
+    locked = not sandbox.why_not()
+    environment = sandbox.environment(sandbox.SCRATCH if locked else str(folder), locked)
+    if locked:
+        released = course_root() / "notebooks" / notebook.path
+        given = [released, notebook.checks, notebook.mistakes, course_root() / "pyproject.toml"]
+        given += [smollm2_model.cached_folder()] if "smollm2" in notebook.needs else []
+        python = [*sandbox.command(given, environment), *python]
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "concrete_steps.grading.isolated"],
+        python,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
-        cwd=scratch,
-        env=inherited | own,
+        cwd=folder,
+        env=environment,
         start_new_session=os.name == "posix",
     )
     with contextlib.suppress(OSError):
@@ -223,74 +232,3 @@ def _kill(child: subprocess.Popen) -> None:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1][:500] if lines else "it said nothing"
-
-
-# ---- in the child ----------------------------------------------------------------------------------------------------
-
-
-def main() -> None:
-    order = json.loads(sys.stdin.readline())
-    say = _private_pipe(order["nonce"])
-    # jsonschema (behind plotly's nbformat) imports this if it can, and does without it: 2 seconds for a grammar of web
-    # addresses, half of what a healthy submission costs.
-    sys.modules["rfc3987_syntax"] = None
-    from concrete_steps.checking.checks import run_checks
-    from concrete_steps.checking.loader import load
-    from concrete_steps.checking.mistakes import mistakes_of
-
-    notebook = load_course().notebook(order["notebook"])
-    mistakes = mistakes_of(notebook)
-    # The released notebook first: what it and its checks import is imported before the learner's code can put something
-    # else in its place, and the time that it takes is not the learner's.
-    run_checks(notebook, notebook.exercises, load(course_root() / "notebooks" / notebook.path, notebook.exercises))
-    private = [course_root() / name for name in ("solutions", "work", ".git")]
-    lock_down(Path.cwd(), [*private, *map(Path, order["closed"])], order["memory"])
-    _silence()
-    say("ready")
-    loaded = load(Path(order["path"]), notebook.exercises, tuple(order["skip"]), lambda cell: say("cell", name=cell))
-    say("loaded")
-    for name in order["waiting"]:
-        say("check", name=name)
-        _forget_pytest_settings()
-        # The failing call itself holds objects of this process; its text is in the result.
-        result = replace(run_checks(notebook, (name,), loaded)[name], exercise=name, call=None)
-        wrong_answers = []
-        for mistake in mistakes[name] if result.outcome == PASSED else ():
-            say("check", name=name)
-            _forget_pytest_settings()
-            answer = mistake.answer(loaded.namespace[name])
-            wrong = replace(loaded, namespace={**loaded.namespace, name: answer})
-            # A check with random inputs may, rarely, be lucky for a wrong answer: twice it is not.
-            tries = (run_checks(notebook, (name,), wrong)[name].outcome for _ in range(2))
-            wrong_answers.append(next((outcome for outcome in tries if outcome != PASSED), PASSED))
-        say("result", result=asdict(result), wrong_answers=wrong_answers)
-    say("done")
-
-
-def _forget_pytest_settings() -> None:
-    for name in [name for name in os.environ if name.upper().startswith(PYTEST)]:
-        del os.environ[name]
-
-
-def _private_pipe(nonce: str):
-    """A function that reports to the parent; the ordinary stdin and stdout lead nowhere from here on."""
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    _silence(0, 1)
-    dumps = json.dumps
-
-    def say(kind: str, **facts) -> None:
-        pipe.write(dumps({"nonce": nonce, "kind": kind, **facts}) + "\n")
-        pipe.flush()
-
-    return say
-
-
-def _silence(*descriptors: int) -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in descriptors or (2,):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
-
-
-if __name__ == "__main__":
-    main()

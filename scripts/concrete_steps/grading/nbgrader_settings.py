@@ -2,36 +2,40 @@
 
 Before a submission is graded it is made well-formed (submissions.py). Instead of executing the notebook, each exercise
 is graded in a process that can be killed (isolated.py); its verdict becomes the check cell's output, which nbgrader
-turns into a mark. A check cell without a verdict is an error, so that nothing is passed by silence.
+turns into a mark. A check cell without a verdict is an error, so that nothing is passed by silence. What nbgrader
+writes is there whole or not at all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import nbformat
+from nbconvert.writers import FilesWriter
 from nbformat.v4 import new_output
+from nbgrader.converters import base
 from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets import Float, Int, List, Unicode
+from traitlets import Bool, Float, Int
 
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook, load_course
-from concrete_steps.grading.isolated import CHANGED, ENDED, Limits, grade_notebook, modules_beside
+from concrete_steps.grading.isolated import CHANGED, ENDED, Limits, modules_beside
+from concrete_steps.grading.marking import Work, course_digest, mark
+from concrete_steps.grading.merging import to_bytes
 from concrete_steps.grading.nbgrader_paths import take_paths_by_their_letters
 from concrete_steps.grading.pages import show_harmlessly
 from concrete_steps.grading.submissions import tidy
 from concrete_steps.paths import course_root
+from concrete_steps.workspace.copy import put
 
 HOME = "CONCRETE_STEPS_GRADING"  # environment variable: the folder of all grading state
-# Results that were found ahead of nbgrader's own run, by the work that they belong to.
-_ahead: dict[str, dict[str, Result]] = {}
 
 
 def grading_home() -> Path:
@@ -43,6 +47,7 @@ def configure(c) -> None:
     """Fill an nbgrader configuration: one assignment a step, and all state below one git-ignored folder."""
     take_paths_by_their_letters()
     show_harmlessly()
+    base.FilesWriter = WholeFiles
     home = grading_home()
     home.mkdir(parents=True, exist_ok=True)
     # nbgrader calls `alembic` by its name when it makes a database, also where no environment is activated.
@@ -68,7 +73,6 @@ def configure(c) -> None:
         "concrete_steps.grading.nbgrader_settings.GradeApart",
         *map(prepare.format, ("SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata")),
     ]
-    c.GradeApart.closed = [str(home)]
 
 
 def tidy_submission(assignment: str, student: str, notebooks: list[str]) -> None:
@@ -84,11 +88,14 @@ class GradeApart(NbGraderPreprocessor):
     patience = Float(Limits.patience, help="Seconds that one cell or one check may take.").tag(config=True)
     whole = Float(Limits.whole, help="Seconds that a whole notebook may take.").tag(config=True)
     memory = Int(Limits.memory, help="Bytes that a learner's code may take (Linux).").tag(config=True)
-    closed = List(Unicode(), help="Folders that a learner's code may not read.").tag(config=True)
+    trust = Bool(False, help="Grade where nothing can lock a learner's code up, too.").tag(config=True)
+
+    # Results that were found ahead of nbgrader's own run, by the work that they belong to.
+    _known: ClassVar[dict[str, dict[str, Result]]] = {}
 
     def preprocess(self, nb, resources):
         notebook = load_course().notebook(resources["nbgrader"]["notebook"])
-        results = _ahead.pop(_key(notebook, nb), None) or self.grade(notebook, nb)
+        results = self._known.get(_key(notebook, nb)) or self.grade(notebook, nb, resources["nbgrader"])
         for cell in nb.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
@@ -99,20 +106,40 @@ class GradeApart(NbGraderPreprocessor):
         nb.metadata["concrete_steps"]["unusual"] = _unusual(results)
         return nb, resources
 
-    def grade(self, notebook: Notebook, nb, modules: Iterable[Path] = ()) -> dict[str, Result]:
-        """Results by exercise for a well-formed notebook, with the learner's modules that lay beside it."""
-        limits = Limits(self.patience, self.whole, self.memory, tuple(map(Path, self.closed)))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / notebook.path.name
-            nbformat.write(nb, path)
-            for module in modules:
-                shutil.copyfile(module, path.with_name(module.name))
-            return grade_notebook(notebook, path, limits)
+    def limits(self) -> Limits:
+        return Limits(self.patience, self.whole, self.memory)
 
-    def grade_ahead(self, notebook: Notebook, path: Path) -> None:
-        """Grade a well-formed file now, in any thread; `preprocess` will find the results."""
-        nb = nbformat.read(path, as_version=4)
-        _ahead[_key(notebook, nb)] = self.grade(notebook, nb, modules_beside(path))
+    def grade(self, notebook: Notebook, nb, about: dict) -> dict[str, Result]:
+        """Results by exercise for a well-formed notebook; `about` is nbgrader's, whose button or command this is."""
+        submitted = grading_home() / "submitted" / about["student"] / about["assignment"] / notebook.path.name
+        modules = {path.name: path.read_bytes() for path in modules_beside(submitted)}
+        verdicts = mark(Work({notebook.id: to_bytes(nb)}, modules, self.limits(), course_digest(), self.trust))
+        return {name: Result(**result) for name, result in verdicts[notebook.id].items()}
+
+    @classmethod
+    @contextlib.contextmanager
+    def knowing(cls, work: Work, results: dict[str, dict[str, Result]]) -> Iterator[None]:
+        """In the block, these are the results by notebook of this work; any other is graded."""
+        keys = {}
+        for notebook_id, found in results.items():
+            nb = nbformat.reads(work.notebooks[notebook_id].decode(), as_version=4)
+            keys[_key(load_course().notebook(notebook_id), nb)] = found
+        cls._known = keys
+        try:
+            yield
+        finally:
+            cls._known = {}
+
+
+class WholeFiles(FilesWriter):
+    """nbconvert's writer, whose files appear whole or not at all."""
+
+    def write(self, output, resources, notebook_name=None, **options):
+        if resources.get("outputs") or resources.get("attachments") or self.files:
+            return super().write(output, resources, notebook_name=notebook_name, **options)
+        path = Path(self.build_directory) / f"{notebook_name}{resources.get('output_extension') or ''}"
+        put(path, output.encode() if isinstance(output, str) else output)
+        return path
 
 
 def verdict(result: Result) -> list:

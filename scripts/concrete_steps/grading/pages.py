@@ -15,6 +15,8 @@ from jinja2 import pass_context
 from nbconvert.exporters import HTMLExporter
 from nbconvert.filters import markdown2html
 
+from concrete_steps.grading.policy import restrict_pages
+
 # What markdown makes, and what the course's own texts use beyond it.
 TAGS = (
     *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "div", "span", "pre", "code", "kbd", "samp"),
@@ -24,18 +26,22 @@ TAGS = (
 )
 PLAIN = {"class", "id", "title", "alt", "open", "start", "colspan", "rowspan", "width", "height", "style"}
 PLAIN |= {"checked", "disabled"}
-PICTURE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*$|https?://")
+PICTURE = re.compile(
+    r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*$"
+)  # none that a page would fetch
 LINK = re.compile(r"https?://|mailto:|#")
 ATTACHED = re.compile(r"(?P<before>\]\(|\"|<)attachment:(?P<name>[^)\"\s>]+)")
+LONGEST = 200_000  # letters of a text that is still laid out
 MISSING = "#picture-that-was-not-handed-in"
 
 
 def show_harmlessly() -> None:
-    """From here on every page that this process makes of a notebook uses our filter.
+    """From here on every page that this process makes of a notebook uses our filter, and has a policy (policy.py).
 
     The formgrader's exporter does not look into nbgrader's configuration.
     """
     HTMLExporter.default_filters = default_filters
+    restrict_pages()
 
 
 _default_filters = HTMLExporter.default_filters
@@ -62,6 +68,8 @@ def harmless(source: str, attachments: dict) -> str:
         return found["before"] + address
 
     try:
+        if len(source) > LONGEST:
+            raise ValueError("too long to lay out")
         page = markdown2html(ATTACHED.sub(embedded, source))
         return bleach.clean(
             page,

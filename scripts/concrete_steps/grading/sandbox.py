@@ -1,113 +1,121 @@
-"""What a process may no longer do once it runs other people's code: limits of the system, and an audit hook.
+"""Where a learner's code runs: on Linux under bubblewrap, a machine of its own with nearly nothing on it.
 
-Python cannot lock a process up from inside. This stops accidents and the obvious tries, on every system; what it cannot
-stop, and what to do about that, stands in CONTRIBUTING.md under Grading.
+In there: no network, its own processes, users and IPC, an empty scratch folder in memory, and, read-only, Python, the
+course's package, its data, and the files that it was given. Nothing else of the disk has a name. All of it ends with
+the grader. Limits of memory, processes and files are set by `limit`, inside, before the learner's code runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
+import platform
+import re
+import shutil
+import site
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
-SCRATCH_PREFIX = "concrete-steps-"  # folders so named beside the scratch folder belong to other submissions
+import psutil
+
+import concrete_steps
+from concrete_steps.errors import CourseError
+from concrete_steps.paths import data_dir
+
+INSTALL = "sudo apt install bubblewrap"
+SCRATCH = "/scratch"
+SCRATCH_BYTES, SHARED_BYTES = 2**30, 2**28  # of files in memory: the scratch folder, and /dev/shm
 LARGEST_FILE = 2**30  # bytes
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-STARTS_PROCESSES = (
-    *(
-        "subprocess.Popen",
-        "os.system",
-        "os.exec",
-        "os.spawn",
-        "os.posix_spawn",
-        "os.startfile",
-        "_winapi.CreateProcess",
-    ),
-    *("os.fork", "os.forkpty", "pty.spawn", "os.kill", "os.killpg"),
-)
-TALKS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "sqlite3.connect")
-LOOKS = ("os.listdir", "os.scandir", "os.chdir")
-# The last argument of these is a handle of the folder that a relative path starts from, or -1.
-CHANGES_BELOW_HANDLE = (
-    *("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.utime"),
-)
-CHANGES = (*CHANGES_BELOW_HANDLE, "os.truncate", "os.setxattr", "os.removexattr")
+MOST_TASKS = 96  # processes and threads; an honest answer has a few of PyTorch's
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
+# Of /etc what programs need to find their libraries and the time.
+SETTINGS = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime")
+# What the learner's code may know of the grader's environment; where it is trusted, all but these.
+VARIABLES = re.compile("LANG|LC_.*|TZ|LD_LIBRARY_PATH|PYTHONPATH|CONCRETE_STEPS_CACHE")
+LEFT_OUT = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|^PYTEST_", re.IGNORECASE)
+# A user for each sandbox, where the grader is root: from the range that systemd keeps for such.
+USER, FIRST_USER, USERS = "CONCRETE_STEPS_USER", 61184, 4336
+_numbers = itertools.count(os.getpid())
 
 
-def lock_down(scratch: Path, closed: list[Path], memory: int) -> None:
-    """From here on this process starts no other and talks to nobody.
+@functools.cache
+def why_not() -> str:
+    """Why learners' code cannot be locked up here, in a sentence; "" where it can."""
+    if sys.platform != "linux":
+        return "Only Linux has bubblewrap, which locks learners' code up: grade in the container of CONTRIBUTING.md."
+    if shutil.which("bwrap") is None:
+        return f"bubblewrap, which locks learners' code up, is not installed: {INSTALL}"
+    done = subprocess.run([*command([]), "/usr/bin/env", "true"], capture_output=True, text=True, errors="replace")
+    if done.returncode == 0:
+        return ""
+    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:300]
+    return f"bubblewrap, which locks learners' code up, does not work here ({last}): see CONTRIBUTING.md, Grading."
+
+
+def require(trust: bool) -> None:
+    """Refuse to run other people's code where it cannot be locked up, unless it is trusted.
+
+    Raises:
+        CourseError: why it cannot be.
+    """
+    if why_not() and not trust:
+        raise CourseError(f"{why_not()} Or say --trust: their code may then do all that you may.")
+
+
+def command(given: list[Path], environment: dict[str, str] | None = None) -> list[str]:
+    """The beginning of a command line; what follows it runs locked up. `given` are files and folders to read."""
+    line = [shutil.which("bwrap"), "--die-with-parent", "--new-session", "--clearenv"]
+    line += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    # Root makes no namespace of users: there the number of processes has no limit. `drop_root` takes its rights away.
+    line += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if _is_root() else _as_user()
+    line += ["--proc", "/proc", "--dev", "/dev"]
+    for place, size in ((SCRATCH, SCRATCH_BYTES), ("/tmp", SHARED_BYTES), ("/dev/shm", SHARED_BYTES)):
+        line += ["--perms", "1777", "--size", str(size), "--tmpfs", place]
+    for path in map(Path, SYSTEM):
+        if path.is_symlink():
+            line += ["--symlink", os.readlink(path), str(path)]
+        elif path.exists():
+            line += ["--ro-bind", str(path), str(path)]
+    paths = [*map(Path, SETTINGS), *_python(), Path(concrete_steps.__file__).parent, data_dir(), *given]
+    for parent in sorted({parent for path in paths for parent in path.parents[:-1]} - set(map(Path, SYSTEM))):
+        if Path("/usr") not in parent.parents:
+            line += ["--perms", "0755", "--dir", str(parent)]  # bubblewrap's own would be closed to all but root
+    for path in paths:
+        line += ["--ro-bind-try", str(path), str(path)]
+    line += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH]
+    for name, value in (environment or {}).items():
+        line += ["--setenv", name, value]
+    return [*line, "--"]
+
+
+def environment(scratch: str, locked: bool) -> dict[str, str]:
+    """The environment of a learner's code: no secrets, no GPU, one core; no home but the scratch folder if `locked`.
+
+    Each call gives another user to be, for where the grader is root.
+    """
+    known = VARIABLES.fullmatch if locked else lambda name: not LEFT_OUT.search(name)
+    kept = {name: value for name, value in os.environ.items() if known(name)}
+    package = str(Path(concrete_steps.__file__).parent.parent)
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))
+    own = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1", "MPLBACKEND": "Agg"}
+    own |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)
+    if locked:
+        own |= {"HOME": scratch, "USER": "learner", "PATH": "/usr/local/bin:/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
+        own |= {USER: str(FIRST_USER + next(_numbers) % USERS)}
+    return kept | own
+
+
+def limit(memory: int) -> None:
+    """In the sandbox: limits of the system for this process and all that it starts, which cannot be raised again.
 
     Args:
-        scratch: the one folder below which it may still write.
-        closed: folders below which it may no longer read: the solutions, other people's work.
-        memory: bytes of address space beyond what is in use now; only Linux has this limit.
+        memory: bytes of address space beyond what is in use now, for each process; only Linux has this limit.
     """
-    with contextlib.suppress(ImportError):
-        import _posixsubprocess  # multiprocessing calls it directly, which no audit event tells
-
-        _posixsubprocess.fork_exec = _refuse_process
-    own = os.path.realpath(scratch)
-    others = os.path.join(os.path.dirname(own), SCRATCH_PREFIX)
-    folders = tuple(os.path.realpath(folder) + os.sep for folder in closed)
-    _limit(memory)
-    sys.addaudithook(_Guard(own + os.sep, (*folders, others)))
-
-
-class _Guard:
-    """The audit hook. Its errors are OSErrors, which libraries expect where they try for a file or a connection."""
-
-    def __init__(self, own: str, closed: tuple[str, ...]):
-        self.own = own
-        self.closed = closed
-
-    def __call__(self, event: str, arguments: tuple) -> None:
-        if event == "open":
-            self.opening(*arguments)
-        elif event in LOOKS:
-            self.path(arguments[0])
-        elif event in CHANGES:
-            self.changing(event, arguments)
-        elif event in STARTS_PROCESSES:
-            _refuse_process()
-        elif event in TALKS:
-            raise PermissionError(f"there are no connections while a notebook is graded ({event})")
-
-    def opening(self, path, mode: str | None, flags: int | None) -> None:
-        target = self.path(path, changes=bool((flags or 0) & WRITING))
-        # mode is None for os.open. The handle of a folder would lead around the rules for paths.
-        if target and mode is None and os.path.isdir(target):
-            raise PermissionError(f"the folder {target} may not be opened while a notebook is graded")
-
-    def changing(self, event: str, arguments: tuple) -> None:
-        by_handle = event in CHANGES_BELOW_HANDLE and arguments[-1] not in (-1, None)
-        for path in arguments:
-            if isinstance(path, str | bytes | os.PathLike):
-                text = os.fsdecode(path)
-                if not by_handle or os.path.isabs(text) or ".." in Path(text).parts:
-                    self.path(path, changes=True)
-
-    def path(self, path, changes: bool = False) -> str | None:
-        """The path's real place if that is outside the scratch folder, and allowed."""
-        if not isinstance(path, str | bytes | os.PathLike):
-            return None
-        target = os.path.realpath(os.fsdecode(path))
-        if target == os.devnull or f"{target}{os.sep}".startswith(self.own):
-            return None
-        if changes:
-            raise PermissionError(f"{target} may not be written while a notebook is graded")
-        if f"{target}{os.sep}".startswith(self.closed):
-            raise PermissionError(f"{target} may not be read while a notebook is graded")
-        return target
-
-
-def _refuse_process(*_) -> None:
-    raise PermissionError("no other process may be started or ended while a notebook is graded")
-
-
-def _limit(memory: int) -> None:
-    """Limits of the system, where it has them. If memory runs out all the same, Linux is to end this process first."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # if memory runs out all the same, Linux is to end this process first
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         import resource
@@ -117,6 +125,83 @@ def _limit(memory: int) -> None:
     with contextlib.suppress(OSError):
         in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         limits.append((resource.RLIMIT_AS, in_use + memory))
-    for limit, most in limits:
+    if is_inside() and _counts_by_sandbox():
+        limits.append((resource.RLIMIT_NPROC, MOST_TASKS))
+    for kind, most in limits:
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(limit, (most, most))
+            resource.setrlimit(kind, (most, most))
+    drop_root()
+
+
+def drop_root() -> None:
+    """In the sandbox: become a user of its own, who owns nothing."""
+    if is_inside() and os.getuid() == 0:
+        user = int(os.environ[USER])
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+
+
+def is_inside() -> bool:
+    return USER in os.environ
+
+
+class Watch:
+    """Ends a process when it and all that came from it take more memory than they may, together."""
+
+    def __init__(self, process: subprocess.Popen, memory: int):
+        self.process = psutil.Process(process.pid)
+        self.memory = memory
+        self.ended = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        with contextlib.suppress(psutil.Error):
+            while not self.ended.wait(0.5):
+                processes = [self.process, *self.process.children(recursive=True)]
+                # What processes share by forking counts once; to find out takes longer, so only where it matters.
+                if sum(map(_resident, processes)) > self.memory and sum(map(_share, processes)) > self.memory:
+                    self.process.kill()
+
+    def close(self) -> None:
+        self.ended.set()
+
+
+def _resident(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.Error):
+        return process.memory_info().rss
+    return 0
+
+
+def _share(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.Error):
+        return process.memory_full_info().pss
+    return 0
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _as_user() -> list[str]:
+    line = ["--unshare-user", "--uid", str(FIRST_USER), "--gid", str(FIRST_USER)]
+    return [*line, "--disable-userns"] if "--disable-userns" in _options() else line
+
+
+@functools.cache
+def _options() -> str:
+    return subprocess.run(["bwrap", "--help"], capture_output=True, text=True).stdout
+
+
+def _python() -> list[Path]:
+    """The folders of this Python and its packages."""
+    found = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), *site.getsitepackages()]
+    found += [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
+    found += [os.path.realpath(path) for path in found]
+    return [Path(path) for path in dict.fromkeys(found) if not path.startswith("/usr/")]
+
+
+def _counts_by_sandbox() -> bool:
+    """Linux before 5.14 counts the processes of the user's other programs, too: no limit is right there."""
+    release = re.match(r"(\d+)\.(\d+)", platform.release())
+    return bool(release) and tuple(map(int, release.groups())) >= (5, 14)

@@ -3,6 +3,7 @@
 Every measure takes a TransformerBridge, so that the same number can be taken from a control: the model at step 0.
 """
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -82,7 +83,7 @@ def without_heads(model: "TransformerBridge", tokens: Int[Tensor, "rows pos"], h
 def attention_only(model: "TransformerBridge", seed: int = 1) -> dict[str, float]:
     """All measures of an attention-only model: 64 rows of a block of 30 random tokens, twice; and held-out stories.
 
-    story_gap: see `story_gap`.
+    story_gap: see `story_gap`. bigram_kl: see `bigram_kl`, of a model without a layer.
     copying_gain: loss in nats on the first copy minus loss on the second.
     best_induction: the highest induction score of any head.
     previous_token: the highest previous-token score in layer 0.
@@ -95,6 +96,7 @@ def attention_only(model: "TransformerBridge", seed: int = 1) -> dict[str, float
     first, second = copy_losses(model, tokens)
     found["copying_gain"] = first - second
     if model.cfg.n_layers == 0:
+        found["bigram_kl"] = bigram_kl(model)
         return found
     found["best_induction"] = induction_scores(model, tokens).max().item()
     previous = previous_token_scores(model, tokens)[0]
@@ -123,6 +125,28 @@ def story_gap(model: "TransformerBridge", count: int = 200) -> float:
     real = tokens[:, 1:] != 0
     law = sum(sum(story.token_log_probs[: n_ctx - 1]) for story in corpus.stories(count, corpus.HELD_OUT))
     return ((losses * real).sum().item() + law) / real.sum().item()
+
+
+@torch.no_grad()
+def bigram_kl(model: "TransformerBridge", count: int = 10_000) -> float:
+    """The mean KL in nats, over tokens of held-out stories, from their bigram law to what the model says of a token.
+
+    A table of counts is sharper than the law: its entropy is too low by about (pairs seen - rows) / (2 tokens), which
+    is put right here (Miller 1955).
+    """
+    counts = _pair_counts(count, model.cfg.n_ctx, model.cfg.d_vocab)
+    said = _log_probs(model, torch.arange(model.cfg.d_vocab)[:, None])[:, 0].double()
+    law = (counts / counts.sum(1, keepdim=True).clamp(min=1)).clamp(min=1e-300).log()
+    too_sharp = ((counts > 0).sum() - (counts.sum(1) > 0).sum()) / 2
+    return (((counts * (law - said)).sum() - too_sharp) / counts.sum()).item()
+
+
+@functools.cache  # a model and its control are measured on the same stories
+def _pair_counts(count: int, n_ctx: int, d_vocab: int) -> Float[Tensor, "token next"]:
+    tokens = corpus.batch(count, n_ctx, corpus.HELD_OUT)
+    first, second = (part[tokens[:, 1:] != 0] for part in (tokens[:, :-1], tokens[:, 1:]))
+    counts = torch.zeros(d_vocab, d_vocab, dtype=torch.float64)
+    return counts.index_put((first, second), torch.ones(len(first), dtype=torch.float64), accumulate=True)
 
 
 @torch.no_grad()

@@ -12,11 +12,13 @@ that followed the current one before), "seen" (the token SEEN, where the current
 of one, `to_bridge` makes a model of heads written by hand, and `riddle` gives the examples of its open task.
 `properties` makes the models of notebook 3.6, which hold more than they use; `compositions` those of 3.5, whose heads
 read each other; `writers` those of 3.3, in which not every head that seems to write the answer does; `steerable` those
-of 3.7, which some directions steer, at a cost or not.
+of 3.7, which some directions steer, at a cost or not; `claim` makes those of 4.3, sound or with one fault.
 """
 
 from concrete_steps.wired.build import build, to_bridge
+from concrete_steps.wired.claims import FAULTS, SOUND, Claim, Rows, claim
 from concrete_steps.wired.compositions import CompositionTruth, compositions
+from concrete_steps.wired.expansions import PathTruth, expansions
 from concrete_steps.wired.heads import Weights
 from concrete_steps.wired.properties import PropertyTruth, properties, property_rows
 from concrete_steps.wired.riddles import NO_ANSWER, riddle
@@ -37,17 +39,24 @@ from concrete_steps.wired.writers import WriterTruth, writer_rows, writers
 
 __all__ = [
     "BEHAVIOURS",
+    "FAULTS",
     "NO_ANSWER",
+    "SOUND",
+    "Claim",
     "CompositionTruth",
     "Edge",
     "Head",
+    "PathTruth",
     "PropertyTruth",
+    "Rows",
     "SteerTruth",
     "Truth",
     "Weights",
     "WriterTruth",
     "build",
+    "claim",
     "compositions",
+    "expansions",
     "measure",
     "measures",
     "pairs",

@@ -38,7 +38,8 @@ def nothing_left_behind(*modules: nn.Module, random_state: bool = True) -> Itera
         for name, value in _modes().items():
             assert value == before[name], f"your code leaves {name} at {value}; it was {before[name]}"
         for name, state in _random_state().items() if random_state else ():
-            assert state == numbers[name], f"your code draws from (or seeds) {name}: use a torch.Generator of its own"
+            own = "torch.Generator" if "torch" in name else "random.Random" if "Python" in name else "numpy Generator"
+            assert state == numbers[name], f"your code draws from (or seeds) {name}: use a {own} of its own"
     finally:
         torch.set_grad_enabled(before["torch.is_grad_enabled()"])
         torch.set_default_dtype(before["the default dtype"])

@@ -1,0 +1,193 @@
+"""A run of grade.py that is interrupted or killed: nothing half-written counts, and the next run goes on."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from concrete_steps.errors import CourseError
+from concrete_steps.grading import marking, received, sandbox
+from concrete_steps.grading.isolated import Limits
+from concrete_steps.grading.marking import Verdicts, Work, course_digest
+from concrete_steps.grading.submissions import tidy
+from concrete_steps.grading.workers import INSTALL, workers
+from concrete_steps.paths import course_root
+
+STEP = "0_start_here"
+NAME = f"{STEP}.ipynb"
+SOLVED = json.loads((course_root() / "solutions" / STEP / NAME).read_text(encoding="utf-8"))
+ENDLESS = "def logit_difference(logits, right, wrong):\n    while True: pass\n"
+GRADE = [sys.executable, str(course_root() / "scripts" / "grade.py")]
+TRUST = bool(sandbox.why_not())  # systems without a sandbox still grade, when told so
+PATIENCE = 300  # seconds for a step of these tests: the machine may be busy
+
+
+def hand_in(home: Path, student: str = "s", **answers: str) -> Path:
+    """The solved notebook with other answers to some exercises."""
+    content = json.loads(json.dumps(SOLVED))
+    for cell in content["cells"]:
+        cell["source"] = answers.get(cell["id"], cell["source"])
+    folder = home / "submitted" / student / STEP
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / NAME).write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def autograde(home: Path) -> list[str]:
+    return [*GRADE, "--home", str(home), "autograde", STEP, "--jobs", "2", *(["--trust"] if TRUST else [])]
+
+
+def start(home: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        autograde(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def wait_until(true: Callable[[], bool], run: subprocess.Popen) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert run.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+
+
+def graders(run: subprocess.Popen) -> list[psutil.Process]:
+    """The processes that grade a submission."""
+    found = []
+    for child in psutil.Process(run.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found += [child] if "concrete_steps.grading.inside" in child.cmdline() else []
+    return found
+
+
+def have_ended(processes: list[psutil.Process]) -> bool:
+    """Soon: to give back the memory of PyTorch takes a moment."""
+    end = time.monotonic() + 10
+    while left := [process for process in processes if is_alive(process)]:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return not left
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_run_that_was_stopped_is_gone_on_with(tmp_path: Path):
+    """What was marked stays as it is; Ctrl-C ends in seconds with a sentence, and leaves no process."""
+    hand_in(tmp_path, "a")
+    hand_in(tmp_path, "b", logit_difference=ENDLESS)
+    marked = tmp_path / "verdicts" / "a" / STEP / "in gradebook.json"
+    run = start(tmp_path)
+    wait_until(marked.exists, run)
+    before = marked.stat().st_mtime_ns
+    children = graders(run)
+    run.kill()
+    run.communicate(timeout=PATIENCE)
+    assert TRUST or have_ended(children)
+    run = start(tmp_path)
+    wait_until(lambda: graders(run), run)
+    children = graders(run)
+    started = time.monotonic()
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=PATIENCE)
+    assert time.monotonic() - started < 30
+    assert run.returncode == 130
+    assert said.strip().endswith("Stopped. What was marked is kept, and the same command goes on from there.")
+    assert have_ended(children)
+    assert not (tmp_path / "verdicts" / "b").exists()
+    hand_in(tmp_path, "b")
+    done = subprocess.run(autograde(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("3 of 3") == 2
+    assert marked.stat().st_mtime_ns == before
+
+
+def test_a_hand_in_that_arrived_in_part_is_completed(tmp_path: Path):
+    """Killed while files were moved: the rest joins them, and it is one hand-in."""
+    folder = hand_in(tmp_path)
+    (folder / "helper.py").write_text("x = 1")
+    place = tmp_path / "received" / "s" / STEP
+    received.move(folder / NAME, place / received.ARRIVING / NAME)
+    tidy(folder)
+    assert [path.name for path in received.hand_ins(place)] == ["1"]
+    assert {path.name for path in (place / "1").iterdir()} == {NAME, "helper.py"}
+    assert {path.name for path in folder.iterdir()} == {NAME, "helper.py"}
+
+
+def test_killed_before_the_well_formed_notebook_was_written(tmp_path: Path):
+    """What is missing is made again of what was received; what stands there half is no hand-in."""
+    folder = hand_in(tmp_path)
+    tidy(folder)
+    whole = (folder / NAME).read_bytes()
+    (folder / NAME).unlink()
+    (folder / ".half.tmp").write_bytes(whole[:100])
+    submission = tidy(folder)
+    assert (folder / NAME).read_bytes() == whole
+    assert submission.unusual == tidy(folder).unusual
+
+
+def test_a_disk_that_is_full_leaves_nothing_half(tmp_path: Path, monkeypatch):
+    folder = hand_in(tmp_path)
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("concrete_steps.workspace.copy.os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        received.put(folder / NAME, b"{}")
+    monkeypatch.undo()
+    assert [path.name for path in folder.iterdir()] == [NAME]
+    assert json.loads((folder / NAME).read_text()) == SOLVED
+
+
+def work(**modules: bytes) -> Work:
+    return Work({"0": b"{}"}, modules, Limits(), course_digest())
+
+
+def test_a_verdict_is_for_one_work(tmp_path: Path):
+    """Another notebook, module, limit or course, and it is found again; half a file is none."""
+    verdicts = Verdicts(tmp_path)
+    key = work().key("0")
+    verdicts.keep("0", key, {"x": {"exercise": "x", "outcome": "passed"}})
+    assert verdicts.get("0", key)["x"].outcome == "passed"
+    others = [work(a=b"1"), Work({"0": b"{ }"}, {}, Limits(), course_digest()), Work({"0": b"{}"}, {}, Limits(), "")]
+    others.append(Work({"0": b"{}"}, {}, Limits(patience=1), course_digest()))
+    assert not [other for other in others if verdicts.get("0", other.key("0"))]
+    path = tmp_path / "0.json"
+    path.write_text(path.read_text()[:40])
+    assert verdicts.get("0", key) is None
+
+
+def test_a_changed_check_asks_for_new_verdicts(tmp_path: Path, monkeypatch):
+    before = work().key("0")
+    monkeypatch.setattr(marking, "_digest_of_file", lambda path: "changed")
+    assert work().key("0") != before
+
+
+def test_a_worker_with_another_course_grades_nothing():
+    with pytest.raises(CourseError, match="another version of the course"):
+        marking.mark(Work({}, {}, Limits(), "another"))
+
+
+def test_without_dask_one_sentence_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(CourseError, match=re.escape(INSTALL)), workers(1, "local"):
+        pass
