@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from concrete_steps import evidence
 from concrete_steps.errors import CourseError
@@ -26,6 +27,18 @@ def test_bca_of_many_values_agrees_with_student():
     values = np.random.default_rng(1).normal(0, 1, 400)
     t, bca = evidence.interval(values, "t"), evidence.interval(values, "bca")
     assert abs(t.low - bca.low) < 0.02 and abs(t.high - bca.high) < 0.02 and t.value == bca.value
+
+
+def test_the_exact_interval_of_shares_covers_at_least_as_often_as_it_says():
+    """By Clopper and Pearson's formulas where all or none happened; by all outcomes of 15, for many true shares."""
+    assert evidence.interval([1] * 15, method="exact").low == pytest.approx(0.025 ** (1 / 15))
+    assert evidence.interval([0.0] * 8, method="exact").high == pytest.approx(1 - 0.025 ** (1 / 8))
+    intervals = [evidence.interval([1] * k + [0] * (15 - k), method="exact") for k in range(16)]
+    for share in np.linspace(0.01, 0.99, 99):
+        chance = stats.binom.pmf(range(16), 15, share)
+        assert sum(p for p, each in zip(chance, intervals, strict=True) if each.low <= share <= each.high) >= 0.95
+    with pytest.raises(CourseError, match="0 or 1"):
+        evidence.interval([0.5, 1.0], method="exact")
 
 
 def test_an_interval_reads_tensors_and_shows_itself():
