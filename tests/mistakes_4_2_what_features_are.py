@@ -16,7 +16,7 @@ def _levels(acts, label, edges, top=True, share=lambda label, here: label[here].
     for i in range(len(edges) - 1):
         here = (x >= edges[i]) & (x < edges[i + 1])
         if top and i == len(edges) - 2:
-            here = x >= edges[i]
+            here |= x >= 1
         out.append(share(label, here))
     return torch.stack(out)
 
