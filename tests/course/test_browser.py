@@ -22,6 +22,9 @@ import pytest
 from nbformat.sign import NotebookNotary
 
 from concrete_steps.authoring import changes
+from concrete_steps.checking import outcomes
+from concrete_steps.checking.checks import run_check
+from concrete_steps.checking.loader import Loaded, load
 from concrete_steps.checking.mistakes import mistakes_of
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.paths import course_root
@@ -260,6 +263,19 @@ def test_every_notebook_has_a_slip_to_type():
     for notebook in load_course().notebooks:
         exercise, place, slip = SLIPS[notebook.id]
         assert solution(notebook, exercise).count(place) == 1 and place != slip
+
+
+@pytest.mark.parametrize("each", load_course().notebooks, ids=lambda each: each.id)
+def test_every_slip_is_recognised(each: Notebook, monkeypatch: pytest.MonkeyPatch):
+    """Without a browser, so that a notebook that no browser opens this time is known to be right, too."""
+    monkeypatch.setattr(outcomes, "SECONDS_TO_RECOGNISE", 60.0)  # on a busy machine, too
+    exercise, place, slip = SLIPS[each.id]
+    loaded = load(course_root() / "solutions" / each.path, each.exercises)
+    namespace = dict(loaded.namespace)
+    exec(compile(solution(each, exercise).replace(place, slip), f"mine.ipynb, cell {exercise}", "exec"), namespace)
+    result = run_check(each, exercise, Loaded(loaded.path, namespace))
+    said = result.mistake + result.message
+    assert any(mistake.sentence in said for mistake in mistakes_of(each)[exercise]), result.text()
 
 
 def test_a_wrong_answer_is_recognised_and_mended(lab: Lab, notebook: Notebook):
