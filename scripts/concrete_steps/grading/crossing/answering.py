@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from concrete_steps.grading.crossing.bridges import Bridges
+from concrete_steps.grading.crossing.bridges import LentBridges
 from concrete_steps.grading.crossing.codec import Codec, kept
 from concrete_steps.grading.crossing.judging import MAY_BE_MADE, find
 from concrete_steps.grading.crossing.standins import BASES, SPECIAL
 
 
 class AnswerCodec(Codec):
-    def __init__(self):
+    def __init__(self, bridges: LentBridges):
         super().__init__(first=1)
-        self.bridges = Bridges()
+        self.bridges = bridges
         self.modules: dict[str, types.ModuleType] = {}
         self.plain = set(vars(object))
 
@@ -48,6 +48,12 @@ class AnswerCodec(Codec):
 
     def read_name(self, path: str) -> Any:
         return find(path)
+
+    def read_bridge(self, *facts: Any) -> Any:
+        return self.bridges.read(self, *facts)
+
+    def read_part(self, number: int, name: str) -> Any:
+        return self.read_n(number).get_submodule(name)
 
     def read_pickle(self, number: int, place: Any) -> Any:
         made = pickle.loads(self.piece(place))
@@ -109,6 +115,9 @@ class AnswerCodec(Codec):
         return made
 
     def set_thing(self, thing: Any, state: Any) -> None:
+        if self.bridges.knows(thing):
+            self.bridges.set_state(self, thing, state)
+            return
         if isinstance(thing, types.CellType):
             thing.cell_contents = kept(_contents(thing), self.decode(state[1]))
             return
@@ -130,6 +139,8 @@ class AnswerCodec(Codec):
             return ["?", id(value)]
         if isinstance(value, type):
             return self._class(value)
+        if isinstance(value, nn.Module) and (part := self.bridges.part(self, value)):
+            return part
         if isinstance(value, nn.Module | torch.optim.Optimizer) or not _is_function(value):
             return self._thing(value)
         number = self.table.give(value, strong=True)
@@ -146,6 +157,8 @@ class AnswerCodec(Codec):
         return ["thing", number, kind, self.thing_state(value)]
 
     def thing_state(self, thing: Any) -> Any:
+        if self.bridges.knows(thing):
+            return self.bridges.state(self, thing)
         if isinstance(thing, types.CellType):
             return ["cell", self.encode(_contents(thing))]
         if not self._has_state(thing):
@@ -173,6 +186,8 @@ class AnswerCodec(Codec):
         facts: dict[str, Any] = {"name": cls.__name__}
         facts["bases"] = [name for name, base in BASES.items() if issubclass(cls, base)]
         facts["special"] = [name for name in SPECIAL if any(name in vars(base) for base in _own(cls))]
+        facts["names"] = sorted({name for base in _own(cls) for name in vars(base) if not name.startswith("__")})
+        facts["any"] = any("__getattr__" in vars(base) or "__getattribute__" in vars(base) for base in _own(cls))
         if dataclasses.is_dataclass(cls):
             facts["fields"] = [field.name for field in dataclasses.fields(cls)]
         return ["class", self.table.give(cls, strong=True), facts]

@@ -93,7 +93,9 @@ class JudgeCodec(Codec):
             return self._function(value)
         if isinstance(value, Iterator):
             return ["iterator", [self.encode(item) for item in value]]
-        if type(value).__module__.startswith("transformer_lens") and isinstance(value, nn.Module):
+        if isinstance(value, nn.Module) and self.link.bridges.part(self, value) is not None:
+            return self.link.bridges.part(self, value)
+        if isinstance(value, nn.Module) and type(value).__module__.startswith("transformer_lens"):
             return self.link.bridges.encode(self, value)
         if isinstance(value, nn.Module | torch.optim.Optimizer) or is_of_checks(_globals_of(type(value))):
             return self._thing(value)
@@ -230,6 +232,12 @@ class JudgeCodec(Codec):
         if not isinstance(kind, type) or not kind.__dictoffset__:
             raise Nonsense("no class")
         return kind
+
+    def read_part(self, number: int, name: str) -> Any:
+        bridge = self.read_n(number)
+        if not self.link.bridges.knows(bridge):
+            raise Nonsense("no part of a bridge")
+        return bridge.get_submodule(name)
 
     def read_function(self, number: int, name: str) -> Any:
         made = standins.function(self.link, number, str(name)[:100])

@@ -26,7 +26,6 @@ class Link:
 
     def __init__(self, wire: Wire):
         self.wire = wire
-        self.bridges = Bridges()
         self.settings = Settings()
         self.lost = ""
         self.finished: list[int] = []  # graphs in the sandbox that nobody needs any more
@@ -34,6 +33,7 @@ class Link:
 
     def reset(self) -> None:
         """Forget all objects but the learner's own: a check has ended."""
+        self.bridges = Bridges()
         self.codec = JudgeCodec(self)
 
     # ---- what stand-ins ask for
@@ -111,26 +111,29 @@ class Link:
         codec = self.codec
         codec.apply(answer["changes"])
         self.settings.take(codec, answer["settings"])
+        error = self._error(answer["error"]) if "error" in answer else None
+        result = None if error else self._result(answer, into)
         for number in answer["gone"]:
             codec.table.drop(int(number))
-        if "error" in answer:
-            error = self._error(answer["error"])
-            codec.remember()
-            raise _Raised(error)
-        if into is None:
-            result = codec.decode(answer["result"])
-        else:
-            kind, number, _, state = answer["result"]
-            if kind != "thing" or type(number) is not int or number % 2 == 0:
-                raise Nonsense("no new object")
-            standins.set_number(into, number, self)
-            codec.table.put(number, into)
-            if state is not None:
-                codec.set_thing(into, state)
-            result = None
-        result = self._with_gradients(result, inputs)
+        if error is None:
+            result = self._with_gradients(result, inputs)
         codec.remember()
+        if error is not None:
+            raise _Raised(error)
         return result
+
+    def _result(self, answer: dict, into: Any) -> Any:
+        codec = self.codec
+        if into is None:
+            return codec.decode(answer["result"])
+        kind, number, _, state = answer["result"]
+        if kind != "thing" or type(number) is not int or number % 2 == 0:
+            raise Nonsense("no new object")
+        standins.set_number(into, number, self)
+        codec.table.put(number, into)
+        if state is not None:
+            codec.set_thing(into, state)
+        return None
 
     def _with_gradients(self, result: Any, inputs: list[tuple[int, Tensor]]) -> Any:
         """The result, its tensors tied to the tensors that went in."""
@@ -150,7 +153,6 @@ class Link:
     # ---- errors
 
     def _error(self, facts: dict) -> BaseException:
-        codec = self.codec
         error = self._known(facts) or self._made(facts)
         place = facts.get("place")
         if place is not None:
@@ -161,7 +163,6 @@ class Link:
                 lines = [*known, *["\n"] * (line - len(known))]
                 lines[line - 1] = text + "\n"
                 linecache.cache[file] = (len(lines), None, lines, file)
-        del codec
         return error
 
     def _known(self, facts: dict) -> BaseException | None:
@@ -174,29 +175,25 @@ class Link:
         return None
 
     def _made(self, facts: dict) -> BaseException:
-        text = str(facts.get("text"))[:10_000]
-        for name in facts.get("names", ())[:20]:
-            kind = ERRORS.get(name)
-            if kind is not None:
-                break
-        else:
-            kind, name = Exception, "Exception"
-        own = facts["names"][0] if facts.get("names") else name
-        if own != name and isinstance(own, str) and own.isidentifier():
-            kind = type(own, (kind,), {"__str__": lambda self: text})
-        error = kind(text)
-        if isinstance(error, KeyError):
-            error = kind(*[self.codec.decode(arg) for arg in facts.get("args", [text])])
-        for field in ("name",):
-            if isinstance(facts.get(field), str) and isinstance(error, NameError | AttributeError | ImportError):
-                error.name = facts[field]
+        text, names = str(facts.get("text"))[:10_000], [str(name)[:100] for name in facts.get("names", ())[:20]]
+        known = next((name for name in names if name in ERRORS), "Exception")
+        kind = ERRORS[known]
+        if names and names[0] != known and names[0].isidentifier():
+            kind = type(names[0], (kind,), {"__str__": lambda self: text})
+        args = [self.codec.decode(arg) for arg in facts.get("args", ())]
+        try:
+            error = kind(*args)
+        except TypeError:
+            error = ERRORS["Exception"](text)
+        if isinstance(facts.get("name"), str) and isinstance(error, NameError | AttributeError | ImportError):
+            error.name = facts["name"]
         return error
 
 
 ERRORS = {
     name: kind
     for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, BaseException) and not issubclass(kind, UnicodeError)
+    if isinstance(kind, type) and issubclass(kind, BaseException)
     # a check that is told of these would end, and not its answer
     and not issubclass(kind, KeyboardInterrupt | GeneratorExit)
 } | {"_LinAlgError": torch.linalg.LinAlgError}

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from concrete_steps.checking.loader import Loaded, beside
 from concrete_steps.grading.crossing.answering import AnswerCodec
+from concrete_steps.grading.crossing.bridges import LentBridges
 from concrete_steps.grading.crossing.settings import Settings
 from concrete_steps.grading.crossing.wire import Lost, Wire
 
@@ -24,7 +25,8 @@ class Server:
     def __init__(self, wire: Wire, loaded: Loaded):
         self.wire = wire
         self.loaded = loaded
-        self.codec = AnswerCodec()
+        self.bridges = LentBridges()
+        self.codec = AnswerCodec(self.bridges)
         self.settings = Settings()
         self.graphs: dict[int, Any] = {}
         RemovableHandle.next_id = FIRST_HOOK
@@ -65,10 +67,11 @@ class Server:
                 codec.table.drop(number)
             answer = {"changes": codec.changes(), "error": self._error(error)}
         answer["settings"] = self.settings.changed(codec)
+        codec.table.pin()
         args = kwargs = result = error = None  # noqa: F841 (so that nothing holds what came)
         for number in codec.scope:
             codec.table.drop(number)
-        codec.table.unpin()
+        codec.table.unpin(lent=0)  # our own stay until the judge lets go of them
         answer["gone"] = codec.table.take_gone()
         codec.table.pin()
         codec.remember()
@@ -101,7 +104,7 @@ class Server:
         return [found, dict(self.loaded.problems), list(map(str, self.loaded.cells))]
 
     def do_reset(self, request: dict, args: list, kwargs: dict) -> None:
-        self.codec = AnswerCodec()
+        self.codec = AnswerCodec(self.bridges)
         self.graphs = {}
 
     def do_back(self, request: dict, args: list, kwargs: dict) -> list:

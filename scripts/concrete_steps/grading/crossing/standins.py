@@ -32,6 +32,8 @@ class Thing:
                 return nn.Module.__getattr__(self, name)
             except AttributeError:
                 pass
+        if name not in type(self)._names and not type(self)._any:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
         return self.__dict__[LINK].get(self, name)
 
 
@@ -39,9 +41,9 @@ class Meta(type):
     """The class of stand-in classes: what they do not have here is asked for in the sandbox."""
 
     def __getattr__(cls, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("_") or name not in cls._names:
             raise AttributeError(name)
-        return cls.__dict_of_link__.get(cls, name)
+        return cls._link.get(cls, name)
 
 
 def number_of(value: Any) -> int | None:
@@ -76,7 +78,9 @@ def cls(link: Any, number: int, facts: dict) -> type:
     fields = facts.get("fields")
     if fields is not None and not bases:
         bases = (dataclasses.make_dataclass(name, list(fields), init=False, eq=False, repr=False),)
-    body: dict[str, Any] = {"_class_number": number, "__module__": "__main__", "__dict_of_link__": link}
+    body: dict[str, Any] = {"_class_number": number, "__module__": "__main__", "_link": link}
+    names = facts.get("names", ())
+    body |= {"_names": frozenset(name for name in names if isinstance(name, str)), "_any": bool(facts.get("any"))}
 
     def __init__(self, *args, **kwargs):
         link.construct(self, number, args, kwargs)

@@ -66,8 +66,9 @@ class Table:
         """Hold on to all, until `unpin`."""
         self.pins = dict(self.live())
 
-    def unpin(self) -> None:
-        self.pins = {}
+    def unpin(self, lent: int | None = None) -> None:
+        """Let go: of all, or of what has numbers of this parity."""
+        self.pins = {number: thing for number, thing in self.pins.items() if lent is not None and number % 2 != lent}
 
     def take_gone(self) -> list[int]:
         gone, self.gone = self.gone, []
