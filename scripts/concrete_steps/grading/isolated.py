@@ -1,10 +1,9 @@
-"""Grade a notebook of somebody else's in a process of its own, locked up and killed when it falls silent.
+"""Grade a notebook of somebody else's: its code locked up, and killed when it falls silent.
 
-The parent (`grade_notebook`) starts a child in a sandbox, which loads the notebook and checks one exercise after the
-other, and says what it is doing on a private pipe. A child that dies or falls silent costs the cell or exercise that it
-was at; another child goes on with the rest. Nothing counts as passed unless the child said so with the parent's nonce, and every known
-wrong answer was then rejected by the same check in the same process (fail closed: a patched torch or a patched check
-passes wrong answers too). CONTRIBUTING.md says what one process cannot prevent.
+A child process, the judge, runs the checks on stand-ins for the learner's objects, which live in a sandbox of its own
+(judge.py). Exercises that the map marks as trusted cannot be checked so: they and their checks run in a sandbox
+together (inside.py), where nothing counts as passed unless the same check then rejects every known wrong answer. A
+process that dies or falls silent costs the cell or exercise that it was at; another one goes on with the rest.
 """
 
 from __future__ import annotations
@@ -13,30 +12,27 @@ import base64
 import contextlib
 import json
 import os
-import queue
 import secrets
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
-from concrete_steps.course import Notebook, load_course
+from concrete_steps.course import Notebook
 from concrete_steps.errors import CourseError
 from concrete_steps.grading import sandbox
+from concrete_steps.grading.judge import ENDED
+from concrete_steps.grading.words import Words
 from concrete_steps.models import smollm2_model
 from concrete_steps.paths import course_root
 
-LONGEST_REPORT = 2_000_000  # characters that a child may report in all
 LARGEST_MODULE, MOST_MODULES = 1_000_000, 50  # bytes, files: of the learner's modules beside the notebook
 IMPORTING = 120.0  # seconds that a child may need, beyond the patience, before it is ready
-ENDED = "Your code ended the Python process while it was being checked."
 CHANGED = "Something in this notebook changes how checks work: here they pass a known wrong answer too."
-PYTEST = "PYTEST_"  # variables of this name change how every check runs
 SPARE = 2 * 2**30  # bytes that all processes of a sandbox may take together beyond the memory of one
 
 
@@ -73,13 +69,15 @@ def grade_notebook(
     results: dict[str, Result] = {}
     skip: list[str] = []
     left = limits.whole
+    trusted = dict(notebook.trusted)
     unfinished = "The process ended before this exercise was checked."
     # Each round ends with all done, or with one more cell or exercise that is known to be fatal.
     while waiting := [name for name in notebook.exercises if name not in results]:
         if left <= 0:
             unfinished = f"The whole notebook took more than {limits.whole:g} seconds; this exercise was not checked."
             break
-        found, at, how, seconds = _run_child(notebook, path, waiting, skip, limits, left)
+        proven = [name for name in waiting if name not in trusted]
+        found, at, how, seconds = _run_child(notebook, path, proven or waiting, bool(proven), skip, limits, left)
         # Anything else that a child may say brings the end no nearer.
         found = {name: result for name, result in found.items() if name in waiting}
         results |= found
@@ -107,7 +105,9 @@ def _ended(name: str, how: str, limits: Limits) -> Result:
     return Result(name, ERROR, message=ENDED)
 
 
-def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[str], limits: Limits, left: float):
+def _run_child(
+    notebook: Notebook, path: Path, waiting: list[str], proven: bool, skip: list[str], limits: Limits, left: float
+):
     """One child's results, where it was when it ended, as (kind, name), how (done, died or silent), and seconds."""
     results: dict[str, Result] = {}
     at = ("start", "")
@@ -123,9 +123,9 @@ def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[st
             "memory": limits.memory,
         }
         with open(Path(folder) / "start.log", "wb") as log:
-            child = _start(notebook, Path(folder), order, log)
-        watch = sandbox.Watch(child, limits.memory + SPARE)
-        words = _Words(child.stdout, order["nonce"])
+            child = _start(notebook, proven, Path(folder), order, log)
+        watch = sandbox.Watch(child, 2 * (limits.memory + SPARE))
+        words = Words(child.stdout, order["nonce"])
         # The imports, up to the word "ready", are not the learner's time.
         end = deadline = time.monotonic() + limits.patience + IMPORTING
         try:
@@ -136,7 +136,7 @@ def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[st
                 at = (word["kind"], word.get("name", ""))
                 if word["kind"] == "result":
                     result = Result(**word["result"])
-                    results[result.exercise] = _proven(result, word["wrong_answers"])
+                    results[result.exercise] = result if proven else _proven(result, word["wrong_answers"])
                 elif word["kind"] == "done":
                     word = "done"
                     break
@@ -156,10 +156,10 @@ def _proven(result: Result, wrong_answers: list[str]) -> Result:
     return result
 
 
-def _start(notebook: Notebook, folder: Path, order: dict, log) -> subprocess.Popen:
-    """A child that has its order: locked up where that is possible, else in a temporary folder."""
-    python = [sys.executable, "-P", "-m", "concrete_steps.grading.isolated"]
-    locked = not sandbox.why_not()
+def _start(notebook: Notebook, proven: bool, folder: Path, order: dict, log) -> subprocess.Popen:
+    """A child that has its order: the judge, or one that is locked up where that is possible."""
+    python = [sys.executable, "-P", "-m", f"concrete_steps.grading.{'judge' if proven else 'inside'}"]
+    locked = not proven and not sandbox.why_not()
     environment = sandbox.environment(sandbox.SCRATCH if locked else str(folder), locked)
     if locked:
         released = course_root() / "notebooks" / notebook.path
@@ -181,45 +181,6 @@ def _start(notebook: Notebook, folder: Path, order: dict, log) -> subprocess.Pop
     return child
 
 
-class _Words:
-    """What a child says with the right nonce, read by a thread, so that waiting for it can end."""
-
-    def __init__(self, pipe, nonce: str):
-        self.pipe = pipe
-        self.nonce = nonce
-        self.lines: queue.Queue[bytes | None] = queue.Queue()
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-
-    def next(self, deadline: float) -> dict | str:
-        """The next word, or "died" (nothing more will come), or "silent" (the deadline has passed)."""
-        while True:
-            try:
-                line = self.lines.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return "silent"
-            if line is None:
-                return "died"
-            with contextlib.suppress(ValueError, RecursionError):
-                word = json.loads(line)
-                if isinstance(word, dict) and word.get("nonce") == self.nonce:
-                    return word
-
-    def close(self) -> None:
-        # If a process that escaped still holds the pipe, closing it here would wait for that process.
-        self.thread.join(timeout=2)
-        if not self.thread.is_alive():
-            self.pipe.close()
-
-    def _read(self) -> None:
-        read = 0
-        with contextlib.suppress(OSError, ValueError):
-            while read < LONGEST_REPORT and (line := self.pipe.readline(LONGEST_REPORT)):
-                read += len(line)
-                self.lines.put(line)
-        self.lines.put(None)
-
-
 def _kill(child: subprocess.Popen) -> None:
     """End the child and whatever it started."""
     with contextlib.suppress(OSError):
@@ -233,77 +194,3 @@ def _kill(child: subprocess.Popen) -> None:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1][:500] if lines else "it said nothing"
-
-
-# ---- in the child ----------------------------------------------------------------------------------------------------
-
-
-def main() -> None:
-    order = json.loads(sys.stdin.readline())
-    say = _private_pipe(order["nonce"])
-    for name, content in order["files"].items():
-        Path(name).write_bytes(base64.b64decode(content))
-    # jsonschema (behind plotly's nbformat) imports this if it can, and does without it: 2 seconds for a grammar of web
-    # addresses, half of what a healthy submission costs.
-    sys.modules["rfc3987_syntax"] = None
-    from concrete_steps.checking.checks import run_checks
-    from concrete_steps.checking.loader import load
-    from concrete_steps.checking.mistakes import mistakes_of
-
-    notebook = load_course().notebook(order["notebook"])
-    mistakes = mistakes_of(notebook)
-    # The released notebook first: what it and its checks import is imported before the learner's code can put something
-    # else in its place, and the time that it takes is not the learner's.
-    run_checks(notebook, notebook.exercises, load(course_root() / "notebooks" / notebook.path, notebook.exercises))
-    # The checks run very often, and each time pytest compiles them if it cannot keep what came of it.
-    sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path.cwd() / ".compiled")
-    sandbox.limit(order["memory"])
-    _silence()
-    say("ready")
-    loaded = load(Path.cwd() / order["name"], notebook.exercises, tuple(order["skip"]), lambda cell: say("cell", name=cell))
-    say("loaded")
-    for name in order["waiting"]:
-        say("check", name=name)
-        _forget_pytest_settings()
-        # The failing call itself holds objects of this process; its text is in the result.
-        result = replace(run_checks(notebook, (name,), loaded)[name], exercise=name, call=None)
-        wrong_answers = []
-        for mistake in mistakes[name] if result.outcome == PASSED else ():
-            say("check", name=name)
-            _forget_pytest_settings()
-            answer = mistake.answer(loaded.namespace[name])
-            wrong = replace(loaded, namespace={**loaded.namespace, name: answer})
-            # A check with random inputs may, rarely, be lucky for a wrong answer: twice it is not.
-            tries = (run_checks(notebook, (name,), wrong)[name].outcome for _ in range(2))
-            wrong_answers.append(next((outcome for outcome in tries if outcome != PASSED), PASSED))
-        say("result", result=asdict(result), wrong_answers=wrong_answers)
-    say("done")
-
-
-def _forget_pytest_settings() -> None:
-    for name in [name for name in os.environ if name.upper().startswith(PYTEST)]:
-        del os.environ[name]
-
-
-def _private_pipe(nonce: str):
-    """A function that reports to the parent; the ordinary stdin and stdout lead nowhere from here on."""
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    _silence(0, 1)
-    dumps = json.dumps
-
-    def say(kind: str, **facts) -> None:
-        pipe.write(dumps({"nonce": nonce, "kind": kind, **facts}) + "\n")
-        pipe.flush()
-
-    return say
-
-
-def _silence(*descriptors: int) -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in descriptors or (2,):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Where a learner's code runs: on Linux under bubblewrap, which gives it a machine of its own with nearly nothing on it.
+"""Where a learner's code runs: on Linux under bubblewrap, a machine of its own with nearly nothing on it.
 
 In there: no network, its own processes, users and IPC, an empty scratch folder in memory, and, read-only, Python, the
 course's package, its data, and the files that it was given. Nothing else of the disk has a name. All of it ends with
@@ -158,17 +158,24 @@ class Watch:
     def _watch(self) -> None:
         with contextlib.suppress(psutil.Error):
             while not self.ended.wait(0.5):
-                if sum(map(_memory, [self.process, *self.process.children(recursive=True)])) > self.memory:
+                processes = [self.process, *self.process.children(recursive=True)]
+                # What processes share by forking counts once; to find out takes longer, so only where it matters.
+                if sum(map(_resident, processes)) > self.memory and sum(map(_share, processes)) > self.memory:
                     self.process.kill()
 
     def close(self) -> None:
         self.ended.set()
 
 
-def _memory(process: psutil.Process) -> int:
+def _resident(process: psutil.Process) -> int:
     with contextlib.suppress(psutil.Error):
-        memory = process.memory_info()
-        return memory.rss - getattr(memory, "shared", 0)
+        return process.memory_info().rss
+    return 0
+
+
+def _share(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.Error):
+        return process.memory_full_info().pss
     return 0
 
 

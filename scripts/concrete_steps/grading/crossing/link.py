@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from concrete_steps.checking.outcomes import PLACE
 from concrete_steps.grading.crossing import standins
 from concrete_steps.grading.crossing.bridges import Bridges
 from concrete_steps.grading.crossing.judging import JudgeCodec
@@ -18,7 +19,6 @@ from concrete_steps.grading.crossing.settings import Settings
 from concrete_steps.grading.crossing.tensors import Nonsense
 from concrete_steps.grading.crossing.wire import Lost, Wire
 
-PLACE = "_learners_place"  # of an error: file name and line of the learner's code
 
 
 class Link:
