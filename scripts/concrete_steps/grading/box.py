@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -54,7 +53,9 @@ class Box:
                 python, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=self.folder.name, env=environment
             )
         self.watch = sandbox.Watch(self.process, self.memory + SPARE)
-        self.link = Link(Wire(self.process.stdout.fileno(), self.process.stdin.fileno()))
+        self.link = Link(
+            Wire(self.process.stdout.fileno(), self.process.stdin.fileno()), frozenset(self.notebook.exercises)
+        )
         self.loaded = False
         order: dict[str, Any] = {"notebook": self.notebook.id, "memory": self.memory, "skip": self.skip}
         order |= {"name": next(iter(self.files)), "files": {}}
@@ -89,11 +90,15 @@ class Box:
         """Stand-ins for the learner's objects, all fresh: what another check has shared is forgotten."""
         self.link.ask({"do": "reset"})
         self.link.reset()
-        found, problems, cells = self.link.ask({"do": "names", "names": list(self.notebook.exercises)})
-        names = set(self.notebook.exercises)
-        objects = {name: value for name, value in dict(found).items() if name in names}
-        reasons = {str(name): str(reason)[:2000] for name, reason in dict(problems).items()}
-        return Loaded(self.notebook.path, objects, reasons, [str(cell) for cell in cells])
+        told = self.link.ask({"do": "names", "names": list(self.notebook.exercises)})
+        try:
+            found, problems, cells = told
+            objects = {name: found[name] for name in self.notebook.exercises if name in found}
+            reasons = {str(name): str(reason)[:2000] for name, reason in problems.items()}
+            return Loaded(self.notebook.path, objects, reasons, [str(cell) for cell in cells])
+        except (TypeError, ValueError, AttributeError) as error:
+            self.link.lost = "the sandbox said what makes no sense"
+            raise Lost(self.link.lost) from error
 
     def why_it_did_not_start(self) -> str:
         text = (Path(self.folder.name) / "start.log").read_text(encoding="utf-8", errors="replace").strip()
@@ -108,7 +113,3 @@ class Box:
             with contextlib.suppress(OSError):
                 pipe.close()
         self.folder.cleanup()
-
-
-def devnull() -> int:
-    return os.open(os.devnull, os.O_RDWR)

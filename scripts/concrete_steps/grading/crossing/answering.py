@@ -5,7 +5,6 @@ It trusts the judge. Nothing here is trusted by the judge: a learner's code shar
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import importlib
@@ -30,7 +29,7 @@ class AnswerCodec(Codec):
         super().__init__(first=1)
         self.bridges = bridges
         self.modules: dict[str, types.ModuleType] = {}
-        self.plain = set(vars(object))
+        self.files: dict[str, str] = {}  # of modules of checks, by the names that they have here
 
     # ---- in
 
@@ -73,7 +72,7 @@ class AnswerCodec(Codec):
 
             name = f"checks_{len(self.modules)}"
             self.modules[path] = sys.modules[name] = types.ModuleType(name)
-            self.modules[path].__file__ = path
+            self.modules[path].__file__ = self.files[name] = path
         namespace = vars(self.modules[path])
         for text in texts:
             exec(compile(text, path, "exec", dont_inherit=True), namespace)
@@ -137,6 +136,9 @@ class AnswerCodec(Codec):
     def other(self, value: Any) -> Any:
         if self.dry:
             return ["?", id(value)]
+        for kind in (bool, int, float, str, list, tuple, dict, set):  # a subclass of one is that one to a check
+            if isinstance(value, kind):
+                return self.encode(kind(value) if kind is not str else str.__str__(value))
         if isinstance(value, type):
             return self._class(value)
         if isinstance(value, nn.Module) and (part := self.bridges.part(self, value)):
@@ -183,6 +185,8 @@ class AnswerCodec(Codec):
         number = self.table.number(cls)
         if number is not None:
             return ["n", number]
+        if cls.__module__.startswith("checks_"):
+            return ["checks", self.files[cls.__module__], cls.__name__]
         facts: dict[str, Any] = {"name": cls.__name__}
         facts["bases"] = [name for name, base in BASES.items() if issubclass(cls, base)]
         facts["special"] = [name for name in SPECIAL if any(name in vars(base) for base in _own(cls))]
@@ -220,6 +224,3 @@ def _contents(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return None
-
-
-ordered = collections.OrderedDict

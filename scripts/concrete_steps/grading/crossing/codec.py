@@ -7,7 +7,6 @@ is. Objects that can change are numbered (see `table`): the first time they are 
 from __future__ import annotations
 
 import collections
-import functools
 import json
 import math
 from typing import Any
@@ -354,7 +353,12 @@ PLAIN = {
     torch.Size: lambda codec, value: ["size", list(value)],
     torch.dtype: lambda codec, value: ["dtype", str(value).removeprefix("torch.")],
     torch.device: lambda codec, value: ["device", str(value)],
-    slice: lambda codec, value: ["slice", codec.encode(value.start), codec.encode(value.stop), codec.encode(value.step)],
+    slice: lambda codec, value: [
+        "slice",
+        codec.encode(value.start),
+        codec.encode(value.stop),
+        codec.encode(value.step),
+    ],
     range: lambda codec, value: ["range", value.start, value.stop, value.step],
     complex: lambda codec, value: ["complex", codec.encode(value.real), codec.encode(value.imag)],
     bytes: lambda codec, value: ["bytes", codec.part(value)],
@@ -374,5 +378,3 @@ READERS = {
     "ellipsis": lambda codec: Ellipsis,
     "notimplemented": lambda codec: NotImplemented,
 }
-
-partial = functools.partial

@@ -16,6 +16,7 @@ import re
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,6 +66,7 @@ class JudgeCodec(Codec):
         super().__init__(first=2)
         self.link = link
         self.statements: dict[str, Statements] = {}
+        self.namespaces: dict[str, dict] = {}
         self.graph: list[tuple[int, Tensor]] = []  # results of this call that a gradient flows through
 
     # ---- out
@@ -135,9 +137,7 @@ class JudgeCodec(Codec):
     def _texts(self, namespace: dict, names: set[str]) -> list[str]:
         path = namespace["__file__"]
         if path not in self.statements:
-            from pathlib import Path
-
-            self.statements[path] = Statements(Path(path))
+            self.statements[path], self.namespaces[path] = Statements(Path(path)), namespace
         return self.statements[path].for_names(names)
 
     def _function(self, value: Any) -> Any:
@@ -218,7 +218,7 @@ class JudgeCodec(Codec):
         if issubclass(kind, standins.Thing):
             standins.set_number(made, number, self.link)
         self.table.put(number, made)
-        if state is not None:
+        if state is not None and getattr(kind, "_open", True):
             self.set_thing(made, state)
         return made
 
@@ -232,6 +232,13 @@ class JudgeCodec(Codec):
         if not isinstance(kind, type) or not kind.__dictoffset__:
             raise Nonsense("no class")
         return kind
+
+    def read_checks(self, path: str, name: str) -> type:
+        """A class of the checks' own, which was lent."""
+        found = self.namespaces.get(path, {}).get(name)
+        if not isinstance(found, type) or not is_of_checks(_globals_of(found)):
+            raise Nonsense("no class of the checks")
+        return found
 
     def read_part(self, number: int, name: str) -> Any:
         bridge = self.read_n(number)
@@ -255,6 +262,8 @@ class JudgeCodec(Codec):
             return
         if self.link.bridges.knows(thing):
             self.link.bridges.set_state(self, thing, state)
+            return
+        if not getattr(type(thing), "_open", True):
             return
         fields = {}
         for key, node in state[1]:

@@ -20,12 +20,12 @@ from concrete_steps.grading.crossing.tensors import Nonsense
 from concrete_steps.grading.crossing.wire import Lost, Wire
 
 
-
 class Link:
     """Calls into a sandbox. `log` is told what the sandbox does, as it says so."""
 
-    def __init__(self, wire: Wire):
+    def __init__(self, wire: Wire, classes: frozenset[str] = frozenset()):
         self.wire = wire
+        self.classes = classes  # names of the exercises: what the learner may have classes for
         self.settings = Settings()
         self.lost = ""
         self.finished: list[int] = []  # graphs in the sandbox that nobody needs any more
@@ -193,7 +193,8 @@ class Link:
 ERRORS = {
     name: kind
     for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, BaseException)
+    if isinstance(kind, type)
+    and issubclass(kind, BaseException)
     # a check that is told of these would end, and not its answer
     and not issubclass(kind, KeyboardInterrupt | GeneratorExit)
 } | {"_LinAlgError": torch.linalg.LinAlgError}

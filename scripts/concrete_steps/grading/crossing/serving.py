@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import linecache
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -120,9 +119,8 @@ class Server:
     def _error(self, error: BaseException) -> dict:
         kind = type(error)
         facts: dict[str, Any] = {"names": [cls.__name__ for cls in kind.__mro__], "text": _text(error)}
-        number = self.codec.table.number(kind)
-        if number is not None:
-            facts["class"] = ["n", number]
+        if kind.__module__ in self.codec.files:
+            facts["class"] = self.codec.encode(kind)
         try:
             facts["args"] = [self.codec.encode(arg) for arg in error.args]
         except Exception:
@@ -142,6 +140,3 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception:
         return type(error).__name__
-
-
-Handler = Callable[[dict, list, dict], Any]

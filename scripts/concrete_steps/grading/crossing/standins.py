@@ -12,13 +12,15 @@ from torch import nn
 NUMBER = "_number_in_sandbox"
 LINK = "_link_to_sandbox"
 OWN = (NUMBER, LINK)  # fields of a stand-in that are not the learner's
-SPECIAL = (
-    *("__call__", "__len__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__next__"),
-    *("__enter__", "__exit__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__repr__"),
-    *("__str__", "__float__", "__int__", "__index__", "__neg__", "__pos__", "__abs__", "__invert__", "__reversed__"),
+# Comparisons are not among them: an object that says of itself that it equals what is expected would always be right.
+ARITHMETIC = (
+    *("__neg__", "__pos__", "__abs__", "__invert__"),
     *(f"__{r}{name}__" for name in "add sub mul truediv floordiv mod pow matmul and or xor".split() for r in ("", "r")),
 )
-BASES = {"Module": nn.Module, "Exception": Exception, "str": str, "int": int, "float": float}
+ALWAYS = ("__call__", "__len__", "__getitem__", "__iter__", "__next__", "__reversed__", "__enter__", "__exit__")
+OF_EXERCISES = (*ARITHMETIC, "__setitem__", "__delitem__", "__repr__", "__str__")
+SPECIAL = (*ALWAYS, *OF_EXERCISES)
+BASES = {"Module": nn.Module, "Exception": Exception}
 
 
 class Thing:
@@ -71,26 +73,34 @@ def function(link: Any, number: int, name: str) -> Any:
 
 
 def cls(link: Any, number: int, facts: dict) -> type:
-    """A class whose objects are made and live in the sandbox."""
+    """A class whose objects are made and live in the sandbox.
+
+    Only those of an exercise's own class, and modules, have fields and methods here. Any other object could answer a
+    check's questions (`.mean()`) in place of the number or tensor that it should be.
+    """
     name = facts.get("name")
     name = name if isinstance(name, str) and name.isidentifier() else "Learners"
     bases: tuple[type, ...] = tuple(BASES[base] for base in facts.get("bases", ()) if base in BASES)[:1]
-    fields = facts.get("fields")
+    open_ = name in link.classes or nn.Module in bases
+    fields = facts.get("fields") if open_ else None
     if fields is not None and not bases:
-        bases = (dataclasses.make_dataclass(name, list(fields), init=False, eq=False, repr=False),)
+        fields = [field for field in fields if isinstance(field, str) and field.isidentifier()]
+        bases = (dataclasses.make_dataclass(name, fields, init=False, repr=False),)
     body: dict[str, Any] = {"_class_number": number, "__module__": "__main__", "_link": link}
-    names = facts.get("names", ())
-    body |= {"_names": frozenset(name for name in names if isinstance(name, str)), "_any": bool(facts.get("any"))}
+    names = facts.get("names", ()) if open_ else ()
+    body |= {
+        "_open": open_,
+        "_names": frozenset(name for name in names if isinstance(name, str)),
+        "_any": open_ and bool(facts.get("any")),
+    }
 
     def __init__(self, *args, **kwargs):
         link.construct(self, number, args, kwargs)
 
     body["__init__"] = __init__
     for special in facts.get("special", ()):
-        if special in SPECIAL:
+        if special in (SPECIAL if open_ else ALWAYS):
             body[special] = _forward(link, special)
-    if "__eq__" in body:
-        body["__hash__"] = object.__hash__
     if issubclass(bases[0] if bases else object, nn.Module):
         body["__call__"] = _forward(link, "__call__")
         body["forward"] = _forward(link, "forward")
@@ -99,7 +109,10 @@ def cls(link: Any, number: int, facts: dict) -> type:
 
 def _forward(link: Any, name: str) -> Any:
     def method(self, *args, **kwargs):
-        return link.call(["n", number_of(self)], name, args, kwargs)
+        result = link.call(["n", number_of(self)], name, args, kwargs)
+        if name in ARITHMETIC and not isinstance(result, Thing) and result is not NotImplemented:
+            raise TypeError(f"{name} of a {type(self).__name__} gave a {type(result).__name__}")
+        return result
 
     method.__name__ = name
     return method

@@ -71,11 +71,7 @@ def _span(shape, stride) -> int:
 
 
 def _are_sizes(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) <= MOST_AXES
-        and all(type(n) is int and 0 <= n < 2**40 for n in value)
-    )
+    return isinstance(value, list) and len(value) <= MOST_AXES and all(type(n) is int and 0 <= n < 2**40 for n in value)
 
 
 def array_described(x: np.ndarray) -> tuple[dict, bytes]:
