@@ -204,7 +204,9 @@ class Grader:
         return self.home / "autograded" / submission.student / submission.step.folder
 
     def _print(self, step: Step, submissions: list[Submission], failures: dict[str, str]) -> None:
-        trusted = sandbox.why_not() and "Their code was trusted: nothing kept it from your files, the checks and these marks."
+        trusted = (
+            sandbox.why_not() and "Their code was trusted: nothing kept it from your files, the checks and these marks."
+        )
         table = Table("student", *(notebook.name for notebook in step.notebooks), "to look at", caption=trusted or None)
         with self.gradebook() as gradebook:
             for submission in submissions:

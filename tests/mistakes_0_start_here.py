@@ -1,6 +1,6 @@
 """Wrong answers to 0 Start here, and what each of them is."""
 
-from concrete_steps.checking.mistakes import mistake
+from concrete_steps.checking.mistakes import mistake, right
 
 
 @mistake("subtracts the right token's logit from the wrong one's: the sign is turned")
@@ -17,6 +17,11 @@ def logit_difference(logits, right, wrong):
 @mistake("gives the right token's logit alone: the wrong one's is still to be subtracted")
 def logit_difference(logits, right, wrong):
     return logits[right]
+
+
+@right("by a product with +1 and -1")
+def logit_difference(logits, right, wrong):
+    return logits[[right, wrong]] @ logits.new_tensor([1.0, -1.0])
 
 
 @mistake("after the result is seen, any result looks expected; a prediction shows where your picture is off")

@@ -580,7 +580,10 @@ for fault in FAULTS:
 #
 # Everything together: 97 % or more on images that were held out, in a few seconds. You get images and labels, and give
 # back a function that reads new images. All choices are yours: sizes, rate, steps; what keeps a network from learning
-# its 1300 images by heart?
+# its 1300 images by heart? A linear layer reads 96 to 97 %: too few on most draws.
+#
+# The same seed gives the same reader, and the global random state stays as it was. Layers draw their first weights from
+# that state: seed it inside `with torch.random.fork_rng():`, which gives it back.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -601,11 +604,11 @@ def read_digits(
     Args:
         images: pixels between 0 and 1.
         labels: the digits, 0 to 9.
-        seed: of all that is random.
+        seed: of all that is random; the global random state stays as it was.
     """
     ### BEGIN SOLUTION
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng():  # the layers draw from the global generator
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = MLP([64, 256, 256, 10])
     optimizer = AdamW(model.parameters(), weight_decay=0.1)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import concrete_steps
 import environment
 from concrete_steps.errors import CourseError
 from concrete_steps.workspace import lab
@@ -325,3 +326,23 @@ def test_files_named_are_all_that_runs(suite):
     suite.answers = [(0, (1, 0, 0, 0))]
     assert suite.main(["tests/course/test_commands.py::test_what_is_no_port", "-x"]) == 0
     assert suite.noted == [["-m", "pytest", "tests/course/test_commands.py::test_what_is_no_port", "-x"]]
+
+
+# --- Threads -----------------------------------------------------------------------------------------------------
+
+
+def threads_of_torch(**asked):
+    """What OpenMP was told in a process that imports the course, then torch, with these settings of the user's."""
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    settings |= {"OMP_DISPLAY_ENV": "TRUE", **asked}
+    program = [sys.executable, "-c", "import concrete_steps, torch"]
+    return subprocess.run(program, capture_output=True, text=True, env=settings, check=True).stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp, which says what it was told, is Linux's")
+def test_half_of_the_processors_compute_and_threads_sleep_while_they_wait_unless_told_otherwise():
+    told = threads_of_torch()
+    assert f"OMP_NUM_THREADS = '{max(1, concrete_steps.PROCESSORS // 2)}'" in told
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in told
+    told = threads_of_torch(OMP_NUM_THREADS="3", OMP_WAIT_POLICY="ACTIVE")
+    assert "OMP_NUM_THREADS = '3'" in told and "OMP_WAIT_POLICY = 'ACTIVE'" in told

@@ -183,7 +183,9 @@ def test_a_changed_argument_is_seen(value, change, words):
 def model():
     from transformer_lens.hook_points import HookPoint
 
-    return nn.ModuleDict({"linear": nn.Linear(2, 2), "dropout": nn.Dropout(), "hook": HookPoint()})
+    model = nn.ModuleDict({"linear": nn.Linear(2, 2), "dropout": nn.Dropout(), "hook": HookPoint()})
+    model["dropout"].register_forward_hook(lambda module, args, out: None)
+    return model
 
 
 def fill(module):
@@ -203,6 +205,7 @@ def hook(module):
         (lambda m: m["dropout"].eval(), r"train\(\) or eval\(\) of dropout"),
         (hook, "a hook of hook stays behind"),
         (lambda m: m["linear"].register_forward_hook(print), "a hook of linear stays behind"),
+        (lambda m: m["dropout"]._forward_hooks.clear(), "a hook of dropout is gone"),
     ],
 )
 def test_a_changed_model_is_seen(change, words, monkeypatch):

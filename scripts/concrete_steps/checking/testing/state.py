@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+BRIDGE_HOOKS = ("fwd_hooks", "bwd_hooks")  # lists of TransformerLens
 # Up to here weights are copied to be compared; of larger models sums must do.
 COPIED = 2_000_000
 
@@ -110,7 +111,10 @@ class _Snapshot:
                 )
             case nn.Module():
                 for what, now in _look_at_module(self.value).items():
-                    assert _equal(now, self.before[what]), f"your code changes the model it was given: {what}"
+                    before = self.before[what]
+                    if isinstance(now, frozenset):  # hooks
+                        what += " is gone: remove none but your own" if before - now else " stays behind: remove it"
+                    assert _equal(now, before), f"your code changes the model it was given: {what}"
             case torch.Generator():
                 assert torch.equal(self.value.get_state(), self.before), "your code draws from a generator it was lent"
             case list() | tuple():
@@ -135,10 +139,10 @@ def _look_at_module(module: nn.Module) -> dict[str, Any]:
     for name, part in module.named_modules():
         at = f" of {name}" if name else ""
         found[f"train() or eval(){at}"] = part.training
-        found[f"a hook{at} stays behind: remove it"] = [list(getattr(part, kind)) for kind in HOOKS] + [
-            len(getattr(part, "fwd_hooks", ())),
-            len(getattr(part, "bwd_hooks", ())),
-        ]
+        found[f"a hook{at}"] = frozenset(
+            [(kind, handle) for kind in HOOKS for handle in getattr(part, kind)]
+            + [(kind, number) for kind in BRIDGE_HOOKS for number in range(len(getattr(part, kind, ())))]
+        )
     few = sum(p.numel() for p in module.parameters()) <= COPIED
     for name, weight in (*module.named_parameters(), *module.named_buffers()):
         found[f"requires_grad of {name}"] = weight.requires_grad
