@@ -57,6 +57,8 @@ class Bridges:
             return node
         if not is_bridge(bridge):
             raise ValueError(f"a {type(bridge).__name__} that is part of no bridge cannot be lent to a sandbox")
+        if bridge not in self.known:
+            _settled(bridge)
         number = codec.table.give(bridge)
         kind = type(bridge.original_model).__name__
         facts = {"name": str(bridge.cfg.model_name)} if kind in TRANSFORMERS else None
@@ -125,7 +127,11 @@ class LentBridges(Bridges):
         parameters = dict(bridge.named_parameters())
         for name, node in values or ():
             sent = codec.decode(node)
-            own = parameters[name]
+            own = parameters.get(name)
+            if own is None:  # a check has put it there
+                where, _, last = name.rpartition(".")
+                own = nn.Parameter(sent.detach().clone())
+                bridge.get_submodule(where).register_parameter(last, own)
             own.data = sent.data
             own.requires_grad_(sent.requires_grad)
             own.grad = sent.grad
@@ -161,7 +167,7 @@ def _settled(bridge: nn.Module) -> nn.Module:
     """After a first run, at which TransformerLens puts hooks of its own into it, for good."""
     state = torch.get_rng_state()
     with torch.no_grad():
-        bridge(torch.zeros(1, 3, dtype=torch.long))
+        bridge(torch.zeros(1, 1, dtype=torch.long))
     torch.set_rng_state(state)
     return bridge
 

@@ -29,6 +29,7 @@ class Codec:
     def __init__(self, first: int):
         self.table = Table(first)
         self.last: dict[int, Any] = {}  # what was known of each shared object when control crossed last
+        self.stale: set[int] = set()  # numbers of objects that are no longer as `last` has them
         self.parts: list[bytes] = []
         self.data = memoryview(b"")
         self.scope: list[int] = []  # lists, dicts and sets of the call at hand
@@ -166,15 +167,21 @@ class Codec:
         """What has changed in shared objects since control crossed last, to be told."""
         told = []
         for number, thing in self.table.live():
-            if number in self.last and (self.last[number] is None or self.key(thing) != self.last[number]):
-                if self.last[number] is not None:
-                    told.append([number, self.state(thing)])
+            last = self.last.get(number)
+            if last is not None and self.key(thing) != last:
+                told.append([number, self.state(thing)])
+                self.stale.add(number)
         return told
 
     def remember(self) -> None:
         """Control crosses: this is how things are."""
         live = dict(self.table.live())
-        self.last = {number: self._known(number, thing) for number, thing in live.items()}
+        for number in self.last.keys() - live.keys():
+            del self.last[number]
+        for number, thing in live.items():
+            if number not in self.last or number in self.stale:
+                self.last[number] = self._known(number, thing)
+        self.stale.clear()
 
     def _known(self, number: int, thing: Any) -> Any:
         return None if self.is_fixed(thing) else self.key(thing)
@@ -275,6 +282,7 @@ class Codec:
         for number, state in changes:
             thing = self.table.get(number)
             if thing is not None and state is not None:
+                self.stale.add(number)
                 self.set_state(thing, state)
 
     def set_state(self, thing: Any, state: list) -> None:

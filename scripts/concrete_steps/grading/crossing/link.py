@@ -131,6 +131,7 @@ class Link:
             raise Nonsense("no new object")
         standins.set_number(into, number, self)
         codec.table.put(number, into)
+        codec.stale.add(number)
         if state is not None:
             codec.set_thing(into, state)
         return None
@@ -148,6 +149,7 @@ class Link:
         for number, old in graph:
             self.codec.table.drop(number)
             self.codec.table.put(number, exchange[id(old)])
+            self.codec.stale.add(number)
         return _exchanged(result, exchange)
 
     # ---- errors
