@@ -11,8 +11,8 @@ import importlib
 import inspect
 import marshal
 import pickle
+import sys
 import types
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,8 +68,6 @@ class AnswerCodec(Codec):
         if texts is None:
             return vars(importlib.import_module(path))
         if path not in self.modules:
-            import sys
-
             name = f"checks_{len(self.modules)}"
             self.modules[path] = sys.modules[name] = types.ModuleType(name)
             self.modules[path].__file__ = self.files[name] = path
@@ -151,10 +149,7 @@ class AnswerCodec(Codec):
     def _thing(self, value: Any) -> Any:
         cls = type(value)
         path = f"{cls.__module__}:{cls.__qualname__}"
-        if MAY_BE_MADE.fullmatch(path):
-            kind = ["path", path]
-        else:
-            kind = self._class(cls)
+        kind = ["path", path] if MAY_BE_MADE.fullmatch(path) else self._class(cls)
         number = self.table.give(value)
         return ["thing", number, kind, self.thing_state(value)]
 

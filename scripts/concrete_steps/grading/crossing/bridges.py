@@ -79,7 +79,7 @@ class Bridges:
             new = []
             for kind in TABLES[:4]:
                 for key, hook in getattr(module, kind, {}).items():
-                    if key not in tables.get(kind, ()):
+                    if key not in tables.get(kind, ()) and not _is_librarys(hook):
                         new.append([kind, key, codec.encode(hook)])
             more = [len(getattr(module, kind, ())) - lengths.get(kind, 0) for kind in LISTS]
             if new or any(more) or module.training != bridge.training:
@@ -99,8 +99,9 @@ class Bridges:
                 table = getattr(module, kind, None)
                 if table is None:
                     continue
-                for key in [k for k in table if k not in tables.get(kind, ()) and (kind, k) not in wanted]:
-                    del table[key]
+                for key, hook in list(table.items()):
+                    if key not in tables.get(kind, ()) and (kind, key) not in wanted and not _is_librarys(hook):
+                        del table[key]
                 for (where, key), node in wanted.items():
                     if where == kind and key not in table:
                         if type(key) is not int:
@@ -111,7 +112,7 @@ class Bridges:
                 if isinstance(held, list) and type(extra) is int and abs(extra) < 1000:
                     length = max(0, lengths.get(kind, 0) + extra)
                     held[length:] = []
-                    held.extend([None] * (length - len(held)))
+                    held.extend(_Handle() for _ in range(length - len(held)))
 
 
 class LentBridges(Bridges):
@@ -161,6 +162,24 @@ class LentBridges(Bridges):
             object.__setattr__(bridge, "versions", [(p, p._version) for p in bridge.parameters()])
             self.kept[name] = _settled(bridge)
         return bridge
+
+
+class _Handle:
+    """Stands for a hook that the other side has left in a hook point."""
+
+    is_permanent, context_level, id = False, 0, -1
+
+    @property
+    def hook(self) -> _Handle:
+        return self
+
+    def remove(self) -> None:
+        pass
+
+
+def _is_librarys(hook: Any) -> bool:
+    """TransformerLens's own: it puts some in at a first run. What is added by its add_hook is seen by its lists."""
+    return str(getattr(hook, "__module__", "")).startswith("transformer_lens")
 
 
 def _settled(bridge: nn.Module) -> nn.Module:

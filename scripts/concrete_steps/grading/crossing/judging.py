@@ -45,8 +45,9 @@ def find(path: str) -> Any:
 
 def path_of(thing: Any) -> str | None:
     """Where an importable function or class stands; None where it does not."""
-    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    for module, name in ((module, name), (getattr(thing, "__objclass__", type(None)).__module__, name)):
+    name = getattr(thing, "__qualname__", None)
+    owner = getattr(thing, "__objclass__", None)
+    for module in (getattr(thing, "__module__", None), getattr(owner, "__module__", None)):
         if isinstance(module, str) and isinstance(name, str) and module in sys.modules:
             if is_of_checks(vars(sys.modules[module])):
                 return None

@@ -1,7 +1,7 @@
 """What of a module of checks a sandbox needs to have one of its classes or functions: that, and what it uses.
 
-Checks lend the learner's code objects of classes of their own: a network that counts its calls, a hook. Their statements
-go along, and nothing else of the module: no test, no expected value that is not used by them.
+Checks lend the learner's code objects of classes of their own: a network that counts its calls, a hook. Their
+statements go along, and nothing else of the module: no test, no expected value that is not used by them.
 """
 
 from __future__ import annotations
