@@ -178,8 +178,9 @@ class _Handle:
 
 
 def _is_librarys(hook: Any) -> bool:
-    """TransformerLens's own: it puts some in at a first run. What is added by its add_hook is seen by its lists."""
-    return str(getattr(hook, "__module__", "")).startswith("transformer_lens")
+    """A library's own, put in at a first run. What is added by TransformerLens's add_hook is seen by its lists."""
+    module = str(getattr(getattr(hook, "func", hook), "__module__", ""))
+    return module.startswith(("transformer_lens", "transformers"))
 
 
 def _settled(bridge: nn.Module) -> nn.Module:
