@@ -55,8 +55,6 @@ class Bridges:
         node = self.part(codec, bridge)
         if node is not None:
             return node
-        if not is_bridge(bridge):
-            raise ValueError(f"a {type(bridge).__name__} that is part of no bridge cannot be lent to a sandbox")
         if bridge not in self.known:
             _settled(bridge)
         number = codec.table.give(bridge)
@@ -123,7 +121,9 @@ class LentBridges(Bridges):
         self.kept: dict[str, nn.Module] = {}
 
     def read(self, codec: Any, number, facts, made, values, numbers, state) -> nn.Module:
+        random_state = torch.get_rng_state()  # to build one draws from it
         bridge = self._by_name(facts["name"]) if facts else self._native(codec, made)
+        torch.set_rng_state(random_state)
         codec.table.put(number, bridge)
         parameters = dict(bridge.named_parameters())
         for name, node in values or ():
@@ -132,7 +132,7 @@ class LentBridges(Bridges):
             if own is None:  # a check has put it there
                 where, _, last = name.rpartition(".")
                 own = nn.Parameter(sent.detach().clone())
-                bridge.get_submodule(where).register_parameter(last, own)
+                setattr(bridge.get_submodule(where), last, own)
             own.data = sent.data
             own.requires_grad_(sent.requires_grad)
             own.grad = sent.grad

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from concrete_steps.grading.crossing import standins
+from concrete_steps.grading.crossing.bridges import is_bridge
 from concrete_steps.grading.crossing.codec import Codec
 from concrete_steps.grading.crossing.source import Statements, is_of_checks, names_in
 from concrete_steps.grading.crossing.tensors import Nonsense
@@ -98,7 +99,7 @@ class JudgeCodec(Codec):
             return ["iterator", [self.encode(item) for item in value]]
         if isinstance(value, nn.Module) and self.link.bridges.part(self, value) is not None:
             return self.link.bridges.part(self, value)
-        if isinstance(value, nn.Module) and type(value).__module__.startswith("transformer_lens"):
+        if is_bridge(value):
             return self.link.bridges.encode(self, value)
         if isinstance(value, nn.Module | torch.optim.Optimizer) or is_of_checks(_globals_of(type(value))):
             return self._thing(value)
