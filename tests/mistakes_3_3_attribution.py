@@ -172,10 +172,11 @@ def fold_layer_norm(W_U, b_U, weight, bias, centred):
     return W - W.mean(0) if centred else W, torch.zeros_like(b_U) if bias is None else bias @ W_U
 
 
-@mistake("multiplies the bias by the weights, too: the norm adds it after them")
+@mistake("sends the bias through W: the norm adds it after weights and centring, so it meets W_U alone")
 def fold_layer_norm(W_U, b_U, weight, bias, centred):
     W = weight[:, None] * W_U
-    return W - W.mean(0) if centred else W, b_U if bias is None else b_U + bias @ (weight[:, None] * W_U)
+    W = W - W.mean(0) if centred else W
+    return W, b_U if bias is None else b_U + bias @ W
 
 
 @right("a centring matrix and a diagonal one")
@@ -520,7 +521,7 @@ def answer_direct():
     return "a"
 
 
-@mistake("L23H4's total effect is over twice its direct one: neither bounds the other")
+@mistake("L23H4's total effect is larger than its direct one: neither bounds the other")
 def answer_direct():
     return "c"
 
@@ -555,6 +556,12 @@ def logit_lens(model, streams):
 def logit_lens(model, streams):
     W, c = _read(model)
     return (streams / _scale(model, streams) @ W + c).softmax(-1)
+
+
+@mistake("adds a small number before the logarithm: unlikely tokens come out far too likely")
+def logit_lens(model, streams):
+    W, c = _read(model)
+    return ((streams / _scale(model, streams) @ W + c).softmax(-1) + 1e-9).log()
 
 
 @right("the model's own last norm and unembedding")
@@ -618,7 +625,7 @@ def tuned_lens(streams, targets, penalty):
     from sklearn.linear_model import Ridge
 
     fit = Ridge(alpha=penalty * len(streams)).fit(streams.double().numpy(), targets.double().numpy())
-    return torch.tensor(fit.coef_.T).float().reshape(streams.shape[1], -1), torch.tensor(fit.intercept_).float()
+    return torch.tensor(fit.coef_.T).float(), torch.tensor(fit.intercept_).float()
 
 
 @right("least squares with rows for the penalty")
@@ -693,6 +700,11 @@ def max_activating_examples(acts, allowed, count):
     return _once(_top(acts, allowed, count)[:count], count)
 
 
+@mistake("is not a tuple (text, position)")
+def max_activating_examples(acts, allowed, count):
+    return [list(place) for place in _once(_top(acts, allowed, count), count)]
+
+
 @right("sorting everything")
 def max_activating_examples(acts, allowed, count):
     return _once(_top(acts, allowed, count), count)
@@ -754,6 +766,27 @@ def _evenly(allowed, count, generator):
 def random_examples(allowed, count, seed):
     torch.manual_seed(seed)
     return _evenly(allowed, count, None)
+
+
+@mistake("each text is to be drawn whatever the others are")
+def random_examples(allowed, count, seed):
+    """A random one and those that follow it."""
+    texts, (first, *_) = allowed.any(1).nonzero()[:, 0].tolist(), [*_evenly(allowed, 1, _seeded(seed)), (0, 0)]
+    start = texts.index(first[0]) if texts else 0
+    at = dict(_evenly(allowed, len(texts), _seeded(seed)))
+    return [(text, at[text]) for text in (texts[start:] + texts[:start])[:count]]
+
+
+@mistake("gave the same one of their places each time: draw anew for each text")
+def random_examples(allowed, count, seed):
+    """The generator begins anew in each text."""
+    texts = [text for text, _ in _evenly(allowed, count, _seeded(seed))]
+    at = {text: allowed[text].nonzero()[:, 0] for text in texts}
+    return [(text, int(at[text][torch.randint(len(at[text]), (), generator=_seeded(seed))])) for text in texts]
+
+
+def _seeded(seed):
+    return torch.Generator().manual_seed(seed)
 
 
 @right("Python's own generator")
@@ -828,7 +861,7 @@ def label_test(acts, label, allowed, threshold):
     return (torch.tensor(precision), torch.tensor(recall))
 
 
-@mistake("the strongest examples are no fair sample of where it is active: half of its activity lay elsewhere here")
+@mistake("the strongest examples are no fair sample of where it is active: two in five places lay elsewhere here")
 def answer_top():
     return "a"
 

@@ -232,6 +232,7 @@ def test_fold_layer_norm(fold_layer_norm, rng):
             result = fold_layer_norm(W_U, b_U, weight, bias, centred)
         assert isinstance(result, tuple | list) and len(result) == 2, "return Readout(W, c)"
         W, c = assert_tensor(result[0], shape=(d, n)), assert_tensor(result[1], shape=(n,))
+        assert W.dtype == c.dtype == dtype, f"W_U and b_U are {dtype}, W and c are {W.dtype} and {c.dtype}"
         stream = 2 + 3 * rng.normal(5, d, dtype=dtype)
         logits, scale = logits_by_definition(stream, W_U, b_U, weight, bias, centred)
         kind = f"{'LayerNorm' if centred else 'RMSNorm'} {'with' if has_bias else 'without'} a bias"
@@ -333,9 +334,9 @@ def test_attribution_by_neuron(attribution_by_neuron, rng):
 def test_direct_and_total(direct_and_total, rng):
     """What the last stream alone loses, and what the run loses, when z of a head becomes its mean over the rows."""
     for kind, rows, pos, heads in (
-        ("rms norm", 3, 4, [(0, 1), (2, 3)]),
+        ("rms norm", 3, 4, [(2, 3), (0, 1)]),
         ("layer norm", 2, 5, [(0, 2)]),
-        ("attention only", 4, 3, [(0, 0)]),
+        ("attention only", 4, 3, [(1, 0), (0, 0), (1, 0)]),
     ):
         model = tiny(kind, rng)
         tokens, right, wrong = drawn(rng, rows, pos)
@@ -385,6 +386,8 @@ def test_answer_direct(answer_direct):
 def test_logit_lens(logit_lens, rng):
     """The last norm with each stream's own scale, and the unembedding, as log-probabilities; any leading axes."""
     models = {kind: tiny(kind, rng) for kind in SIZES}
+    with torch.no_grad():
+        models["rms norm"].ln_final.weight *= 4  # confident guesses: log-probabilities below -20
     for kind, shape in (("layer norm", (2, 3)), ("rms norm", (4,)), ("attention only", (1, 2, 2)), ("rms norm", ())):
         model = models[kind]
         streams = 1 + 2 * rng.normal(*shape, 12) * (1 + 9 * rng.uniform(*shape, 1))  # of very different lengths
@@ -414,7 +417,7 @@ def objective(A, b, x, y, penalty):
 
 def test_tuned_lens(tuned_lens, rng):
     """The least squares with a penalty on A alone: the same as another way to solve it gives."""
-    for rows, d, penalty in [(40, 3, 0.1), (5, 6, 1.0), (12, 1, 0.02), (300, 4, 3.0)]:
+    for rows, d, penalty in [(40, 3, 0.1), (5, 6, 1.0), (12, 2, 0.02), (300, 4, 3.0)]:
         x = 3 * rng.normal(1, d) + rng.normal(rows, d) * (0.3 + rng.uniform(1, d))
         y = strided(x @ rng.normal(d, d) + 2 + 0.5 * rng.normal(rows, d))
         with unchanged(x, y), nothing_left_behind():
@@ -422,6 +425,8 @@ def test_tuned_lens(tuned_lens, rng):
         assert isinstance(result, tuple | list) and len(result) == 2, "return Translator(A, b)"
         A, b = assert_tensor(result[0], shape=(d, d)), assert_tensor(result[1], shape=(d,))
         assert A.dtype == b.dtype == torch.float32, f"float32 in, float32 out: got {A.dtype} and {b.dtype}"
+        check_plain(A)
+        check_plain(b)
         # Rows of sqrt(n penalty) for each axis, without a constant, make the penalty an ordinary residual.
         ones = torch.ones(rows, 1, dtype=torch.float64)
         design = torch.cat([x.double(), ones], dim=1)
@@ -450,29 +455,45 @@ def check_places(result, allowed, what):
     """Plain places (text, position), allowed, each text once."""
     result = assert_plain(result, list)
     for place in result:
-        assert isinstance(place, tuple | list) and len(place) == 2, f"{what}: {place!r} is not a place (text, position)"
+        assert isinstance(place, tuple) and len(place) == 2, f"{what}: {place!r} is not a tuple (text, position)"
         assert_plain(list(place), list, of=int)
         text, at = place
         inside = 0 <= text < allowed.shape[0] and 0 <= at < allowed.shape[1]
-        assert inside, f"{what}: there is no place {tuple(place)} among {list(allowed.shape)}"
-        assert allowed[text, at], f"{what}: the place {tuple(place)} is not an allowed one"
+        assert inside, f"{what}: there is no place {place} among {list(allowed.shape)}"
+        assert allowed[text, at], f"{what}: the place {place} is not an allowed one"
     texts = [place[0] for place in result]
     assert len(set(texts)) == len(texts), f"{what}: more than one place of text {max(texts, key=texts.count)}"
-    return [tuple(place) for place in result]
+    return result
+
+
+# texts, positions, count, share of allowed places: more are asked for than there are; one; none; all
+TEXTS = [(6, 5, 3, 0.7), (4, 3, 9, 0.4), (1, 1, 1, 1.0), (8, 4, 8, 0.5), (3, 4, 2, 0.0), (5, 6, 2, 1.0)]
+
+
+def drawn_texts(rng):
+    """Which places are allowed, and how many to take; of the second and the fourth the first text has none."""
+    for texts, pos, count, share in TEXTS:
+        allowed = rng.uniform(texts, pos) < share
+        if count >= texts > 1:
+            allowed[0] = False
+        yield allowed, count, f"{count} of {texts} texts"
 
 
 def test_max_activating_examples(max_activating_examples, rng):
     """The largest among the allowed places, largest first, each text once; negative ones and empty texts, too."""
-    for texts, pos, count, share in [(6, 5, 3, 0.7), (4, 3, 9, 0.4), (1, 1, 1, 1.0), (8, 4, 8, 0.5), (5, 6, 2, 1.0)]:
-        allowed = rng.uniform(texts, pos) < share
-        acts = strided(rng.normal(texts, pos) - 3 * (count == 8))  # all negative, once
+    cases = [
+        (strided(rng.normal(*allowed.shape) - 3 * (count == 8)), allowed, count, said)  # all negative, once
+        for allowed, count, said in drawn_texts(rng)
+    ]
+    # The smallest activation of all is the only allowed one of its text.
+    least = torch.tensor([[1.0, 0.0], [2.0, -3.0]]), torch.tensor([[True, True], [False, True]])
+    for acts, allowed, count, said in [*cases, (*least, 2, "2 of 2 texts")]:
         with unchanged(acts, allowed), nothing_left_behind():
             result = max_activating_examples(acts, allowed, count)
-        said = f"{count} of {texts} texts"
         places = check_places(result, allowed, said)
         tops = [
-            max((float(acts[text, at]), (text, at)) for at in range(pos) if allowed[text, at])
-            for text in range(texts)
+            max((float(acts[text, at]), (text, at)) for at in range(acts.shape[1]) if allowed[text, at])
+            for text in range(len(acts))
             if allowed[text].any()
         ]
         expected = [place for _, place in sorted(tops, reverse=True)[:count]]
@@ -483,34 +504,51 @@ def test_max_activating_examples(max_activating_examples, rng):
 def test_random_examples(random_examples, rng):
     """Different texts, each equally likely; in a text each allowed place equally likely; the seed decides."""
     seed = rng.integer(0, 10_000)
-    for texts, pos, count, share in [(6, 5, 3, 0.7), (4, 3, 9, 0.4), (1, 1, 1, 1.0), (9, 4, 5, 0.5)]:
-        allowed = rng.uniform(texts, pos) < share
+    for allowed, count, said in drawn_texts(rng):
         with unchanged(allowed), nothing_left_behind():
             result = random_examples(allowed, count, seed)
-        places = check_places(result, allowed, f"{count} of {texts} texts")
+        places = check_places(result, allowed, said)
         n = min(count, int(allowed.any(1).sum()))
-        assert len(places) == n, f"{count} of {texts} texts: expected {n} places, got {len(places)}"
+        assert len(places) == n, f"{said}: expected {n} places, got {len(places)}"
         assert random_examples(allowed, count, seed) == result, "the same seed gave other places the second time"
 
 
 def test_random_examples__even(random_examples, rng):
     """No text and no place is favoured"""
-    allowed = torch.zeros(4, 8, dtype=torch.bool)
-    allowed[0, [1, 4, 6]], allowed[1, 2], allowed[3] = True, True, True
-    n, counts = 600, torch.zeros(4, 8)
+    allowed = torch.zeros(7, 8, dtype=torch.bool)
+    three, one, eight = {0: [1, 4, 6], 1: [0, 3, 7]}, (2, 5), (4, 6)  # the texts by their numbers of places; 3 has none
+    for text, at in three.items():
+        allowed[text, at] = True
+    allowed[one, 2], allowed[eight, :] = True, True
+    n, together, within = 300, torch.zeros(7, 7), torch.zeros(2, 3)
+    ranks = []  # which of their places came, where both texts of three did
     for seed in range(n):
-        for place in check_places(random_examples(allowed, 1, seed), allowed, "1 of 4 texts"):
-            counts[place] += 1
-    by_text = counts.sum(1) / n
+        places = dict(check_places(random_examples(allowed, 2, seed), allowed, "2 of 7 texts"))
+        assert len(places) == 2, f"2 of 7 texts: expected 2 places, got {len(places)}"
+        first, second = sorted(places)
+        together[first, second] += 1
+        rank = {text: three[text].index(at) for text, at in places.items() if text in three}
+        for text, number in rank.items():
+            within[text, number] += 1
+        ranks += [rank] if len(rank) == 2 else []
+    share = (together + together.T).sum(1) / n
+    kinds = [[round(float(share[text]), 2) for text in texts] for texts in (three, one, eight)]
     spread = 5 * (2 / 9 / n) ** 0.5
-    uneven = [text for text in (0, 1, 3) if abs(float(by_text[text]) - 1 / 3) > spread]
-    assert not uneven, (
-        "not every text is equally likely: texts of 3, 1 and 8 allowed places were drawn in shares of "
-        f"{[round(float(by_text[text]), 2) for text in (0, 1, 3)]}"
+    assert all(abs(float(share[text]) - 1 / 3) < spread for text in (*three, *one, *eight)), (
+        f"not every text is equally likely: two of six were drawn, those of 3 places in shares of {kinds[0]}, "
+        f"of 1 place {kinds[1]}, of 8 places {kinds[2]}"
     )
-    within = counts[0, [1, 4, 6]] / counts[0].sum()
-    assert (within - 1 / 3).abs().max() < 5 * (2 / 9 / (n / 3)) ** 0.5, (
-        f"not every place is equally likely: three of one text were drawn in shares of {within.tolist()}"
+    within = within.sum(0) / within.sum()
+    assert (within - 1 / 3).abs().max() < 5 * (2 / 9 / (2 * n / 3)) ** 0.5, (
+        f"not every place is equally likely: the three of a text were drawn in shares of {within.tolist()}"
+    )
+    never = [(a, b) for a in share.nonzero() for b in share.nonzero() if a < b and not together[a, b]]
+    assert not never, (
+        f"texts {int(never[0][0])} and {int(never[0][1])} never came together in {n} draws of two of six texts: "
+        "each text is to be drawn whatever the others are"
+    )
+    assert any(rank[0] != rank[1] for rank in ranks), (
+        "two texts of three places gave the same one of their places each time: draw anew for each text"
     )
 
 

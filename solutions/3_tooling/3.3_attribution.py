@@ -29,8 +29,8 @@ Parts = dict[str, Float[Tensor, "row d_model"]]  # what each part wrote, by its 
 # %% [markdown]
 # ## 1. Who wrote what
 #
-# The behaviour: *The capital of France is* ... The right token is the country's capital, the wrong one that of the next
-# country in the list. Half of the countries serve to look, the other half to test what was found.
+# The behaviour: *The capital of France is* ... The right token is the country's capital, the wrong one that of the row
+# before. Half of the countries serve to look, the other half to test what was found.
 # %%
 smol = models.smollm2()
 N_LAYERS, N_HEADS = smol.cfg.n_layers, smol.cfg.n_heads
@@ -329,7 +329,8 @@ def attribution_by_head(
 # <details><summary>Answer</summary>
 #
 # Three of the nine write nearly all of it. And yes: one head of the last layer takes away about as much as its
-# neighbour gives. Such *negative heads* are found in many models (McDougall et al. 2023: copy suppression).
+# neighbour gives. GPT-2 has *negative heads*, too: they suppress what earlier layers predict, if the context holds it
+# (McDougall et al. 2023). Here the context does not hold the capital: this one does something else.
 #
 # </details>
 # %% experiment=True
@@ -385,13 +386,13 @@ def attribution_by_neuron(
     ### END SOLUTION
 # %% check="attribution_by_neuron"
 # %% [markdown]
-# **Predict**: layer 29's MLP writes 1.2 nats of the capital. How many of its 1536 neurons, the largest first, give half
-# of that: one or two, some dozens, or hundreds?
+# **Predict**: layer 29's MLP writes 1.2 nats of the capital. How many of its 1536 neurons, those first that wrote most on
+# the *other* prompts, give half of that: one or two, some dozens, or hundreds?
 #
 # <details><summary>Answer</summary>
 #
-# Some dozens: no neuron stands out as heads do. In the order of *other* prompts the sum rises for hundreds of neurons,
-# overshoots, and falls again: the last ones write against the capital.
+# Some dozens: no neuron stands out as heads do. The sum rises nearly to the end, overshoots, and falls: the last few
+# neurons write against the capital.
 #
 # </details>
 # %% experiment=True
@@ -480,7 +481,7 @@ def direct_and_total(
 # <details><summary>Answer</summary>
 #
 # Layer 23: six layers read what it wrote. The last layer's heads are read by one MLP and the unembedding, so direct and
-# total stay closer. Early heads have some total effect and no direct one.
+# total stay closer. A few early heads have a total effect and no direct one.
 #
 # </details>
 # %% experiment=True
@@ -502,10 +503,11 @@ plot.scatter(
 # %% [markdown]
 # ### What it shows
 #
-# L23H4 does over half as much again as its own writing shows: later parts read it. L23H1 does less: without it, others
-# write more. Neither number is *the* importance of a head.
+# L23H4 does over half as much again as its own writing shows: later parts read it. L23H1 does less, and two things may be
+# behind that: others write more, or the last norm, which is frozen for the direct effect, divides by another scale (Bonus
+# 2 parts them). Neither number is *the* importance of a head.
 #
-# The three early heads come from a sweep of all 270 (Bonus 2), in which they were the largest of the first half; some
+# The three early heads come from a sweep of all 270 (Bonus 3), in which they were the largest of the first half; some
 # of its prompts are among these, so take their sizes as a little flattered.
 #
 # **A head has a direct effect of +1.3 nats, and a total one of +0.3. What may be so?**
@@ -539,12 +541,13 @@ def logit_lens(
 # nats (1.3): 0 where it says the same.
 #
 # **Predict**: after which of the 30 layers is the capital among the lens's ten best tokens, in the median prompt: about
-# 10, about 20, or only at the end? And where does the KL pass below that of a lens that always says the same?
+# 10, about 20, or only at the end? Does the KL fall from the first layer on?
 #
 # <details><summary>Answer</summary>
 #
-# Only at the end: its rank is over ten thousand up to layer 22, in the hundreds to layer 27, and best after the last.
-# Up to layer 25 the lens is *worse* than a constant (section 8 has its value): its confident guesses are wrong.
+# Only at the end: its rank is over ten thousand up to layer 22, a hundred at layer 27, and best after the last.
+# The KL doubles by layer 10 and is hardly lower at layer 22: the lens guesses something else, confidently. (Is that worse
+# than a guess which never looks? Section 8 asks both about the same texts.)
 #
 # </details>
 # %%
@@ -591,7 +594,7 @@ plot.line(
     title="Logit lens: where the capital stands among 49,152 tokens",
 )
 # %% [markdown]
-# **Silent before layer 23, of little use before 27**: the model's own answer shows after the very last layer. Is the
+# **Silent before layer 23, of little use before the end**: the model's own answer shows after the very last layer. Is the
 # capital not there yet, or does the lens not understand? Its figures cannot tell: they presume that all layers speak
 # the last one's language.
 #
@@ -662,13 +665,13 @@ for_test = unit(text_streams[:, held_out])  # [layer text pos d_model]
 print(smol.to_string(text_rows[0, 1:20]))
 print("to fit, to test [layer row d_model]:", list(for_fit.shape), list(for_test.shape))
 # %% [markdown]
-# **Predict**: after layer 20 the plain lens is 15 nats off. The tuned one: above the constant, between the constant and
-# half of it, or below half? And after layer 0?
+# **Predict**: after layer 20 the plain lens is over 14 nats off. The tuned one: above the constant, between the constant
+# and half of it, or below half? And after layer 0?
 #
 # <details><summary>Answer</summary>
 #
-# Below half, after layer 20: most of what the model will say can be read there. After layer 0 it is a nat below the
-# constant: what the current token alone foretells.
+# Below half, after layer 20: most of what the model will say can be read there. After layer 0 it is below the constant,
+# by a nat or less.
 #
 # </details>
 # %% experiment=True
@@ -711,8 +714,8 @@ plot.show(figure)
 # %% [markdown]
 # ### What it shows
 #
-# The dotted line is the constant. The plain lens is worse than saying nothing up to layer 25 or so; the tuned one
-# beats both nulls from the first layer on.
+# The dotted line is the constant. The plain lens is worse than saying nothing up to layer 25, and hardly better at 27;
+# the tuned one beats both nulls from the first layer on.
 #
 # **And the capitals?** The lens was fitted to a manual. Does it find capitals before layer 23?
 # %% experiment=True
@@ -723,7 +726,7 @@ for i, layer in enumerate(LENS_LAYERS):
     print(f"plain {ranks[layer].median():.0f}, tuned {tuned_ranks.median():.0f}")
 # %% [markdown]
 # Before layer 23 neither finds them, which agrees with attribution: attention of layer 23 brings them. From there on
-# the tuned lens has them among the best dozens, where the plain one is in the hundreds.
+# the tuned lens has them among the best dozens, where the plain one goes from a thousand to a hundred.
 #
 # ### What a lens that was fitted shows
 #
@@ -990,11 +993,13 @@ for what, value, beside_it in rows_found:
 # ## Bonus (not graded)
 #
 # 1. Train the lens on the KL itself, in `story_lm`, by gradient descent. How much lower does it get?
-# 2. `direct_and_total` for all 270 heads (minutes). Which have a total effect and no direct one?
-# 3. Attribution along other directions: which heads write *some capital* (the mean of all capitals) against *the*?
-# 4. `enable_compatibility_mode()` on a fresh bridge: compare its `W_U` with your `readout`. What else did it change?
-# 5. `cache.accumulated_resid`: the difference after each layer, with the last scale frozen, and with each stream's own.
-# 6. Which tokens does each neuron of layer 29 promote (`W_out @ W`)? Does that agree with its strongest examples?
+# 2. Read the last stream of the changed run with the *old* scale. How much of total less direct is later parts, how much
+#    the norm, for L23H4, L23H1 and L29H0?
+# 3. `direct_and_total` for all 270 heads (minutes). Which have a total effect and no direct one?
+# 4. Attribution along other directions: which heads write *some capital* (the mean of all capitals) against *the*?
+# 5. `enable_compatibility_mode()` on a fresh bridge: compare its `W_U` with your `readout`. What else did it change?
+# 6. `cache.accumulated_resid`: the difference after each layer, with the last scale frozen, and with each stream's own.
+# 7. Which tokens does each neuron of layer 29 promote (`W_out @ W`)? Does that agree with its strongest examples?
 #
 # ## Recap
 #
