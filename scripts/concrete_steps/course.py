@@ -23,7 +23,10 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Notebook:
-    """One pair of notebooks with its module of checks. `needs` names shipped or fetched models."""
+    """One pair of notebooks with its module of checks. `needs` names shipped or fetched models.
+
+    `trusted` are exercises whose check and answer must share a process when they are graded, each with its reason.
+    """
 
     id: str
     name: str
@@ -34,6 +37,7 @@ class Notebook:
     needs: tuple[str, ...] = ()
     seconds: int = 60
     memory_gb: float = 1.0
+    trusted: tuple[tuple[str, str], ...] = ()
 
     @property
     def exercises(self) -> tuple[str, ...]:
@@ -114,7 +118,6 @@ def _step(entry: dict) -> Step:
 
 def _notebook(entry: dict, folder: str) -> Notebook:
     criteria = tuple(Criterion(item["says"], tuple(item["evidence"])) for item in entry["criterion"])
-    plain = {key: value for key, value in entry.items() if key not in ("criterion", "hours", "needs")}
-    return Notebook(
-        **plain, folder=folder, hours=tuple(entry["hours"]), criteria=criteria, needs=tuple(entry.get("needs", ()))
-    )
+    plain = {key: value for key, value in entry.items() if key not in ("criterion", "hours", "needs", "trusted")}
+    sets = {"needs": tuple(entry.get("needs", ())), "trusted": tuple(entry.get("trusted", {}).items())}
+    return Notebook(**plain, folder=folder, hours=tuple(entry["hours"]), criteria=criteria, **sets)

@@ -24,6 +24,7 @@ PASSED, WRONG, ERROR, TIMED_OUT, NOT_ATTEMPTED = "passed", "wrong", "error", "ti
 # When several tests of one exercise end differently, the first of these is what the learner must hear about.
 GRAVITY = (TIMED_OUT, ERROR, WRONG, NOT_ATTEMPTED, PASSED)
 MISSING = object()
+PLACE = "_learners_place"  # of an error that comes from another process: file name and line of the learner's code
 LONGEST, LONGEST_VALUE = 2000, 200
 # The second is for code that never ends: to interrupt is dangerous, since an import that is cut short stays broken.
 SECONDS_FOR_FURTHER, SECONDS_TO_RECOGNISE = 0.5, 10.0
@@ -148,6 +149,8 @@ class Judge:
 
     def _learners_frame(self, error: BaseException) -> tuple[str, int] | None:
         """File name and line of the innermost frame of the learner's own code, or None."""
+        if (told := getattr(error, PLACE, None)) is not None:
+            return told
         walked = traceback.walk_tb(error.__traceback__)
         places = [(frame.f_code.co_filename, line) for frame, line in walked if frame.f_globals is self.namespace]
         return places[-1] if places else None

@@ -103,7 +103,7 @@ class GradeApart(NbGraderPreprocessor):
                 name = cell.metadata.nbgrader.grade_id.removeprefix("check_")
                 silence = Result(name, ERROR, message="This exercise was not graded.")
                 cell.outputs = verdict(results.get(name, silence))
-        nb.metadata["concrete_steps"]["unusual"] = _unusual(results)
+        nb.metadata["concrete_steps"]["unusual"] = _unusual(notebook, results)
         return nb, resources
 
     def limits(self) -> Limits:
@@ -158,9 +158,10 @@ def _key(notebook: Notebook, nb) -> str:
     return hashlib.sha256(json.dumps(work).encode()).hexdigest()
 
 
-def _unusual(results: dict[str, Result]) -> list[str]:
-    """What an instructor should look at, a line an exercise."""
-    remarks = []
+def _unusual(notebook: Notebook, results: dict[str, Result]) -> list[str]:
+    """What an instructor should look at, a line an exercise; and what of the points is trusted, not proven."""
+    trusted = [name for name, _ in notebook.trusted if name in results and results[name].outcome == PASSED]
+    remarks = [f"trusted, not proven: {', '.join(trusted)}"] if trusted else []
     for name, result in results.items():
         if result.outcome == TIMED_OUT:
             remarks.append(f"{name} timed out")

@@ -1,0 +1,197 @@
+"""TransformerLens bridges cross as their configuration and weights, and later as what was changed in them.
+
+Both processes build their own and keep to it: hooks that TransformerLens puts in by itself are on both sides and count
+as the beginning. A hook that one side adds later is told to the other.
+"""
+
+from __future__ import annotations
+
+import pickle
+import weakref
+from typing import Any
+
+import torch
+from torch import nn
+
+from concrete_steps.grading.crossing.tensors import Nonsense
+
+TABLES = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+    *("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs"),
+)
+LISTS = ("fwd_hooks", "bwd_hooks")  # of TransformerLens's hook points
+TRANSFORMERS = ("LlamaForCausalLM", "GPT2LMHeadModel")
+
+
+def is_bridge(thing: Any) -> bool:
+    return isinstance(thing, nn.Module) and hasattr(thing, "original_model") and hasattr(thing, "cfg")
+
+
+class Bridges:
+    """What one side knows of its bridges: how each was in the beginning, and which module is a part of which."""
+
+    def __init__(self):
+        self.known: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
+        self.parts: weakref.WeakKeyDictionary[nn.Module, tuple[Any, str]] = weakref.WeakKeyDictionary()
+
+    def knows(self, thing: Any) -> bool:
+        return isinstance(thing, nn.Module) and thing in self.known
+
+    def learn(self, bridge: nn.Module) -> None:
+        self.known[bridge] = {name: _look(module) for name, module in bridge.named_modules()}
+        for name, module in bridge.named_modules():
+            if module is not bridge:
+                self.parts[module] = (weakref.ref(bridge), name)
+
+    def part(self, codec: Any, module: nn.Module) -> Any:
+        """The node of a bridge's part, or None of other modules."""
+        found = self.parts.get(module)
+        number = codec.table.number(found[0]()) if found else None
+        return None if number is None else ["part", number, found[1]]
+
+    # ---- from the judge
+
+    def encode(self, codec: Any, bridge: nn.Module) -> Any:
+        node = self.part(codec, bridge)
+        if node is not None:
+            return node
+        if bridge not in self.known:
+            _settled(bridge)
+        number = codec.table.give(bridge)
+        kind = type(bridge.original_model).__name__
+        facts = {"name": str(bridge.cfg.model_name)} if kind in TRANSFORMERS else None
+        made = None if facts else codec.part(pickle.dumps((bridge.cfg, bridge.tokenizer)))
+        parameters = list(dict(bridge.named_parameters()).items())
+        values = None if facts else [[name, codec.encode(p)] for name, p in parameters]
+        numbers = [[name, codec.table.give(p)] for name, p in parameters] if facts else []
+        self.learn(bridge)
+        return ["bridge", number, facts, made, values, numbers, self.state(codec, bridge)]
+
+    # ---- both
+
+    def state(self, codec: Any, bridge: nn.Module) -> Any:
+        """Modes, and hooks that were not there in the beginning."""
+        beginning, told = self.known[bridge], []
+        for name, module in bridge.named_modules():
+            tables, lengths = beginning.get(name, ({}, {}))
+            new = []
+            for kind in TABLES[:4]:
+                for key, hook in getattr(module, kind, {}).items():
+                    if key not in tables.get(kind, ()) and not _is_librarys(hook):
+                        new.append([kind, key, codec.encode(hook)])
+            more = [len(getattr(module, kind, ())) - lengths.get(kind, 0) for kind in LISTS]
+            if new or any(more) or module.training != bridge.training:
+                told.append([name, module.training, new, more])
+        return ["bridge", bridge.training, told]
+
+    def set_state(self, codec: Any, bridge: nn.Module, state: Any) -> None:
+        """Make modes and hooks what the other side says."""
+        told = {name: (training, new, more) for name, training, new, more in state[2]}
+        beginning = self.known[bridge]
+        for name, module in bridge.named_modules():
+            training, new, more = told.get(name, (state[1], [], [0, 0]))
+            module.training = bool(training)
+            tables, lengths = beginning.get(name, ({}, {}))
+            wanted = {(kind, key): node for kind, key, node in new}
+            for kind in TABLES[:4]:
+                table = getattr(module, kind, None)
+                if table is None:
+                    continue
+                for key, hook in list(table.items()):
+                    if key not in tables.get(kind, ()) and (kind, key) not in wanted and not _is_librarys(hook):
+                        del table[key]
+                for (where, key), node in wanted.items():
+                    if where == kind and key not in table:
+                        if type(key) is not int:
+                            raise Nonsense("no hook")
+                        table[key] = codec.decode(node)
+            for kind, extra in zip(LISTS, more, strict=True):
+                held = getattr(module, kind, None)
+                if isinstance(held, list) and type(extra) is int and abs(extra) < 1000:
+                    length = max(0, lengths.get(kind, 0) + extra)
+                    held[length:] = []
+                    held.extend(_Handle() for _ in range(length - len(held)))
+
+
+class LentBridges(Bridges):
+    """The sandbox's side: it builds them."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept: dict[str, nn.Module] = {}
+
+    def read(self, codec: Any, number, facts, made, values, numbers, state) -> nn.Module:
+        random_state = torch.get_rng_state()  # to build one draws from it
+        bridge = self._by_name(facts["name"]) if facts else self._native(codec, made)
+        torch.set_rng_state(random_state)
+        codec.table.put(number, bridge)
+        parameters = dict(bridge.named_parameters())
+        for name, node in values or ():
+            sent = codec.decode(node)
+            own = parameters.get(name)
+            if own is None:  # a check has put it there
+                where, _, last = name.rpartition(".")
+                own = nn.Parameter(sent.detach().clone())
+                setattr(bridge.get_submodule(where), last, own)
+            own.data = sent.data
+            own.requires_grad_(sent.requires_grad)
+            own.grad = sent.grad
+            theirs = codec.table.number(sent)
+            codec.table.drop(theirs)
+            codec.table.put(theirs, own)
+        for name, theirs in numbers:
+            codec.table.put(theirs, parameters[name])
+        self.learn(bridge)
+        self.set_state(codec, bridge, state)
+        return bridge
+
+    def _native(self, codec: Any, made: Any) -> nn.Module:
+        from transformer_lens.model_bridge import TransformerBridge
+
+        cfg, tokenizer = pickle.loads(codec.piece(made))
+        bridge = TransformerBridge.boot_native(cfg, tokenizer=tokenizer).eval()
+        return _settled(bridge)
+
+    def _by_name(self, name: str) -> nn.Module:
+        from concrete_steps import models
+        from concrete_steps.models import smollm2_model
+
+        bridge = self.kept.get(name)
+        if bridge is None or any(p._version != version for p, version in bridge.versions):
+            bridge = models.smollm2() if name == smollm2_model.NAME else models.load(name)
+            object.__setattr__(bridge, "versions", [(p, p._version) for p in bridge.parameters()])
+            self.kept[name] = _settled(bridge)
+        return bridge
+
+
+class _Handle:
+    """Stands for a hook that the other side has left in a hook point."""
+
+    is_permanent, context_level, id = False, 0, -1
+
+    @property
+    def hook(self) -> _Handle:
+        return self
+
+    def remove(self) -> None:
+        pass
+
+
+def _is_librarys(hook: Any) -> bool:
+    """A library's own, put in at a first run. What is added by TransformerLens's add_hook is seen by its lists."""
+    module = str(getattr(getattr(hook, "func", hook), "__module__", ""))
+    return module.startswith(("transformer_lens", "transformers"))
+
+
+def _settled(bridge: nn.Module) -> nn.Module:
+    """After a first run, at which TransformerLens puts hooks of its own into it, for good."""
+    state = torch.get_rng_state()
+    with torch.no_grad():
+        bridge(torch.zeros(1, 1, dtype=torch.long))
+    torch.set_rng_state(state)
+    return bridge
+
+
+def _look(module: nn.Module) -> tuple[dict[str, set], dict[str, int]]:
+    tables = {kind: set(getattr(module, kind, None) or ()) for kind in TABLES}
+    return tables, {kind: len(getattr(module, kind, ())) for kind in LISTS}

@@ -1,0 +1,75 @@
+"""What is set for the whole process, told to the other side: a call there meets what it would meet here.
+
+Random states, the default dtype, whether gradients are on: what a learner's code leaves behind is then seen here.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from concrete_steps.grading.crossing.tensors import DTYPES, Nonsense
+
+
+class Settings:
+    """`told` is what both sides know."""
+
+    def __init__(self):
+        self.told: dict[str, Any] = {}
+
+    def changed(self, codec: Any) -> dict:
+        """What is no longer as it was told."""
+        now = _now()
+        new = {name: value for name, value in now.items() if self.told.get(name) != value}
+        self.told = now
+        return {name: codec.encode(value) for name, value in new.items()}
+
+    def take(self, codec: Any, told: dict) -> None:
+        for name, node in told.items():
+            if name not in SET:
+                raise Nonsense(f"there is no setting {str(name)[:50]!r}")
+            try:
+                SET[name](codec.decode(node))
+            except (TypeError, ValueError, RuntimeError, KeyError, IndexError) as error:
+                raise Nonsense(f"{name}: {error}") from None
+        self.told = _now()
+
+
+def _now() -> dict[str, Any]:
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": (kind, keys.tobytes(), *rest),
+        "random": random.getstate(),
+        "dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def _set_torch(state: bytes) -> None:
+    torch.set_rng_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+
+
+def _set_numpy(state: tuple) -> None:
+    kind, keys, *rest = state
+    np.random.set_state((kind, np.frombuffer(keys, dtype=np.uint32), *rest))
+
+
+def _set_dtype(dtype: torch.dtype) -> None:
+    if dtype not in DTYPES.values() or not dtype.is_floating_point:
+        raise ValueError(dtype)
+    torch.set_default_dtype(dtype)
+
+
+SET = {
+    "torch": _set_torch,
+    "numpy": _set_numpy,
+    "random": random.setstate,
+    "dtype": _set_dtype,
+    "gradients": lambda on: torch.set_grad_enabled(bool(on)),
+    "deterministic": lambda on: torch.use_deterministic_algorithms(bool(on), warn_only=True),
+}
