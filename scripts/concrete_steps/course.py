@@ -25,7 +25,8 @@ class Criterion:
 class Notebook:
     """One pair of notebooks with its module of checks. `needs` names shipped or fetched models.
 
-    `trusted` are exercises whose check and answer must share a process when they are graded, each with its reason.
+    Two choices of exercises are for grading: `trusted` are those whose check and answer must share a process, each with
+    its reason; `changing` are those whose answers change what the check lends them, as training changes a model.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Notebook:
     seconds: int = 60
     memory_gb: float = 1.0
     trusted: tuple[tuple[str, str], ...] = ()
+    changing: tuple[str, ...] = ()
 
     @property
     def exercises(self) -> tuple[str, ...]:
@@ -118,6 +120,8 @@ def _step(entry: dict) -> Step:
 
 def _notebook(entry: dict, folder: str) -> Notebook:
     criteria = tuple(Criterion(item["says"], tuple(item["evidence"])) for item in entry["criterion"])
-    plain = {key: value for key, value in entry.items() if key not in ("criterion", "hours", "needs", "trusted")}
-    sets = {"needs": tuple(entry.get("needs", ())), "trusted": tuple(entry.get("trusted", {}).items())}
+    no_plain = ("criterion", "hours", "needs", "trusted", "changing")
+    plain = {key: value for key, value in entry.items() if key not in no_plain}
+    sets = {key: tuple(entry.get(key, ())) for key in ("needs", "changing")}
+    sets["trusted"] = tuple(entry.get("trusted", {}).items())
     return Notebook(**plain, folder=folder, hours=tuple(entry["hours"]), criteria=criteria, **sets)

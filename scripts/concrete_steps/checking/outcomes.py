@@ -54,7 +54,8 @@ class TimedOut(BaseException):
 class Result:
     """One check's outcome. `message` says what is wrong, `case` the failing call, `mistake` a recognised slip.
 
-    `call` is the failing call itself, `again` a line that makes it again where `case` cannot be copied.
+    `call` is the failing call itself, `again` a line that makes it again where `case` cannot be copied. `proven`: in
+    grading, it was found where nothing of the learner's could have a hand in it.
     """
 
     exercise: str
@@ -67,6 +68,7 @@ class Result:
     seed: int | None = None
     call: Call | None = None
     again: str = ""
+    proven: bool = False
 
     def lines(self) -> list[tuple[str, str]]:
         """Pairs of a label and a text: the facts that panel and plain text both show."""

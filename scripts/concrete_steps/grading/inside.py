@@ -1,6 +1,8 @@
-"""What runs in the sandbox: load a learner's notebook, check one exercise after the other, and say what comes of it.
+"""An exercise and its check in one process, both in the sandbox: for what cannot be judged from outside.
 
-isolated.py starts it with an order on stdin, and listens.
+Its points are trusted, not proven: whoever gets hold of the check from within passes it. isolated.py starts this with
+an order on stdin, and listens: it loads a learner's notebook, checks one exercise after the other, and says what comes
+of it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from concrete_steps.checking.outcomes import PASSED
 from concrete_steps.course import load_course
 from concrete_steps.grading import sandbox
+from concrete_steps.grading.words import private_pipe, silence
 from concrete_steps.paths import course_root
 
 PYTEST = "PYTEST_"  # variables of this name change how every check runs
@@ -22,7 +25,7 @@ PYTEST = "PYTEST_"  # variables of this name change how every check runs
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
-    say = _private_pipe(order["nonce"])
+    say = private_pipe(order["nonce"])
     for name, content in order["files"].items():
         Path(name).write_bytes(base64.b64decode(content))
     # jsonschema (behind plotly's nbformat) imports this if it can, and does without it: 2 seconds for a grammar of web
@@ -40,7 +43,7 @@ def main() -> None:
     # The checks run very often, and each time pytest compiles them if it cannot keep what came of it.
     sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path.cwd() / ".compiled")
     sandbox.limit(order["memory"])
-    _silence()
+    silence()
     say("ready")
     loaded = load(
         Path.cwd() / order["name"], notebook.exercises, tuple(order["skip"]), lambda cell: say("cell", name=cell)
@@ -67,26 +70,6 @@ def main() -> None:
 def _forget_pytest_settings() -> None:
     for name in [name for name in os.environ if name.upper().startswith(PYTEST)]:
         del os.environ[name]
-
-
-def _private_pipe(nonce: str):
-    """A function that reports to the parent; the ordinary stdin and stdout lead nowhere from here on."""
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    _silence(0, 1)
-    dumps = json.dumps
-
-    def say(kind: str, **facts) -> None:
-        pipe.write(dumps({"nonce": nonce, "kind": kind, **facts}) + "\n")
-        pipe.flush()
-
-    return say
-
-
-def _silence(*descriptors: int) -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in descriptors or (2,):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Grade a notebook of somebody else's in a process of its own, locked up and killed when it falls silent.
+"""Grade a notebook of somebody else's: its code locked up, and killed when it falls silent.
 
-`grade_notebook` starts a child in a sandbox (inside.py), which loads the notebook and checks one exercise after the
-other, and says what it is doing on a private pipe. A child that dies or falls silent costs the cell or exercise that it
-was at; another child goes on with the rest. Nothing counts as passed unless the child said so with the parent's nonce,
-and every known wrong answer was then rejected by the same check in the same process (fail closed: a patched torch or a
-patched check passes wrong answers too). CONTRIBUTING.md says what one process cannot prevent.
+A judge runs the checks on stand-ins for the learner's objects, which live in a sandbox (pair.py). What cannot be judged
+so (`trusted` in the map; what the judge doubts; everything where there is no sandbox) is checked by a child that holds
+both check and answer (inside.py): there nothing counts as passed unless the child said so with the parent's nonce, and
+every known wrong answer was then rejected by the same check in the same process (fail closed: a patched torch or a
+patched check passes wrong answers too). A process that dies or falls silent costs the cell or exercise that it was at;
+another one goes on with the rest. CONTRIBUTING.md says what remains possible.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ import base64
 import contextlib
 import json
 import os
-import queue
 import secrets
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +27,14 @@ from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook
 from concrete_steps.errors import CourseError
 from concrete_steps.grading import sandbox
+from concrete_steps.grading.judge import ENDED
+from concrete_steps.grading.pair import IMPORTING, SPARE, Pair, Round
+from concrete_steps.grading.words import Words
 from concrete_steps.models import smollm2_model
 from concrete_steps.paths import course_root
 
-LONGEST_REPORT = 2_000_000  # characters that a child may report in all
 LARGEST_MODULE, MOST_MODULES = 1_000_000, 50  # bytes, files: of the learner's modules beside the notebook
-IMPORTING = 120.0  # seconds that a child may need, beyond the patience, before it is ready
-ENDED = "Your code ended the Python process while it was being checked."
 CHANGED = "Something in this notebook changes how checks work: here they pass a known wrong answer too."
-SPARE = 2 * 2**30  # bytes that all processes of a sandbox may take together beyond the memory of one
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,13 @@ class Limits:
 
 
 def grade_notebook(
-    notebook: Notebook, path: Path, limits: Limits | None = None, trust: bool = False
+    notebook: Notebook, path: Path, limits: Limits | None = None, trust: bool = False, pair: Pair | None = None
 ) -> dict[str, Result]:
     """Results by exercise for the learner's file at `path`.
 
     Args:
         trust: grade also where nothing can lock the learner's code up: it then may do what you may.
+        pair: the processes that grade this learner's other notebooks, too; if not given, they are started.
 
     Raises:
         CourseError: the grader itself did not start; that says nothing about the learner's work.
@@ -69,27 +68,43 @@ def grade_notebook(
     limits = limits or Limits()
     if "smollm2" in notebook.needs:
         smollm2_model.fetch()  # there is no network in a sandbox
+    if sandbox.why_not():
+        return _graded(notebook, path, limits, None)
+    with Pair([notebook], limits.memory) if pair is None else contextlib.nullcontext(pair) as both:
+        return _graded(notebook, path, limits, both)
+
+
+def _graded(notebook: Notebook, path: Path, limits: Limits, pair: Pair | None) -> dict[str, Result]:
     results: dict[str, Result] = {}
     skip: list[str] = []
     left = limits.whole
+    inside = set(notebook.exercises if pair is None else dict(notebook.trusted))
     unfinished = "The process ended before this exercise was checked."
+    fruitless = 0
     # Each round ends with all done, or with one more cell or exercise that is known to be fatal.
     while waiting := [name for name in notebook.exercises if name not in results]:
         if left <= 0:
             unfinished = f"The whole notebook took more than {limits.whole:g} seconds; this exercise was not checked."
             break
-        found, at, how, seconds = _run_child(notebook, path, waiting, skip, limits, left)
+        outside = [name for name in waiting if name not in inside]
+        if outside:
+            done = pair.round(notebook, path, modules_beside(path), outside, skip, limits.patience, left)
+        else:
+            done = _round_inside(notebook, path, waiting, skip, limits, left)
         # Anything else that a child may say brings the end no nearer.
-        found = {name: result for name, result in found.items() if name in waiting}
+        found = {name: result for name, result in done.results.items() if name in waiting and name not in done.doubts}
         results |= found
-        left -= seconds
-        kind, name = at
+        inside |= done.doubts.keys()
+        left -= done.seconds
+        kind, name = done.at
         if kind == "check":
-            results[name] = _ended(name, how, limits)
+            results[name] = _ended(name, done.how, limits)
         elif kind == "cell" and name not in skip:
             skip.append(name)
-        elif not found:
-            break
+        elif not found and not done.doubts:
+            fruitless += 1  # the sandbox as a whole may have ended, for the memory that it took: once it starts anew
+            if fruitless == 2:
+                break
     return {name: results.get(name) or Result(name, ERROR, message=unfinished) for name in notebook.exercises}
 
 
@@ -106,10 +121,11 @@ def _ended(name: str, how: str, limits: Limits) -> Result:
     return Result(name, ERROR, message=ENDED)
 
 
-def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[str], limits: Limits, left: float):
-    """One child's results, where it was when it ended, as (kind, name), how (done, died or silent), and seconds."""
-    results: dict[str, Result] = {}
-    at = ("start", "")
+def _round_inside(
+    notebook: Notebook, path: Path, waiting: list[str], skip: list[str], limits: Limits, left: float
+) -> Round:
+    """Exercises and their checks in one process (inside.py)."""
+    done = Round()
     with tempfile.TemporaryDirectory(prefix="concrete-steps-", ignore_cleanup_errors=True) as folder:
         files = {file.name: base64.b64encode(file.read_bytes()).decode() for file in (path, *modules_beside(path))}
         order = {
@@ -124,7 +140,7 @@ def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[st
         with open(Path(folder) / "start.log", "wb") as log:
             child = _start(notebook, Path(folder), order, log)
         watch = sandbox.Watch(child, limits.memory + SPARE)
-        words = _Words(child.stdout, order["nonce"])
+        words = Words(child.stdout, order["nonce"])
         # The imports, up to the word "ready", are not the learner's time.
         end = deadline = time.monotonic() + limits.patience + IMPORTING
         try:
@@ -132,24 +148,27 @@ def _run_child(notebook: Notebook, path: Path, waiting: list[str], skip: list[st
                 if word["kind"] == "ready":
                     end = time.monotonic() + left
                 deadline = time.monotonic() + limits.patience
-                at = (word["kind"], word.get("name", ""))
+                done.at = (word["kind"], word.get("name", ""))
                 if word["kind"] == "result":
                     result = Result(**word["result"])
-                    results[result.exercise] = _proven(result, word["wrong_answers"])
+                    done.results[result.exercise] = _confirmed(result, word["wrong_answers"])
                 elif word["kind"] == "done":
                     word = "done"
                     break
+            done.how = word
         finally:
             watch.close()
             _kill(child)
             words.close()
-        if at == ("start", ""):
+        if done.at == ("start", ""):
             raise CourseError(f"The grader did not start ({word}): {_last_line(Path(folder) / 'start.log')}")
-    return results, at, word, time.monotonic() - (end - left)
+    done.seconds = time.monotonic() - (end - left)
+    return done
 
 
-def _proven(result: Result, wrong_answers: list[str]) -> Result:
-    """The result; but a pass only if the check still rejects every wrong answer that it was shown."""
+def _confirmed(result: Result, wrong_answers: list[str]) -> Result:
+    """The result, trusted; but a pass only if the check still rejects every wrong answer that it was shown."""
+    result.proven = False
     if result.outcome == PASSED and (not wrong_answers or PASSED in wrong_answers):
         return Result(result.exercise, ERROR, message=CHANGED)
     return result
@@ -178,45 +197,6 @@ def _start(notebook: Notebook, folder: Path, order: dict, log) -> subprocess.Pop
         child.stdin.write(json.dumps(order).encode() + b"\n")
         child.stdin.close()
     return child
-
-
-class _Words:
-    """What a child says with the right nonce, read by a thread, so that waiting for it can end."""
-
-    def __init__(self, pipe, nonce: str):
-        self.pipe = pipe
-        self.nonce = nonce
-        self.lines: queue.Queue[bytes | None] = queue.Queue()
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-
-    def next(self, deadline: float) -> dict | str:
-        """The next word, or "died" (nothing more will come), or "silent" (the deadline has passed)."""
-        while True:
-            try:
-                line = self.lines.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return "silent"
-            if line is None:
-                return "died"
-            with contextlib.suppress(ValueError, RecursionError):
-                word = json.loads(line)
-                if isinstance(word, dict) and word.get("nonce") == self.nonce:
-                    return word
-
-    def close(self) -> None:
-        # If a process that escaped still holds the pipe, closing it here would wait for that process.
-        self.thread.join(timeout=2)
-        if not self.thread.is_alive():
-            self.pipe.close()
-
-    def _read(self) -> None:
-        read = 0
-        with contextlib.suppress(OSError, ValueError):
-            while read < LONGEST_REPORT and (line := self.pipe.readline(LONGEST_REPORT)):
-                read += len(line)
-                self.lines.put(line)
-        self.lines.put(None)
 
 
 def _kill(child: subprocess.Popen) -> None:

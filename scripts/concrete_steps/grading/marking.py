@@ -20,6 +20,7 @@ from concrete_steps.course import load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.grading import sandbox
 from concrete_steps.grading.isolated import Limits, grade_notebook
+from concrete_steps.grading.pair import Pair
 from concrete_steps.paths import course_root
 from concrete_steps.workspace.copy import put
 
@@ -62,13 +63,14 @@ def mark(work: Work) -> dict[str, dict[str, dict]]:
     with tempfile.TemporaryDirectory() as folder:
         for name, data in work.modules.items():
             (Path(folder) / name).write_bytes(data)
-        for notebook_id, data in work.notebooks.items():
-            notebook = load_course().notebook(notebook_id)
-            path = Path(folder) / notebook.path.name
-            path.write_bytes(data)
-            results = grade_notebook(notebook, path, work.limits, work.trust)
-            verdicts[notebook_id] = {name: asdict(replace(result, call=None)) for name, result in results.items()}
-            path.unlink()
+        notebooks = [load_course().notebook(notebook_id) for notebook_id in work.notebooks]
+        with Pair(notebooks, work.limits.memory) as pair:
+            for notebook in notebooks:
+                path = Path(folder) / notebook.path.name
+                path.write_bytes(work.notebooks[notebook.id])
+                results = grade_notebook(notebook, path, work.limits, work.trust, pair)
+                verdicts[notebook.id] = {name: asdict(replace(result, call=None)) for name, result in results.items()}
+                path.unlink()
     return verdicts
 
 

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from concrete_steps.checking.loader import Loaded
 from concrete_steps.checking.outcomes import PLACE
+from concrete_steps.course import Notebook
 from concrete_steps.grading.crossing import standins
 from concrete_steps.grading.crossing.bridges import Bridges
 from concrete_steps.grading.crossing.judging import JudgeCodec
 from concrete_steps.grading.crossing.settings import Settings
 from concrete_steps.grading.crossing.tensors import Nonsense
-from concrete_steps.grading.crossing.wire import Lost, Wire
+from concrete_steps.grading.crossing.wire import Ended, Lost, Wire
 
 
 class Link:
@@ -27,7 +29,9 @@ class Link:
         self.wire = wire
         self.classes = classes  # names of the exercises: what the learner may have classes for
         self.settings = Settings()
-        self.lost = ""
+        self.lost = ""  # why nothing more can be asked
+        self.ended = False  # because the other process has ended
+        self.touched: set[str] = set()  # kinds of what the check lent, and the answer changed
         self.finished: list[int] = []  # graphs in the sandbox that nobody needs any more
         self.reset()
 
@@ -35,6 +39,24 @@ class Link:
         """Forget all objects but the learner's own: a check has ended."""
         self.bridges = Bridges()
         self.codec = JudgeCodec(self)
+
+    def objects(self, notebook: Notebook) -> Loaded:
+        """Stand-ins for the learner's objects, all fresh: what another check has shared is forgotten.
+
+        Raises:
+            Lost: the process ended, or says what makes no sense.
+        """
+        self.ask({"do": "reset"})
+        self.reset()
+        told = self.ask({"do": "names", "names": list(notebook.exercises)})
+        try:
+            found, problems, cells = told
+            objects = {name: found[name] for name in notebook.exercises if name in found}
+            reasons = {str(name): str(reason)[:2000] for name, reason in problems.items()}
+            return Loaded(notebook.path, objects, reasons, [str(cell) for cell in cells])
+        except (TypeError, ValueError, AttributeError) as error:
+            self.lost = "the sandbox said what makes no sense"
+            raise Lost(self.lost) from error
 
     # ---- what stand-ins ask for
 
@@ -60,12 +82,18 @@ class Link:
         if self.lost:
             raise Lost(self.lost)
         codec = self.codec
-        inputs = self._send(request, args, kwargs or {})
         try:
+            inputs = self._send(request, args, kwargs or {})
             answer = self._receive()
+        except Lost as error:
+            self.ended, self.lost = isinstance(error, Ended), str(error)
+            raise
+        except Exception as error:  # half of what was to be lent may have been told
+            self.lost = f"what the check lends cannot cross: {error}"
+            raise Lost(self.lost) from error
         except BaseException as error:
-            # Also where our own time is up: what the sandbox says from here on would be taken for other answers.
-            self.lost = self.lost or str(error) or type(error).__name__
+            # Our own time is up: what the sandbox says from here on would be taken for other answers.
+            self.lost = str(error) or type(error).__name__
             raise
         raised = None
         try:
@@ -160,7 +188,7 @@ class Link:
         if place is not None:
             file, line, text = str(place[0])[:300], int(place[1]), str(place[2])[:300]
             setattr(error, PLACE, (file, line))
-            if 0 < line < 10**5:
+            if 0 < line < 10**5 and ", cell " in file:  # no file of ours: what is shown of those comes from the disk
                 known = linecache.cache.get(file, (0, None, [], file))[2]
                 lines = [*known, *["\n"] * (line - len(known))]
                 lines[line - 1] = text + "\n"

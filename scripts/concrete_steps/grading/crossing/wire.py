@@ -10,11 +10,16 @@ from typing import Any
 
 HEAD = struct.Struct("<QQ")  # bytes of JSON, bytes of what it refers to
 MOST_JSON, MOST_BYTES = 64 * 2**20, 2**30
+PIECE = 2**16  # bytes written at once: who does not read them must not hold us up
 PATIENCE = 0.2  # seconds after which a wait lets other exceptions through
 
 
 class Lost(Exception):
-    """The other process has ended, or says what makes no sense."""
+    """Nothing more can come of this line: the other process has ended, or says what makes no sense."""
+
+
+class Ended(Lost):
+    """The other process has ended."""
 
 
 class Wire:
@@ -32,7 +37,7 @@ class Wire:
             for part in (HEAD.pack(len(text), size), text, *parts):
                 self._write(memoryview(part))
         except OSError as error:
-            raise Lost(str(error)) from None
+            raise Ended(str(error)) from None
 
     def receive(self) -> tuple[Any, memoryview]:
         """The next message: what it says, and the bytes that it refers to."""
@@ -47,14 +52,18 @@ class Wire:
 
     def _write(self, data: memoryview) -> None:
         while data:
-            data = data[os.write(self.writing, data[: 2**20]) :]
+            if select.select([], [self.writing], [], PATIENCE)[1]:
+                data = data[os.write(self.writing, data[:PIECE]) :]
 
     def _read(self, size: int) -> memoryview:
         data, at = memoryview(bytearray(size)), 0
         while at < size:
             if select.select([self.reading], [], [], PATIENCE)[0]:
-                read = os.readv(self.reading, [data[at : at + 2**20]])
+                try:
+                    read = os.readv(self.reading, [data[at : at + 2**20]])
+                except OSError as error:
+                    raise Ended(str(error)) from None
                 if not read:
-                    raise Lost("the process has ended")
+                    raise Ended("the process has ended")
                 at += read
         return data

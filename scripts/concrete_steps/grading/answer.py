@@ -1,0 +1,78 @@
+"""What runs in a learner's sandbox: for each of their notebooks a fork that loads it, and answers a judge's questions."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from concrete_steps.course import load_course
+from concrete_steps.grading import sandbox
+from concrete_steps.grading.crossing.wire import Lost, Wire
+from concrete_steps.grading.forking import import_what_it_imports, own_line, serve
+from concrete_steps.grading.words import silence
+from concrete_steps.paths import course_root
+
+
+def main() -> None:
+    line = own_line()
+    sys.modules["rfc3987_syntax"] = None  # see grading.inside
+    from concrete_steps.grading.crossing import serving  # noqa: F401 (for all forks)
+
+    memory, *notebooks = sys.argv[1:]
+    for notebook_id in notebooks:
+        import_what_it_imports(course_root() / "notebooks" / load_course().notebook(notebook_id).path)
+    sandbox.limit(int(memory))
+    serve(line, lambda order: _clear(), work)
+
+
+def work(order: dict, descriptor: int) -> None:
+    """Load the notebook of the order, say so, and answer until the line ends."""
+    from concrete_steps.checking.loader import load
+    from concrete_steps.grading.crossing.serving import Server
+
+    silence(2)
+    wire = Wire(descriptor, descriptor)
+    folder = Path(order["folder"])
+    folder.mkdir(exist_ok=True)
+    os.chdir(folder)
+    for name, content in order["files"].items():
+        Path(name).write_bytes(base64.b64decode(content))
+    notebook = load_course().notebook(order["notebook"])
+    with contextlib.suppress(Lost):
+        loaded = load(
+            folder / order["name"],
+            notebook.exercises,
+            tuple(order["skip"]),
+            lambda cell: wire.send({"word": "cell", "name": cell}, []),
+        )
+        wire.send({"word": "loaded"}, [])
+        Server(wire, loaded).serve()
+
+
+def _clear(seconds: float = 2.0) -> None:
+    """End what earlier notebooks have left running, and empty their folders: in a sandbox there is nobody else."""
+    end = time.monotonic() + seconds
+    while len(_processes()) > 2 and time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            os.kill(-1, signal.SIGKILL)
+        time.sleep(0.002)
+    for entry in Path(sandbox.SCRATCH).iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _processes() -> list[str]:
+    """Those of the sandbox that run: its first one, this one, and what they left."""
+    return [name for name in os.listdir("/proc") if name.isdigit()]
+
+
+if __name__ == "__main__":
+    main()

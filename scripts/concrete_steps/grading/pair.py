@@ -1,0 +1,192 @@
+"""The two processes that grade a learner's step: a judge of the grader's own, and a sandbox with the learner's code.
+
+Each imports once, and forks for each notebook and after each crash; the judge's process serves one learner after the
+other. Between the two forks lies a line over which values cross (crossing/).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from concrete_steps.checking.outcomes import Result
+from concrete_steps.course import Notebook
+from concrete_steps.errors import CourseError
+from concrete_steps.grading import sandbox
+from concrete_steps.grading.forking import READY, order
+from concrete_steps.grading.words import Words
+from concrete_steps.models import smollm2_model
+from concrete_steps.paths import course_root
+
+IMPORTING = 120.0  # seconds that a process may need before it is ready
+SPARE = 2 * 2**30  # bytes that all processes of a sandbox may take together beyond the memory of one
+_own = threading.local()
+
+
+@dataclass
+class Round:
+    """What came of one fork's work.
+
+    Attributes:
+        results: by exercise.
+        doubts: why an exercise cannot be judged from outside, by its name.
+        at: where it was when it ended, as (kind, name).
+        how: "done", "died" or "silent".
+        seconds: that it took, without imports.
+    """
+
+    results: dict[str, Result] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
+    at: tuple[str, str] = ("start", "")
+    how: str = "died"
+    seconds: float = 0.0
+
+
+class Forker:
+    """A process that serves orders (forking.py)."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]):
+        self.log = tempfile.TemporaryFile()
+        self.line, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=self.log, env=environment, cwd=os.sep
+            )
+        self.ready = False
+
+    def order(self, what: dict, descriptors: list[int]) -> None:
+        """Have a fork do this.
+
+        Raises:
+            CourseError: the process did not start, or has ended.
+        """
+        if not self.ready:
+            started = select.select([self.line], [], [], IMPORTING)[0]
+            if not started or self.line.recv(len(READY)) != READY:
+                raise CourseError(f"The grader did not start: {self._last_line()}")
+            self.ready = True
+        try:
+            order(self.line, what, descriptors)
+        except OSError:
+            raise CourseError(f"The grader has ended: {self._last_line()}") from None
+
+    def end(self) -> None:
+        self.line.close()
+        with contextlib.suppress(OSError):
+            self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+    def _last_line(self) -> str:
+        self.log.seek(0)
+        lines = self.log.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][:500] if lines else "it said nothing"
+
+
+class Pair:
+    """A learner's sandbox, and a judge. Use it in a `with` block, in one thread.
+
+    Args:
+        notebooks: those that will be graded.
+        memory: bytes that one process may take beyond the imports.
+    """
+
+    def __init__(self, notebooks: list[Notebook], memory: int):
+        self.notebooks, self.memory = notebooks, memory
+        self.answer: Forker | None = None
+        self.numbers = itertools.count()
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._end()
+
+    def round(
+        self, notebook: Notebook, path: Path, modules: list[Path], waiting: list[str], skip: list[str], patience: float,
+        left: float,
+    ) -> Round:  # fmt: skip
+        """Judge the exercises that wait, until one of them or a cell ends the process, or time is up."""
+        if self.answer is None or self.answer.process.poll() is not None:
+            self._end()
+            self._start()
+        done = Round()
+        nonce = secrets.token_hex(16)
+        files = {file.name: base64.b64encode(file.read_bytes()).decode() for file in (path, *modules)}
+        about = {"notebook": notebook.id, "memory": self.memory}
+        given = {"name": path.name, "files": files, "skip": skip, "folder": f"{sandbox.SCRATCH}/{next(self.numbers)}"}
+        here, there = socket.socketpair()
+        reading, writing = os.pipe()
+        with here, there:
+            try:
+                self.answer.order(about | given, [there.fileno()])
+                _judge().order(about | {"waiting": waiting, "nonce": nonce}, [here.fileno(), writing])
+            finally:
+                os.close(writing)
+        words = Words(os.fdopen(reading, "rb"), nonce)
+        process = None
+        end = deadline = time.monotonic() + patience + IMPORTING  # what the judge imports is nobody's time
+        try:
+            while (word := words.next(min(deadline, end))) not in ("died", "silent"):
+                deadline = time.monotonic() + patience
+                if word["kind"] == "ready":
+                    process, end = word["process"], time.monotonic() + left
+                    continue
+                done.at = (word["kind"], word.get("name", ""))
+                if word["kind"] == "result":
+                    result = Result(**word["result"])
+                    done.results[result.exercise] = result
+                    if word["doubt"]:
+                        done.doubts[result.exercise] = word["doubt"]
+                elif word["kind"] == "done":
+                    word = "done"
+                    break
+            done.how = word
+        finally:
+            if process is not None:
+                with contextlib.suppress(OSError):
+                    os.kill(process, signal.SIGKILL)
+            words.close()
+        done.seconds = time.monotonic() - (end - left)
+        if process is None:
+            raise CourseError("The grader did not start: the judge said nothing.")
+        return done
+
+    def _end(self) -> None:
+        if self.answer is not None:
+            self.watch.close()
+            self.answer.end()
+
+    def _start(self) -> None:
+        environment = sandbox.environment(sandbox.SCRATCH, locked=True)
+        given = [course_root() / "notebooks" / notebook.path for notebook in self.notebooks]
+        given += [course_root() / "pyproject.toml"]
+        if any("smollm2" in notebook.needs for notebook in self.notebooks):
+            given += [smollm2_model.cached_folder()]
+        python = [sys.executable, "-P", "-m", "concrete_steps.grading.answer", str(self.memory)]
+        python += [notebook.id for notebook in self.notebooks]
+        self.answer = Forker([*sandbox.command(given, environment), *python], environment)
+        self.watch = sandbox.Watch(self.answer.process, self.memory + SPARE)
+        _judge()  # it starts at the same time
+
+
+def _judge() -> Forker:
+    """This thread's judge, for all learners that it grades."""
+    judge = getattr(_own, "judge", None)
+    if judge is None or judge.process.poll() is not None:
+        environment = sandbox.environment(tempfile.gettempdir(), locked=False)
+        judge = _own.judge = Forker([sys.executable, "-P", "-m", "concrete_steps.grading.judge"], environment)
+    return judge
