@@ -1,4 +1,4 @@
-"""What runs in a learner's sandbox: for each of their notebooks a fork that loads it, and answers a judge's questions."""
+"""What runs in a learner's sandbox: for each notebook a fork that loads it, and answers a judge's questions."""
 
 from __future__ import annotations
 

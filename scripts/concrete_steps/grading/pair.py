@@ -59,7 +59,7 @@ class Forker:
     """A process that serves orders (forking.py)."""
 
     def __init__(self, command: list[str], environment: dict[str, str]):
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
         self.line, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(

@@ -14,7 +14,7 @@ from concrete_steps.grading.crossing.table import Table
 from concrete_steps.grading.crossing.tensors import Nonsense
 
 SMALL = 2**20  # bytes; whether a larger tensor has changed is told from its version and some of its entries
-CONTAINERS = (list, dict, collections.OrderedDict, set)
+CONTAINERS = (list, dict, collections.OrderedDict, collections.defaultdict, set)
 
 
 class Changes:

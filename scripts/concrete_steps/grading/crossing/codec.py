@@ -101,6 +101,11 @@ class Codec(Changes):
     def _mapping(self, value: dict) -> Any:
         return self._container("dict", value, lambda: [[self.encode(k), self.encode(v)] for k, v in value.items()])
 
+    def _default(self, value: collections.defaultdict) -> Any:
+        made = getattr(value.default_factory, "__name__", "")
+        kind = f"default_{made}" if FACTORIES.get(made) is value.default_factory else "dict"
+        return self._container(kind, value, lambda: [[self.encode(k), self.encode(v)] for k, v in value.items()])
+
     def _ordered(self, value: dict) -> Any:
         return self._container("ordered", value, lambda: [[self.encode(k), self.encode(v)] for k, v in value.items()])
 
@@ -187,6 +192,11 @@ class Codec(Changes):
         made.update((self.decode(key), self.decode(value)) for key, value in items)
         return made
 
+    def _read_default(self, factory: Any, number: int | None, items: list) -> dict:
+        made = self._container_read(number, collections.defaultdict(factory))
+        made.update((self.decode(key), self.decode(value)) for key, value in items)
+        return made
+
     def read_ordered(self, number: int | None, items: list) -> dict:
         made = self._container_read(number, collections.OrderedDict())
         made.update((self.decode(key), self.decode(value)) for key, value in items)
@@ -214,7 +224,7 @@ PLAIN = {
     list: Codec._sequence,
     dict: Codec._mapping,
     collections.OrderedDict: Codec._ordered,
-    collections.defaultdict: Codec._mapping,
+    collections.defaultdict: Codec._default,
     set: Codec._set,
     tuple: lambda codec, value: ["tuple", [codec.encode(item) for item in value]],
     frozenset: lambda codec, value: ["frozenset", [codec.encode(item) for item in value]],
@@ -233,6 +243,7 @@ PLAIN = {
     type(Ellipsis): lambda codec, value: ["ellipsis"],
     type(NotImplemented): lambda codec, value: ["notimplemented"],
 }
+FACTORIES = {kind.__name__: kind for kind in (dict, list, set, int, float)}
 READERS = {
     "tuple": lambda codec, items: tuple(codec._items(items)),
     "frozenset": lambda codec, items: frozenset(codec._items(items)),
@@ -245,4 +256,8 @@ READERS = {
     "bytes": lambda codec, place: bytes(codec.piece(place)),
     "ellipsis": lambda codec: Ellipsis,
     "notimplemented": lambda codec: NotImplemented,
+}
+READERS |= {
+    f"default_{name}": lambda codec, number, items, factory=factory: codec._read_default(factory, number, items)
+    for name, factory in FACTORIES.items()
 }

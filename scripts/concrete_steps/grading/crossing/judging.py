@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from concrete_steps.grading.crossing import standins
 from concrete_steps.grading.crossing.bridges import is_bridge
-from concrete_steps.grading.crossing.codec import Codec
+from concrete_steps.grading.crossing.codec import FACTORIES, Codec
 from concrete_steps.grading.crossing.source import Statements, is_of_checks, names_in
 from concrete_steps.grading.crossing.tensors import Nonsense
 
@@ -200,9 +200,9 @@ class JudgeCodec(Codec):
 
     def decode(self, node: Any) -> Any:
         # Numbers that the sandbox gives are odd: what it says can only refer to our objects, never replace them.
-        if isinstance(node, list) and len(node) > 1 and node[0] in GIVEN and node[1] is not None:
-            if type(node[1]) is not int or node[1] % 2 == 0 or self.table.get(node[1]) is not None:
-                raise Nonsense("this number is not the sandbox's to give")
+        gives = isinstance(node, list) and len(node) > 1 and node[0] in GIVEN and node[1] is not None
+        if gives and (type(node[1]) is not int or node[1] % 2 == 0 or self.table.get(node[1]) is not None):
+            raise Nonsense("this number is not the sandbox's to give")
         return super().decode(node)
 
     def read_record(self, cls: Any, items: list) -> Any:
@@ -289,6 +289,7 @@ class JudgeCodec(Codec):
 
 
 GIVEN = ("tensor", "list", "dict", "ordered", "set", "generator", "thing", "function", "class")
+GIVEN += tuple(f"default_{name}" for name in FACTORIES)
 
 
 def set_fields(thing: Any, fields: dict) -> None:

@@ -137,6 +137,8 @@ class Link:
 
     def _take(self, answer: dict, inputs: list[tuple[int, Tensor]], into: Any) -> Any:
         codec = self.codec
+        if "failed" in answer:
+            raise Nonsense(f"it could not be said: {str(answer['failed'])[:300]}")
         codec.apply(answer["changes"])
         self.settings.take(codec, answer["settings"])
         error = self._error(answer["error"]) if "error" in answer else None

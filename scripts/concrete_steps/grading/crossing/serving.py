@@ -50,13 +50,16 @@ class Server:
         first = codec.table.next
         codec.table.pin()
         answer: dict[str, Any] = {}
+        crossing = True  # what fails is the crossing, not the learner's code
         try:
             self.settings.take(codec, request["settings"])
             codec.apply(request["changes"])
             args = [codec.decode(arg) for arg in request["args"]]
             kwargs = {key: codec.decode(value) for key, value in request["kwargs"].items()}
             codec.remember()
+            crossing = False
             result = getattr(self, f"do_{request['do']}")(request, args, kwargs)
+            crossing = True
             answer["changes"] = codec.changes()
             answer["result"] = codec.encode(result)
             self._keep_graphs()
@@ -64,7 +67,10 @@ class Server:
             codec.parts, codec.written = [], 0
             for number in range(first, codec.table.next, 2):  # were not told
                 codec.table.drop(number)
-            answer = {"changes": codec.changes(), "error": self._error(error)}
+            if crossing:
+                answer = {"failed": _text(error), "changes": []}
+            else:
+                answer = {"changes": codec.changes(), "error": self._error(error)}
         answer["settings"] = self.settings.changed(codec)
         codec.table.pin()
         args = kwargs = result = error = None  # noqa: F841 (so that nothing holds what came)
