@@ -110,7 +110,7 @@ def test_what_is_set_for_the_whole_process_is_seen_here():
 
 def test_an_error_says_where_it_was():
     with learners(
-        "def f():\n    raise KeyError('a')\ndef g():\n    import einops\n    einops.rearrange(1, 'a')"
+        "def f():\n    raise KeyError('a')\ndef g():\n    import einops\n    einops.rearrange(__import__('torch').zeros(2), 'a b -> a')"
     ) as the:
         with pytest.raises(KeyError) as caught:
             the.f()

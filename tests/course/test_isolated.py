@@ -93,6 +93,6 @@ def test_a_grader_that_cannot_start_says_so():
 
 def test_a_pass_needs_all_wrong_answers_rejected():
     passed = Result("x", PASSED)
-    assert isolated._proven(passed, ["wrong", "error"]).outcome == PASSED
-    assert isolated._proven(passed, ["wrong", PASSED]).message == isolated.CHANGED
-    assert isolated._proven(passed, []).message == isolated.CHANGED
+    assert isolated._confirmed(passed, ["wrong", "error"]).outcome == PASSED
+    assert isolated._confirmed(passed, ["wrong", PASSED]).message == isolated.CHANGED
+    assert isolated._confirmed(passed, []).message == isolated.CHANGED

@@ -65,7 +65,10 @@ def _settings() -> list[tuple[Callable[[], Any], Callable[[Any], Any], Any]]:
 def _restore(read: Callable[[], Any], write: Callable[[Any], Any], before: Any) -> None:
     now = read()
     # States of random generators hold arrays, which cannot be compared at once: they are written back anyway.
-    if not isinstance(before, str | int | bool) or now != before:
+    comparable = (
+        isinstance(before, str | int | bool) or read is _deterministic
+    )  # writing this imports PyTorch's compiler
+    if not comparable or now != before:
         write(before)
 
 

@@ -29,7 +29,7 @@ from concrete_steps.course import Step
 from concrete_steps.errors import CourseError
 from concrete_steps.grading import sandbox
 from concrete_steps.grading.marking import Verdicts, Work, course_digest, mark
-from concrete_steps.grading.nbgrader_settings import GradeApart, grading_home
+from concrete_steps.grading.nbgrader_settings import GradeApart, grading_home, trusted_points
 from concrete_steps.grading.submissions import Submission, literal, tidy
 from concrete_steps.grading.workers import workers
 from concrete_steps.paths import course_root
@@ -39,8 +39,10 @@ from concrete_steps.workspace.own_jupyter import use_own_jupyter
 MARKS = (  # as nbgrader's own export has them
     *("assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"),
     *("raw_score", "late_submission_penalty", "score", "max_score"),
+    "trusted",  # and this one: points of the raw score that are not proven
 )
 
+CAPTION = "Points are proven but for those in brackets, which are trusted: CONTRIBUTING.md says what that means."
 TRUSTED = "Their code was trusted: nothing kept it from your files, the checks and these marks."
 
 
@@ -98,7 +100,10 @@ class Grader:
             table = csv.DictWriter(text, MARKS)
             table.writeheader()
             for assignment in gradebook.assignments:
-                table.writerows(marks_of(gradebook, assignment, student) for student in gradebook.students)
+                for student in gradebook.students:
+                    folder = self.home / "autograded" / student.id / assignment.name
+                    trusted = sum(map(trusted_points, folder.glob("*.ipynb")))
+                    table.writerow(marks_of(gradebook, assignment, student) | {"trusted": trusted})
         put(to, text.getvalue().encode())
         print(f"{to} holds all marks.")
         return 0
@@ -191,8 +196,8 @@ class Grader:
 
     def _print(self, step: Step, submissions: list[Submission], failures: dict[str, str]) -> None:
         names = ("student", *(notebook.name for notebook in step.notebooks), "to look at")
-        trusted = sandbox.why_not() and TRUSTED
-        table = Table(*(Column(name, overflow="fold") for name in names), caption=trusted or None)
+        caption = TRUSTED if sandbox.why_not() else CAPTION
+        table = Table(*(Column(name, overflow="fold") for name in names), caption=caption)
         with self.gradebook() as gradebook:
             for submission in submissions:
                 if submission.student not in failures:
@@ -216,6 +221,8 @@ class Grader:
             if path.is_file():
                 nb = nbformat.read(path, as_version=4)
                 remarks += submission.unusual.get(notebook, []) + nb.metadata["concrete_steps"].get("unusual", [])
+                if trusted := trusted_points(path):
+                    marks[notebook.name] += f" ({trusted:g} trusted)"
             else:
                 remarks.append(f"{notebook.name} is missing")
         return [*(marks[notebook.name] for notebook in submission.step.notebooks), "; ".join(remarks)]

@@ -26,7 +26,9 @@ from traitlets import Bool, Float, Int
 
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook, load_course
-from concrete_steps.grading.isolated import CHANGED, ENDED, Limits, modules_beside
+from concrete_steps.grading import sandbox
+from concrete_steps.grading.isolated import CHANGED, Limits, modules_beside
+from concrete_steps.grading.judge import ENDED
 from concrete_steps.grading.marking import Work, course_digest, mark
 from concrete_steps.grading.merging import to_bytes
 from concrete_steps.grading.nbgrader_paths import take_paths_by_their_letters
@@ -35,6 +37,7 @@ from concrete_steps.grading.submissions import tidy
 from concrete_steps.paths import course_root
 from concrete_steps.workspace.copy import put
 
+TRUSTED = "trusted"  # in an autograded notebook's metadata: points by exercise
 HOME = "CONCRETE_STEPS_GRADING"  # environment variable: the folder of all grading state
 
 
@@ -96,14 +99,18 @@ class GradeApart(NbGraderPreprocessor):
     def preprocess(self, nb, resources):
         notebook = load_course().notebook(resources["nbgrader"]["notebook"])
         results = self._known.get(_key(notebook, nb)) or self.grade(notebook, nb, resources["nbgrader"])
+        trusted = {}
         for cell in nb.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
             if cell.metadata.get("nbgrader", {}).get("grade"):
                 name = cell.metadata.nbgrader.grade_id.removeprefix("check_")
                 silence = Result(name, ERROR, message="This exercise was not graded.")
-                cell.outputs = verdict(results.get(name, silence))
-        nb.metadata["concrete_steps"]["unusual"] = _unusual(notebook, results)
+                result = results.get(name, silence)
+                cell.outputs = verdict(result)
+                if result.outcome == PASSED and not result.proven:
+                    trusted[name] = cell.metadata.nbgrader.points
+        nb.metadata["concrete_steps"] |= {"unusual": _unusual(notebook, results), TRUSTED: trusted}
         return nb, resources
 
     def limits(self) -> Limits:
@@ -158,10 +165,19 @@ def _key(notebook: Notebook, nb) -> str:
     return hashlib.sha256(json.dumps(work).encode()).hexdigest()
 
 
+def trusted_points(path: Path) -> float:
+    """Of the points of an autograded notebook those that are not proven."""
+    return sum(nbformat.read(path, as_version=4).metadata["concrete_steps"][TRUSTED].values())
+
+
 def _unusual(notebook: Notebook, results: dict[str, Result]) -> list[str]:
-    """What an instructor should look at, a line an exercise; and what of the points is trusted, not proven."""
-    trusted = [name for name, _ in notebook.trusted if name in results and results[name].outcome == PASSED]
-    remarks = [f"trusted, not proven: {', '.join(trusted)}"] if trusted else []
+    """What an instructor should look at, a line an exercise."""
+    remarks = []
+    if not sandbox.why_not():
+        # The map says of some that they are trusted; others need somebody to read them.
+        odd = [name for name, result in results.items() if result.outcome == PASSED and not result.proven]
+        odd = [name for name in odd if name not in dict(notebook.trusted)]
+        remarks += [f"trusted though it could be proven, read its code: {', '.join(odd)}"] if odd else []
     for name, result in results.items():
         if result.outcome == TIMED_OUT:
             remarks.append(f"{name} timed out")

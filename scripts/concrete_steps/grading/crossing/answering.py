@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from concrete_steps.grading.crossing.bridges import LentBridges
 from concrete_steps.grading.crossing.changes import kept
 from concrete_steps.grading.crossing.codec import Codec
-from concrete_steps.grading.crossing.judging import MAY_BE_MADE, find
+from concrete_steps.grading.crossing.places import MAY_BE_MADE, find
 from concrete_steps.grading.crossing.standins import BASES, SPECIAL
 
 

@@ -59,6 +59,11 @@ def _set_numpy(state: tuple) -> None:
     np.random.set_state((kind, np.frombuffer(keys, dtype=np.uint32), *rest))
 
 
+def _set_deterministic(on: bool) -> None:
+    if on != torch.are_deterministic_algorithms_enabled():  # to write it imports PyTorch's compiler
+        torch.use_deterministic_algorithms(on, warn_only=True)
+
+
 def _set_dtype(dtype: torch.dtype) -> None:
     if dtype not in (torch.float32, torch.float64):  # fewer digits would also be asked for by the check
         raise ValueError(dtype)
@@ -71,5 +76,5 @@ SET = {
     "random": random.setstate,
     "dtype": _set_dtype,
     "gradients": lambda on: torch.set_grad_enabled(bool(on)),
-    "deterministic": lambda on: torch.use_deterministic_algorithms(bool(on), warn_only=True),
+    "deterministic": lambda on: _set_deterministic(bool(on)),
 }
