@@ -153,7 +153,7 @@ def signals_everyone():
         if pid != os.getpid():
             try:
                 os.kill(pid, 0)
-                if b"concrete_steps.grading.inside" not in open(f"/proc/{pid}/cmdline", "rb").read():
+                if b"concrete_steps.grading." not in open(f"/proc/{pid}/cmdline", "rb").read():
                     return pid
             except OSError:
                 pass

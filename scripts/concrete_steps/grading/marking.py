@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -20,12 +21,13 @@ from concrete_steps.course import load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.grading import sandbox
 from concrete_steps.grading.isolated import Limits, grade_notebook
-from concrete_steps.grading.pair import Pair
+from concrete_steps.grading.pair import Forker, Pair, start_judge
 from concrete_steps.paths import course_root
 from concrete_steps.workspace.copy import put
 
 # Rooms of the package that no verdict depends on.
 NO_PART = ("authoring", "workspace")
+_own = threading.local()
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def mark(work: Work) -> dict[str, dict[str, dict]]:
         for name, data in work.modules.items():
             (Path(folder) / name).write_bytes(data)
         notebooks = [load_course().notebook(notebook_id) for notebook_id in work.notebooks]
-        with Pair(notebooks, work.limits.memory) as pair:
+        with Pair(notebooks, work.limits.memory, _judge()) as pair:
             for notebook in notebooks:
                 path = Path(folder) / notebook.path.name
                 path.write_bytes(work.notebooks[notebook.id])
@@ -72,6 +74,16 @@ def mark(work: Work) -> dict[str, dict[str, dict]]:
                 verdicts[notebook.id] = {name: asdict(replace(result, call=None)) for name, result in results.items()}
                 path.unlink()
     return verdicts
+
+
+def _judge() -> Forker | None:
+    """This thread's judge, for all learners whom it grades; it ends with the thread."""
+    if sandbox.why_not():
+        return None
+    judge = getattr(_own, "judge", None)
+    if judge is None or judge.process.poll() is not None:
+        judge = _own.judge = start_judge()
+    return judge
 
 
 class Verdicts:

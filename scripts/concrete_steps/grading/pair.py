@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,6 @@ from concrete_steps.paths import course_root
 
 IMPORTING = 120.0  # seconds that a process may need before it is ready
 SPARE = 2 * 2**30  # bytes that all processes of a sandbox may take together beyond the memory of one
-_own = threading.local()
 
 
 @dataclass
@@ -102,27 +100,27 @@ class Pair:
     Args:
         notebooks: those that will be graded.
         memory: bytes that one process may take beyond the imports.
+        judge: what `start_judge` gave, which goes on after the block; if None, the pair has one of its own.
     """
 
-    def __init__(self, notebooks: list[Notebook], memory: int):
-        self.notebooks, self.memory = notebooks, memory
+    def __init__(self, notebooks: list[Notebook], memory: int, judge: Forker | None = None):
+        self.notebooks, self.memory, self.judge = notebooks, memory, judge
         self.answer: Forker | None = None
         self.numbers = itertools.count()
+        self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> Pair:
         return self
 
     def __exit__(self, *error) -> None:
         self._end()
+        self.stack.close()
 
     def round(
         self, notebook: Notebook, path: Path, modules: list[Path], waiting: list[str], skip: list[str], patience: float,
         left: float,
     ) -> Round:  # fmt: skip
         """Judge the exercises that wait, until one of them or a cell ends the process, or time is up."""
-        if self.answer is None or self.answer.process.poll() is not None:
-            self._end()
-            self._start()
         done = Round()
         nonce = secrets.token_hex(16)
         files = {file.name: base64.b64encode(file.read_bytes()).decode() for file in (path, *modules)}
@@ -132,8 +130,8 @@ class Pair:
         reading, writing = os.pipe()
         with here, there:
             try:
-                self.answer.order(about | given, [there.fileno()])
-                _judge().order(about | {"waiting": waiting, "nonce": nonce}, [here.fileno(), writing])
+                self._order_answer(about | given, [there.fileno()])
+                self.judge.order(about | {"waiting": waiting, "nonce": nonce}, [here.fileno(), writing])
             finally:
                 os.close(writing)
         words = Words(os.fdopen(reading, "rb"), nonce)
@@ -165,6 +163,14 @@ class Pair:
             raise CourseError("The grader did not start: the judge said nothing.")
         return done
 
+    def _order_answer(self, what: dict, descriptors: list[int]) -> None:
+        if self.answer is not None:
+            with contextlib.suppress(CourseError):  # an earlier notebook may have ended it
+                return self.answer.order(what, descriptors)
+        self._end()
+        self._start()
+        self.answer.order(what, descriptors)
+
     def _end(self) -> None:
         if self.answer is not None:
             self.watch.close()
@@ -180,13 +186,12 @@ class Pair:
         python += [notebook.id for notebook in self.notebooks]
         self.answer = Forker([*sandbox.command(given, environment), *python], environment)
         self.watch = sandbox.Watch(self.answer.process, self.memory + SPARE)
-        _judge()  # it starts at the same time
+        if self.judge is None:  # it starts at the same time
+            self.judge = start_judge()
+            self.stack.callback(self.judge.end)
 
 
-def _judge() -> Forker:
-    """This thread's judge, for all learners that it grades."""
-    judge = getattr(_own, "judge", None)
-    if judge is None or judge.process.poll() is not None:
-        environment = sandbox.environment(tempfile.gettempdir(), locked=False)
-        judge = _own.judge = Forker([sys.executable, "-P", "-m", "concrete_steps.grading.judge"], environment)
-    return judge
+def start_judge() -> Forker:
+    """A judge for any number of learners, one after the other."""
+    environment = sandbox.environment(tempfile.gettempdir(), locked=False)
+    return Forker([sys.executable, "-P", "-m", "concrete_steps.grading.judge"], environment)

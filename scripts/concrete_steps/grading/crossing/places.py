@@ -1,4 +1,4 @@
-"""Where importable functions and classes stand, as both processes can find them; and what may be made of a mere place."""
+"""Where importable functions and classes stand, as both processes find them; and what is made of a mere place."""
 
 from __future__ import annotations
 
