@@ -244,6 +244,8 @@ class JudgeCodec(Codec):
         if self.link.bridges.knows(thing):
             self.link.bridges.set_state(self, thing, state)
             return
+        if isinstance(thing, type | types.FunctionType):
+            raise Nonsense("nothing in it can change")
         if not getattr(type(thing), "_open", True):
             return
         fields = {}

@@ -17,7 +17,7 @@ from concrete_steps.course import Notebook
 from concrete_steps.grading.crossing import standins
 from concrete_steps.grading.crossing.bridges import Bridges
 from concrete_steps.grading.crossing.judging import JudgeCodec
-from concrete_steps.grading.crossing.settings import Settings
+from concrete_steps.grading.crossing.settings import RANDOM, Settings
 from concrete_steps.grading.crossing.tensors import Nonsense
 from concrete_steps.grading.crossing.wire import Ended, Lost, Wire
 
@@ -141,6 +141,7 @@ class Link:
             raise Nonsense(f"it could not be said: {str(answer['failed'])[:300]}")
         codec.apply(answer["changes"])
         self.settings.take(codec, answer["settings"])
+        self.touched |= answer["settings"].keys() - RANDOM
         error = self._error(answer["error"]) if "error" in answer else None
         result = None if error else self._result(answer, into)
         for number in answer["gone"]:

@@ -14,6 +14,9 @@ import torch
 from concrete_steps.grading.crossing.tensors import Nonsense
 
 
+RANDOM = {"torch", "numpy", "random"}  # who draws changes these
+
+
 class Settings:
     """`told` is what both sides know."""
 

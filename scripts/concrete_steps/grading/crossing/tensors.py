@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MOST_AXES, MOST_ENTRIES = 64, 2**28
+MOST_AXES, MOST_ENTRIES = 64, 2**27
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
