@@ -66,7 +66,7 @@ def work(order: dict, descriptor: int, pipe: int) -> None:
             say("check", name=name)
             result, doubt = judged(link, notebook, name)
             say("result", result=asdict(result), doubt=doubt)
-            if link.lost:
+            if link.lost or result.outcome == TIMED_OUT:  # an import of ours that was cut short would stay broken
                 return
         say("done")
     except Lost:

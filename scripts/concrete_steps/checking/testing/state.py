@@ -43,7 +43,8 @@ def nothing_left_behind(*modules: nn.Module, random_state: bool = True) -> Itera
     finally:
         torch.set_grad_enabled(before["torch.is_grad_enabled()"])
         torch.set_default_dtype(before["the default dtype"])
-        torch.use_deterministic_algorithms(before["deterministic algorithms"])
+        if torch.are_deterministic_algorithms_enabled() != before["deterministic algorithms"]:
+            torch.use_deterministic_algorithms(before["deterministic algorithms"])  # imports PyTorch's compiler
         if torch.get_default_device() != before["the default device"]:
             torch.set_default_device(before["the default device"])
 

@@ -13,7 +13,6 @@ import torch
 
 from concrete_steps.grading.crossing.tensors import Nonsense
 
-
 RANDOM = {"torch", "numpy", "random"}  # who draws changes these
 
 
