@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from dataclasses import asdict, replace
 
 from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, Result
@@ -18,6 +19,7 @@ from concrete_steps.grading.words import Speaker
 from concrete_steps.paths import course_root
 
 MAY_CHANGE = {"Generator"}  # kinds of what a check lends that any answer may change: it was lent to be drawn from
+LONG = 10.0  # seconds after which an answer counts as one that may never come
 ENDED = "Your code ended the Python process while it was being checked."
 
 
@@ -88,6 +90,8 @@ def judged(link, notebook: Notebook, name: str) -> tuple[Result, str]:
         # A check may have caught the loss and gone on: what it then came to is no verdict.
         result = Result(name, ERROR, message=ENDED)
         doubt = "" if link.ended else link.lost
+    elif result.outcome == TIMED_OUT and time.monotonic() - link.asked < LONG:
+        doubt = "it was slow, but may be so because of the crossing"
     elif result.outcome == ERROR and not result.where:
         doubt = "an error of no line of the learner's"
     # What the check compares with may have been made of what it lent: no other answer may change that.

@@ -20,6 +20,7 @@ TABLES = (
     *("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs"),
 )
 LISTS = ("fwd_hooks", "bwd_hooks")  # of TransformerLens's hook points
+HOOKED = "a model into which a check has put hooks of TransformerLens's cannot be lent"
 TRANSFORMERS = ("LlamaForCausalLM", "GPT2LMHeadModel")
 
 
@@ -29,6 +30,8 @@ def is_bridge(thing: Any) -> bool:
 
 class Bridges:
     """What one side knows of its bridges: how each was in the beginning, and which module is a part of which."""
+
+    lends = True  # this is the judge's side
 
     def __init__(self):
         self.known: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
@@ -57,6 +60,8 @@ class Bridges:
             return node
         if bridge not in self.known:
             _settled(bridge)
+            if any(getattr(module, kind, ()) for module in bridge.modules() for kind in LISTS):
+                raise ValueError(HOOKED)
         number = codec.table.give(bridge)
         kind = type(bridge.original_model).__name__
         facts = {"name": str(bridge.cfg.model_name)} if kind in TRANSFORMERS else None
@@ -80,6 +85,8 @@ class Bridges:
                     if key not in tables.get(kind, ()) and not _is_librarys(hook):
                         new.append([kind, key, codec.encode(hook)])
             more = [len(getattr(module, kind, ())) - lengths.get(kind, 0) for kind in LISTS]
+            if self.lends and any(more) and not all(isinstance(h, _Handle) for k in LISTS for h in getattr(module, k)):
+                raise ValueError(HOOKED)
             if new or any(more) or module.training != bridge.training:
                 told.append([name, module.training, new, more])
         return ["bridge", bridge.training, told]
@@ -115,6 +122,8 @@ class Bridges:
 
 class LentBridges(Bridges):
     """The sandbox's side: it builds them."""
+
+    lends = False
 
     def __init__(self):
         super().__init__()

@@ -14,7 +14,7 @@ from concrete_steps.grading.crossing.table import Table
 from concrete_steps.grading.crossing.tensors import Nonsense
 
 SMALL = 2**20  # bytes; whether a larger tensor has changed is told from its version and some of its entries
-CONTAINERS = (list, dict, collections.OrderedDict, collections.defaultdict, set)
+CONTAINERS = (list, dict, collections.OrderedDict, collections.defaultdict, collections.Counter, set)
 
 
 class Changes:
@@ -155,7 +155,7 @@ def refill(old: Any, new: Any) -> None:
         merged = [(key, kept(old.get(key), value)) for key, value in new.items()]
         if list(old) != list(new):
             old.clear()
-        old.update(merged)
+        dict.update(old, merged)
     else:
         old.clear()
         old.update(new)

@@ -109,6 +109,9 @@ class Codec(Changes):
     def _ordered(self, value: dict) -> Any:
         return self._container("ordered", value, lambda: [[self.encode(k), self.encode(v)] for k, v in value.items()])
 
+    def _counter(self, value: collections.Counter) -> Any:
+        return self._container("counter", value, lambda: [[self.encode(k), self.encode(v)] for k, v in value.items()])
+
     def _set(self, value: set) -> Any:
         return self._container("set", value, lambda: [self.encode(item) for item in value])
 
@@ -197,6 +200,11 @@ class Codec(Changes):
         made.update((self.decode(key), self.decode(value)) for key, value in items)
         return made
 
+    def read_counter(self, number: int | None, items: list) -> dict:
+        made = self._container_read(number, collections.Counter())
+        dict.update(made, {self.decode(key): self.decode(value) for key, value in items})
+        return made
+
     def read_ordered(self, number: int | None, items: list) -> dict:
         made = self._container_read(number, collections.OrderedDict())
         made.update((self.decode(key), self.decode(value)) for key, value in items)
@@ -225,6 +233,7 @@ PLAIN = {
     dict: Codec._mapping,
     collections.OrderedDict: Codec._ordered,
     collections.defaultdict: Codec._default,
+    collections.Counter: Codec._counter,
     set: Codec._set,
     tuple: lambda codec, value: ["tuple", [codec.encode(item) for item in value]],
     frozenset: lambda codec, value: ["frozenset", [codec.encode(item) for item in value]],

@@ -6,6 +6,7 @@ course's own records are made anew here, without running their code; all else is
 
 from __future__ import annotations
 
+import collections
 import functools
 import inspect
 import marshal
@@ -71,6 +72,8 @@ class JudgeCodec(Codec):
             return self._thing(value)
         if hasattr(value, "__dict__") and type(value).__module__.startswith("concrete_steps"):
             return self._thing(value)
+        if isinstance(value, list | dict | set | bytearray | collections.deque):
+            raise ValueError(f"a {type(value).__name__} cannot be lent: what changes in it would not be seen here")
         number = self.table.give(value, strong=True)
         return ["pickle", number, self.part(pickle.dumps(value))]
 
@@ -133,7 +136,7 @@ class JudgeCodec(Codec):
             value = cell.cell_contents
         except ValueError:
             return ["cell", number, False, None]
-        if type(value) in (list, dict, set) and self.table.number(value) is None:
+        if type(value) in CONTAINERS and self.table.number(value) is None:
             # Shared for good, not for one call: a hook may be called by several.
             before, self.scope, self.scoped = self.scope, [], True
             try:
@@ -239,7 +242,7 @@ class JudgeCodec(Codec):
 
     def set_thing(self, thing: Any, state: Any) -> None:
         if isinstance(thing, types.CellType):
-            thing.cell_contents = self.decode(state[1])
+            thing.cell_contents = kept(thing.cell_contents, self.decode(state[1]))
             return
         if self.link.bridges.knows(thing):
             self.link.bridges.set_state(self, thing, state)
@@ -256,13 +259,13 @@ class JudgeCodec(Codec):
         set_fields(thing, {key: self.decode(node) for key, node in fields.items()})
 
 
-GIVEN = ("tensor", "list", "dict", "ordered", "set", "generator", "thing", "function", "class")
+GIVEN = ("tensor", "list", "dict", "ordered", "counter", "set", "generator", "thing", "function", "class")
 GIVEN += tuple(f"default_{name}" for name in FACTORIES)
 
 
 def set_fields(thing: Any, fields: dict) -> None:
     """Make an object's fields these; lists and dicts in them stay the same objects."""
-    from concrete_steps.grading.crossing.changes import kept
+    from concrete_steps.grading.crossing.changes import CONTAINERS, kept
 
     own = thing.__dict__
     merged = {key: kept(own.get(key), value) for key, value in fields.items()}
