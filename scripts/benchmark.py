@@ -5,6 +5,7 @@ python scripts/benchmark.py --quick       without executing the notebooks
 python scripts/benchmark.py --only 3.2    of the notebooks only this one
 python scripts/benchmark.py --ci FOLDER   what CI costs, and would with 40 notebooks, from the reports of a run of
                                           CONCRETE_STEPS_REPORTS=FOLDER python scripts/test.py --browser
+python scripts/benchmark.py --grading 1   grade.py beside stock nbgrader, on the same hand-ins of a step
 python scripts/benchmark.py --json FILE   also write the measurements to FILE
 """
 
@@ -96,12 +97,18 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="do not execute the solutions notebooks")
     parser.add_argument("--only", metavar="NOTEBOOK", help="of the notebooks only this one")
     parser.add_argument("--ci", type=Path, metavar="FOLDER", help="project CI's time from these reports")
+    parser.add_argument("--grading", metavar="STEP", help="only: grade.py beside stock nbgrader")
+    parser.add_argument("--learners", type=int, default=2, help="how many hand-ins are graded for --grading")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the measurements to FILE")
     options = parser.parse_args()
     try:
         course = load_course()
         if options.ci:
             Console().print(table(list(ci(options.ci))))
+            return 0
+        if options.grading:
+            rows = [Row(*row[:3], note=row[3]) for row in grading(options.grading, options.learners)]
+            Console().print(table(rows))
             return 0
         chosen = [course.notebook(options.only)] if options.only else course.notebooks
         rows = [*sizes(chosen), *starts(), *checks(chosen)]
@@ -116,6 +123,13 @@ def main() -> int:
         content = [asdict(row) | {"exceeded": row.exceeded} for row in rows]
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def grading(step: str, learners: int) -> list[tuple[str, float, str, str]]:
+    from benchmark_grading import compared  # stock nbgrader is slow to import
+    from concrete_steps.grading.submissions import step_named
+
+    return list(compared(step_named(step), learners))
 
 
 def sizes(notebooks: Sequence[Notebook]) -> Iterator[Row]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from concrete_steps.grading.crossing import standins
 from concrete_steps.grading.crossing.bridges import is_bridge
+from concrete_steps.grading.crossing.changes import CONTAINERS, kept
 from concrete_steps.grading.crossing.codec import FACTORIES, Codec
 from concrete_steps.grading.crossing.places import MAY_BE_MADE, find, path_of
 from concrete_steps.grading.crossing.source import Statements, is_of_checks, names_in
@@ -242,7 +243,7 @@ class JudgeCodec(Codec):
 
     def set_thing(self, thing: Any, state: Any) -> None:
         if isinstance(thing, types.CellType):
-            thing.cell_contents = kept(thing.cell_contents, self.decode(state[1]))
+            thing.cell_contents = kept(_contents(thing), self.decode(state[1]))
             return
         if self.link.bridges.knows(thing):
             self.link.bridges.set_state(self, thing, state)
@@ -265,13 +266,18 @@ GIVEN += tuple(f"default_{name}" for name in FACTORIES)
 
 def set_fields(thing: Any, fields: dict) -> None:
     """Make an object's fields these; lists and dicts in them stay the same objects."""
-    from concrete_steps.grading.crossing.changes import CONTAINERS, kept
-
     own = thing.__dict__
     merged = {key: kept(own.get(key), value) for key, value in fields.items()}
     for key in [key for key in own if key not in merged and key not in standins.OWN]:
         del own[key]
     own.update(merged)
+
+
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def _globals_of(cls: type) -> dict:

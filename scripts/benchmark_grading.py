@@ -1,0 +1,92 @@
+"""How long grade.py and stock nbgrader take for the same hand-ins: benchmark.py --grading STEP prints it.
+
+Stock nbgrader runs whole notebooks, experiments included, with nothing between a learner's code and the teacher. Two of
+its limits are raised here: a cell may run for longer than 30 seconds, and be silent for longer than nbclient's 4, which
+imports alone can take; else nbgrader gives up a submission without a mark.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from nbgrader.api import Gradebook
+
+from concrete_steps.course import Step
+from concrete_steps.errors import CourseError
+from concrete_steps.paths import course_root
+
+CONFIG = """\
+c = get_config()
+c.CourseDirectory.course_id = "stock"
+c.ClearSolutions.enforce_metadata = False
+c.Execute.timeout = c.Execute.iopub_timeout = 1200
+"""
+LEFT_OUT = 3  # one learner in two has left out every third exercise
+
+
+def compared(step: Step, learners: int) -> Iterator[tuple[str, float, str, str]]:
+    """Rows of the table: what, measured, unit, remark."""
+    with tempfile.TemporaryDirectory(prefix="concrete-steps-") as folder:
+        home, stock = Path(folder) / "ours", Path(folder) / "stock"
+        for place in (home, stock):
+            for number in range(learners):
+                hand_in(step, place / "submitted" / f"learner{number}" / step.folder, whole=number % 2 == 0)
+        source = stock / "source" / step.folder
+        source.mkdir(parents=True)
+        for notebook in step.notebooks:
+            shutil.copy(course_root() / "solutions" / notebook.path, source)
+        (stock / "nbgrader_config.py").write_text(CONFIG)
+        grade = [sys.executable, str(course_root() / "scripts" / "grade.py"), "--home", str(home)]
+        run([*grade, "release", step.folder], course_root())
+        ours = run([*grade, "autograde", step.folder, "--jobs", "1"], course_root())
+        nbgrader = [sys.executable, "-m", "nbgrader"]
+        run([*nbgrader, "generate_assignment", step.folder], stock)
+        theirs = run([*nbgrader, "autograde", step.folder], stock)
+        same = "the same marks" if marks(home) == marks(stock) else f"OTHER MARKS: {marks(home)}, {marks(stock)}"
+    what = f"{len(step.notebooks)} notebooks of {step.folder}"
+    for name, (wall, cpu) in (("grade.py", ours), ("stock nbgrader", theirs)):
+        yield f"{name}, {what}", cpu / learners, "s of a core a learner", f"{wall / learners:.0f} s on the clock"
+    yield (
+        "throughput a core, grade.py over stock nbgrader",
+        theirs[1] / ours[1],
+        "times",
+        f"{learners} learners; {same}",
+    )
+
+
+def hand_in(step: Step, folder: Path, whole: bool) -> None:
+    folder.mkdir(parents=True)
+    for notebook in step.notebooks:
+        solved, blank = (
+            json.loads((course_root() / kind / notebook.path).read_text(encoding="utf-8"))
+            for kind in ("solutions", "notebooks")
+        )
+        left_out = set() if whole else set(notebook.exercises[::LEFT_OUT])
+        stubs = {cell["id"]: cell for cell in blank["cells"] if cell["id"] in left_out}
+        solved["cells"] = [stubs.get(cell["id"], cell) for cell in solved["cells"]]
+        (folder / notebook.path.name).write_text(json.dumps(solved), encoding="utf-8")
+
+
+def run(command: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds on the clock, and of a core."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment | {"PATH": path}, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise CourseError(f"{' '.join(command)} failed: {(done.stderr or done.stdout)[-1000:]}")
+    return time.perf_counter() - start, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def marks(home: Path) -> dict[str, float]:
+    with Gradebook(f"sqlite:///{home / 'gradebook.db'}") as gradebook:
+        found = [submission for step in gradebook.assignments for submission in step.submissions]
+        return {f"{one.student.id} {notebook.name}": notebook.score for one in found for notebook in one.notebooks}
