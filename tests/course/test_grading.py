@@ -28,10 +28,12 @@ from traitlets.config import Config
 
 from concrete_steps.checking.checks import run_checks
 from concrete_steps.checking.loader import load
+from concrete_steps.checking.outcomes import PASSED, Result
 from concrete_steps.course import load_course
-from concrete_steps.grading import marking, sandbox
+from concrete_steps.grading import grader, marking, sandbox
+from concrete_steps.grading.marking import Verdicts
 from concrete_steps.grading.nbgrader_paths import glob_of, regular_expression
-from concrete_steps.grading.nbgrader_settings import HOME
+from concrete_steps.grading.nbgrader_settings import HOME, GradeApart
 from concrete_steps.paths import course_root
 
 STEP = "0_start_here"
@@ -166,8 +168,8 @@ CASES = {
         change=with_tampered_checks,
         remark="edited check of logit_difference, restored; read its code: it mentions ast_transformers",
     ),
-    "patched_torch": Case(NOT_FIRST, PATCHED_TORCH, remark="logit_difference: the checks were changed"),
-    "patched_judge": Case((0, 0, 0), PATCHED_JUDGE, remark="the checks were changed"),
+    "patched_torch": Case(NOT_FIRST, PATCHED_TORCH),
+    "patched_judge": Case(NOT_FIRST, PATCHED_JUDGE),
     "patched_helper": Case(NOT_FIRST, PATCHED_HELPER),
     "endless": Case(NOT_FIRST, SWALLOWS, remark="logit_difference timed out"),
     "endless_cell": Case(NOT_FIRST, ENDLESS, remark="blocked the process"),
@@ -293,6 +295,23 @@ def test_marks_are_exported(graded, tmp_path):
     with open(tmp_path / "marks.csv", encoding="utf-8") as file:
         marks = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
     assert marks == {student: sum(case.marks) for student, case in CASES.items()}
+
+
+def test_points_that_are_not_proven_are_counted_apart(copy, monkeypatch):
+    """In the table, and in the exported file."""
+
+    def known(self, notebook, nb, about):
+        return {name: Result(name, PASSED, proven=name != "logit_difference") for name in notebook.exercises}
+
+    monkeypatch.setattr(GradeApart, "grade", known)
+    monkeypatch.setattr(Verdicts, "get", lambda self, name, key: None)
+    monkeypatch.setattr(grader, "mark", lambda work: {name: {} for name in work.notebooks})
+    done = grade(copy.home, "autograde", STEP, "--student", "right", "--force")
+    assert "3 of 3 (1 trusted)" in done.stdout, done.stdout + done.stderr
+    assert "trusted though it could be proven, read its code: logit_difference" in " ".join(done.stdout.split())
+    grade(copy.home, "export", "--to", str(copy.home / "marks.csv"))
+    rows = {row["student_id"]: row for row in csv.DictReader((copy.home / "marks.csv").open())}
+    assert float(rows["right"]["trusted"]) == 1 and float(rows["noise"]["trusted"]) == 0
 
 
 def test_feedback_shows_what_is_wrong(copy):

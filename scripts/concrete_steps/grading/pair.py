@@ -59,6 +59,7 @@ class Forker:
     def __init__(self, command: list[str], environment: dict[str, str]):
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
         self.line, theirs = socket.socketpair()
+        self.line.settimeout(IMPORTING)  # who does not read orders must not hold us up
         with theirs:
             self.process = subprocess.Popen(
                 command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=self.log, env=environment, cwd=os.sep
@@ -158,6 +159,8 @@ class Pair:
                 with contextlib.suppress(OSError):
                     os.kill(process, signal.SIGKILL)
             words.close()
+        if done.how == "silent":
+            self._end()  # whatever goes on in there goes on for nobody
         done.seconds = time.monotonic() - (end - left)
         if process is None:
             raise CourseError("The grader did not start: the judge said nothing.")
@@ -175,6 +178,7 @@ class Pair:
         if self.answer is not None:
             self.watch.close()
             self.answer.end()
+            self.answer = None
 
     def _start(self) -> None:
         environment = sandbox.environment(sandbox.SCRATCH, locked=True)
