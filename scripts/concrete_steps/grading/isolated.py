@@ -93,11 +93,14 @@ def _graded(notebook: Notebook, path: Path, limits: Limits, pair: Pair | None) -
             done = _round_inside(notebook, path, waiting, skip, limits, left)
         # Anything else that a child may say brings the end no nearer.
         found = {name: result for name, result in done.results.items() if name in waiting and name not in done.doubts}
+        # What an earlier exercise does may end the process during a later one: that one is asked again, as the first.
+        first = (outside or waiting)[0]
+        found = {name: result for name, result in found.items() if result.message != ENDED or name == first}
         results |= found
         inside |= done.doubts.keys()
         left -= done.seconds
         kind, name = done.at
-        if kind == "check":
+        if kind == "check" and (name == first or done.how == "silent"):
             results[name] = _ended(name, done.how, limits)
         elif kind == "cell" and name not in skip:
             skip.append(name)
