@@ -1,10 +1,12 @@
 """A check in one process, the answer that it checks in another: what crosses, and what hostile words come to."""
 
+import collections
 import json
 import os
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from concrete_steps.course import load_course
 from concrete_steps.grading.crossing.link import Link
@@ -98,6 +100,34 @@ def test_objects_live_over_there_and_their_fields_are_seen_here(learners):
         one.value = torch.tensor(7.0)
         assert one.double().value == 14
         assert the.f(one) is True and one.parts[1] is one
+
+
+def test_what_counts_and_what_has_defaults_comes_back_too(learners):
+    """Also where only a function that is lent holds it."""
+    with learners(
+        "def f(counter, table, look):\n    counter['a'] += 2\n    table['b'].append(1)\n    look('c')"
+    ) as the:
+        counter, table, seen = collections.Counter("a"), collections.defaultdict(list), collections.Counter()
+
+        def look(what):
+            seen[what] += 1
+
+        the.f(counter, table, look)
+        assert (counter["a"], table["b"], seen["c"]) == (3, [1], 1)
+        assert the.link.touched == {"Counter", "defaultdict"}
+
+
+def test_what_would_not_be_seen_here_is_not_asked(learners):
+    """A wrong verdict is worse than none: the exercise is then graded with its check beside it."""
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            return function(*args, **(kwargs or {}))
+
+    with learners("def f(x):\n    return x") as the, Watch(), pytest.raises(Lost, match="watches"):
+        the.f(1)
+    with learners("def f(x):\n    return x") as the, pytest.raises(Lost, match="cannot be lent"):
+        the.f(collections.deque())
 
 
 # ---- hostile words
