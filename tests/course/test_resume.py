@@ -69,7 +69,7 @@ def graders(run: subprocess.Popen) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(run.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            found += [child] if "concrete_steps.grading.inside" in child.cmdline() else []
+            found += [child] if any("concrete_steps.grading." in word for word in child.cmdline()) else []
     return found
 
 

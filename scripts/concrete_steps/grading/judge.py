@@ -83,6 +83,7 @@ def judged(link, notebook: Notebook, name: str) -> tuple[Result, str]:
     doubt = ""
     try:
         link.touched.clear()
+        link.refused = False
         result = run_checks(notebook, (name,), link.objects(notebook))[name]
     except Lost as error:
         result = Result(name, ERROR, message=str(error))
@@ -94,6 +95,8 @@ def judged(link, notebook: Notebook, name: str) -> tuple[Result, str]:
         doubt = "it was slow, but may be so because of the crossing"
     elif result.outcome == ERROR and not result.where:
         doubt = "an error of no line of the learner's"
+    elif result.outcome != PASSED and link.refused:
+        doubt = "an object of which too little crosses"
     # What the check compares with may have been made of what it lent: no other answer may change that.
     changed = link.touched - MAY_CHANGE and name not in notebook.changing
     result.proven = result.outcome == PASSED and not changed

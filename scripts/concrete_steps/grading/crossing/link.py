@@ -36,6 +36,8 @@ class Link:
         self.settings = Settings()
         self.lost = ""  # why nothing more can be asked
         self.ended = False  # because the other process has ended
+        self.opening = False  # what comes now has the names of exercises, whatever its classes are called
+        self.refused = False  # a check has asked for more of an object than may be seen of it here
         self.asked = 0.0  # when the last question was
         self.touched: set[str] = set()  # kinds of what the check lent, and the answer changed
         self.finished: list[int] = []  # graphs in the sandbox that nobody needs any more
@@ -54,7 +56,11 @@ class Link:
         """
         self.ask({"do": "reset"})
         self.reset()
-        told = self.ask({"do": "names", "names": list(notebook.exercises)})
+        self.opening = True
+        try:
+            told = self.ask({"do": "names", "names": list(notebook.exercises)})
+        finally:
+            self.opening = False
         try:
             found, problems, cells = told
             objects = {name: found[name] for name in notebook.exercises if name in found}

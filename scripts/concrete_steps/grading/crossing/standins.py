@@ -33,6 +33,8 @@ class Thing:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in OWN:
             raise AttributeError(name)
+        if not type(self)._open:
+            self.__dict__[LINK].refused = True
         if isinstance(self, nn.Module):
             try:
                 return nn.Module.__getattr__(self, name)
@@ -85,7 +87,7 @@ def cls(link: Any, number: int, facts: dict) -> type:
     name = facts.get("name")
     name = name if isinstance(name, str) and name.isidentifier() else "Learners"
     bases: tuple[type, ...] = tuple(BASES[base] for base in facts.get("bases", ()) if base in BASES)[:1]
-    open_ = name in link.classes or nn.Module in bases
+    open_ = name in link.classes or link.opening or nn.Module in bases
     fields = facts.get("fields") if open_ else None
     if fields is not None and not bases:
         fields = [field for field in fields if isinstance(field, str) and field.isidentifier()]
