@@ -3,6 +3,8 @@
 import collections
 import json
 import os
+import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,6 +102,14 @@ def test_objects_live_over_there_and_their_fields_are_seen_here(learners):
         one.value = torch.tensor(7.0)
         assert one.double().value == 14
         assert the.f(one) is True and one.parts[1] is one
+
+
+def test_a_class_under_another_name_is_the_exercise_s_own(learners):
+    """`Thing = Mine`, as learners write who keep two versions."""
+    notebook = types.SimpleNamespace(exercises=("Thing",), path=Path("x.ipynb"))
+    with learners(OBJECTS.replace("Thing", "Mine") + "Thing = Mine") as the:
+        one = the.link.objects(notebook).namespace["Thing"](torch.tensor(1.0))
+        assert one.value == 1 and one.double().value == 2 and (one + one).value == 4
 
 
 def test_what_counts_and_what_has_defaults_comes_back_too(learners):

@@ -5,17 +5,13 @@ that is tried here. test_attacks.py tries the sandbox.
 """
 
 import os
-import re
 
-import nbformat
 import pytest
 
 from concrete_steps.checking import pytest_plugin
-from concrete_steps.checking.loader import python_of
 from concrete_steps.checking.outcomes import PASSED
 from concrete_steps.course import load_course
 from concrete_steps.grading.judge import judged
-from concrete_steps.paths import course_root
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a sandbox is a process that is forked here")
 WRONG = "return logits[wrong] - logits[right]"
@@ -292,18 +288,6 @@ def test_a_forged_answer_earns_no_proven_point(name, learners, monkeypatch):
         result, _ = judged(the.link, start, "logit_difference")
     assert not result.proven
     assert result.outcome != PASSED or name in ("a changed argument", "lies about what changed")
-
-
-def test_a_class_under_another_name_is_judged_as_its_own(learners):
-    """`Node = Mine`, as learners write who keep two versions."""
-    notebook = load_course().notebook("1.4")
-    nb = nbformat.read(course_root() / "solutions" / notebook.path, as_version=4)
-    own = next(cell.source for cell in nb.cells if cell.id == "Node")
-    code = re.sub(r"\bNode\b", "Mine", own) + "\nNode = Mine\n"
-    setup = python_of(next(cell.source for cell in nb.cells if cell.id == "setup"))
-    with learners(f"{setup}\n{code}", notebook.exercises) as the:
-        result, doubt = judged(the.link, notebook, "Node")
-    assert (result.text() if result.outcome != PASSED else "", doubt) == ("", "")
 
 
 def test_a_right_answer_does(learners):
