@@ -31,6 +31,8 @@ def main() -> None:
     # jsonschema (behind plotly's nbformat) imports this if it can, and does without it: 2 seconds for a grammar of web
     # addresses, half of what a healthy submission costs.
     sys.modules["rfc3987_syntax"] = None
+    import torch._inductor.config  # noqa: F401 (checks that watch operations import it: not in the learner's time)
+
     from concrete_steps.checking.checks import run_checks
     from concrete_steps.checking.loader import load
     from concrete_steps.checking.mistakes import mistakes_of
