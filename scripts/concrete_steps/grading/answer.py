@@ -22,6 +22,8 @@ from concrete_steps.paths import course_root
 def main() -> None:
     line = own_line()
     sys.modules["rfc3987_syntax"] = None  # see grading.inside
+    import torch._inductor.config  # noqa: F401 (PyTorch's optimisers import it: not in a learner's time)
+
     from concrete_steps.grading.crossing import serving  # noqa: F401 (for all forks)
 
     memory, *notebooks = sys.argv[1:]

@@ -5,16 +5,12 @@ from __future__ import annotations
 import builtins
 import contextlib
 import linecache
-import sys
 import time
 import weakref
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import _get_current_function_mode
-from torch.utils._device import DeviceContext
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from concrete_steps.checking.loader import Loaded
 from concrete_steps.checking.outcomes import PLACE
@@ -22,7 +18,7 @@ from concrete_steps.course import Notebook
 from concrete_steps.grading.crossing import standins
 from concrete_steps.grading.crossing.bridges import Bridges
 from concrete_steps.grading.crossing.judging import JudgeCodec
-from concrete_steps.grading.crossing.settings import RANDOM, Settings
+from concrete_steps.grading.crossing.settings import RANDOM, Settings, is_watched
 from concrete_steps.grading.crossing.tensors import Nonsense
 from concrete_steps.grading.crossing.wire import Ended, Lost, Wire
 
@@ -236,12 +232,6 @@ class Link:
         if isinstance(facts.get("name"), str) and isinstance(error, NameError | AttributeError | ImportError):
             error.name = facts["name"]
         return error
-
-
-def is_watched() -> bool:
-    """Whether something in this process looks at each line or each operation that an answer would do here."""
-    modes = (_get_current_dispatch_mode(), _get_current_function_mode())
-    return sys.gettrace() is not None or any(mode and not isinstance(mode, DeviceContext) for mode in modes)
 
 
 ERRORS = {

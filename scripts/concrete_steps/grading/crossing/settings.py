@@ -6,10 +6,14 @@ Random states, the default dtype, whether gradients are on: what a learner's cod
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import _get_current_function_mode
+from torch.utils._device import DeviceContext
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from concrete_steps.grading.crossing.tensors import Nonsense
 
@@ -80,3 +84,9 @@ SET = {
     "gradients": lambda on: torch.set_grad_enabled(bool(on)),
     "deterministic": lambda on: _set_deterministic(bool(on)),
 }
+
+
+def is_watched() -> bool:
+    """Whether something in this process looks at each line or each operation that an answer would do here."""
+    modes = (_get_current_dispatch_mode(), _get_current_function_mode())
+    return sys.gettrace() is not None or any(mode and not isinstance(mode, DeviceContext) for mode in modes)
