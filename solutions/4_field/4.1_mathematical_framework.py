@@ -22,8 +22,6 @@ from concrete_steps import corpus, evidence, models, plot, wired
 Head = tuple[int, int]  # (layer, head)
 Path = tuple[Head, ...]  # the heads that are passed, in order; () is the direct path
 Triple = tuple[int, int, int]  # tokens: source, present, out
-
-
 # %% [markdown]
 # ## 1. No layers: a bigram table
 #
@@ -37,8 +35,6 @@ def bigram_of_zero_layers(model: TransformerBridge) -> Float[Tensor, "token next
     ### BEGIN SOLUTION
     return (model.W_E @ model.W_U).log_softmax(-1)
     ### END SOLUTION
-
-
 # %% check="bigram_of_zero_layers"
 # %% [markdown]
 # The best that it can do is the stories' **bigram law**: the shares with which tokens follow a token. How far is it
@@ -48,7 +44,9 @@ def bigram_of_zero_layers(model: TransformerBridge) -> Float[Tensor, "token next
 #
 # Pairs that never occur add nothing, whatever $q$ says of them; $0 \cdot \log 0$ in PyTorch is `nan`.
 # %% exercise="bigram_kl" points=2 difficulty=2 minutes=10
-def bigram_kl(counts: Float[Tensor, "token next"], log_q: Float[Tensor, "token next"]) -> float:
+def bigram_kl(
+    counts: Float[Tensor, "token next"], log_q: Float[Tensor, "token next"]
+) -> float:
     """The mean KL, over tokens as often as they occur, from the law of these counts to the
     table log_q. A token may have no counts at all.
     """
@@ -58,8 +56,6 @@ def bigram_kl(counts: Float[Tensor, "token next"], log_q: Float[Tensor, "token n
     log_p = n.log() - counts.sum(1)[token].log()
     return ((n * (log_p - log_q[token, after])).sum() / n.sum()).item()
     ### END SOLUTION
-
-
 # %% check="bigram_kl"
 # %% [markdown]
 # **Predict**: which is nearer to the bigram law, the model without layers, or the direct path $W_E W_U$ of the model
@@ -92,13 +88,13 @@ tables = {
     "one layer, direct path": bigram_of_zero_layers(one),
     "two layers, direct path": bigram_of_zero_layers(two),
     "unigram": unigram,
-    "of another 3000 stories": (pair_counts(corpus.batch(3000, 64, seed="4.1 again")) + 1e-3).log().log_softmax(-1),
+    "of another 3000 stories": (
+        pair_counts(corpus.batch(3000, 64, seed="4.1 again")) + 1e-3
+    ).log().log_softmax(-1),
 }
 kls = {name: bigram_kl(counts, table) for name, table in tables.items()}
 for name, kl in kls.items():
     print(f"{name:>24}: {kl:.3f} nats from the bigram law")
-
-
 # %% [markdown]
 # A table of other stories is no nearer. About half of what is left is the chance in 3,000 stories: the datasheet has
 # the figure for 10,000, put right for it, .004 nats.
@@ -122,8 +118,6 @@ def through_head(
     shared_by = model.W_O.shape[1] // model.W_V.shape[1]
     return pattern @ x @ model.W_V[layer, head // shared_by] @ model.W_O[layer, head]
     ### END SOLUTION
-
-
 # %% check="through_head"
 # %% [markdown]
 # The stream into a layer is a sum, so each head splits what it writes into as many terms: one for each path so far,
@@ -168,8 +162,6 @@ def path_expansion(
             parts[*path, (layer, head)] = through_head(model, parts[path], looks, layer, head)
     return {path: part @ model.W_U for path, part in parts.items()}
     ### END SOLUTION
-
-
 # %% check="path_expansion"
 # %% experiment=True
 told = corpus.batch(100, 64, seed="4.1 told")
@@ -186,8 +178,6 @@ for name, model in (("one layer", one), ("two layers", two)):
             f"{name}, {text}: {len(terms)} paths, logits to {whole.abs().max():.0f}, off by",
             f"{off:.0e}; without virtual heads by {(single - whole).abs().max():.2g}",
         )
-
-
 # %% [markdown]
 # ## 3. How much is a term worth?
 #
@@ -203,7 +193,6 @@ def term_importance(
 
     The loss is over next tokens that are not padding (0).
     """
-
     ### BEGIN SOLUTION
     def loss(logits: Tensor) -> Float[Tensor, "row"]:
         real = tokens[:, 1:] != 0
@@ -217,8 +206,6 @@ def term_importance(
         losses.append(loss(total))
     return torch.stack(losses[:-1]) - torch.stack(losses[1:])
     ### END SOLUTION
-
-
 # %% check="term_importance"
 # %% [markdown]
 # **Predict**: in two layers, on stories: which of the three is worth most, which least? And if you add them in the
@@ -234,7 +221,10 @@ def term_importance(
 def by_length(terms: dict[Path, Tensor]) -> list[Tensor]:
     """Direct path, the sum of single heads, the sum of virtual heads, if any."""
     longest = max(map(len, terms))
-    return [sum(term for path, term in terms.items() if len(path) == n) for n in range(longest + 1)]
+    return [
+        sum(term for path, term in terms.items() if len(path) == n)
+        for n in range(longest + 1)
+    ]
 
 
 KINDS = ["direct path", "single heads", "virtual heads"]
@@ -285,8 +275,6 @@ answer_order = "b"
 answer_frozen = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
 answer_frozen = "c"
-
-
 ### END SOLUTION
 # %% check="answer_frozen"
 # %% [markdown]
@@ -315,8 +303,6 @@ def key_weight(
     average = (scores + frequency.log()).logsumexp(1, keepdim=True)
     return (scores - average - math.log(others)).sigmoid()
     ### END SOLUTION
-
-
 # %% check="key_weight"
 # %% [markdown]
 # A skip-trigram's **boost** is the weight times what OV adds to `out`, above the mean of that row: a constant for all
@@ -345,15 +331,15 @@ def skip_trigrams(
     triples = torch.stack([source, present[pair], out[pair]], dim=1)
     return [tuple(triple) for triple in triples.tolist()]
     ### END SOLUTION
-
-
 # %% check="skip_trigrams"
 # %% [markdown]
 # ### In the stories
 #
 # Weights propose; ask the stories: does `out` follow `present` more often where `source` stood before?
 # %% exercise="skip_trigram_shares" points=2 difficulty=3 minutes=12
-def skip_trigram_shares(tokens: Int[Tensor, "row pos"], source: int, present: int, out: int) -> tuple[float, float]:
+def skip_trigram_shares(
+    tokens: Int[Tensor, "row pos"], source: int, present: int, out: int
+) -> tuple[float, float]:
     """The share of places with the token `present` that `out` follows at once: where `source`
     stands anywhere before `present` in the row, and where it does not.
 
@@ -367,8 +353,6 @@ def skip_trigram_shares(tokens: Int[Tensor, "row pos"], source: int, present: in
     hit = (tokens[:, 1:] == out).float()
     return hit[place & before].mean().item(), hit[place & ~before].mean().item()
     ### END SOLUTION
-
-
 # %% check="skip_trigram_shares"
 # %% [markdown]
 # **Predict**: of the 60 strongest of each head, how many hold in the stories? And for the same source and present, but
@@ -423,8 +407,6 @@ held, held_null = (torch.tensor([of[key] for key in both]) for of in (mean_of, m
 more = evidence.difference(held, held_null, paired=True)
 print(f"hold: {held.mean():.2f}; another allowed out: {held_null.mean():.2f};", end=" ")
 print(f"difference {more:.2f} ({len(both)} sources)")
-
-
 # %% [markdown]
 # How a story ends, that a quote is closed, that a list has a next item: read off two matrices.
 #
@@ -454,8 +436,6 @@ def skip_trigram_bug(
                 bugs.add((source, present, out))
     return bugs
     ### END SOLUTION
-
-
 # %% check="skip_trigram_bug"
 # %% [markdown]
 # **Predict**: the four heads' listed skip-trigrams that hold in the stories are what we want. Does the whole model say
@@ -490,11 +470,9 @@ for freed, head, (source, present, out), aloud, seen in sorted(bug_list, reverse
     print(f"head {head}: {said:<30} {aloud:.3f}, no direct path {freed:.2f}, law {seen:.2f}")
 print(f"{len(heard)} bugs: model minus law {evidence.interval(heard):.3f};", end=" ")
 print(f"probability without the direct path {evidence.interval(heard_without):.2f}")
-
-
 # %% [markdown]
 # The bug is in the terms, and the sum repairs it where the direct path can: where present and out never go together in
-# any story. (Of its own example, "keep ... at mind", the paper says that the *head* raises it; the sum is not measured.)
+# any story. (Of its own example, "keep ... at mind", the paper says that the *head* raises it; not what the sum does.)
 #
 # ## 6. Not a sum of skip-trigrams
 #
@@ -505,7 +483,9 @@ print(f"probability without the direct path {evidence.interval(heard_without):.2
 # Two heads can. Each has a score and a value for each token of the context; its output is the softmax-weighted mean of
 # the values, and the model says `out` if both outputs together are above 0.
 # %% exercise="exclusive_or" points=3 difficulty=4 minutes=20
-def exclusive_or() -> tuple[Float[Tensor, "head=2 token=3"], Float[Tensor, "head=2 token=3"]]:
+def exclusive_or() -> tuple[
+    Float[Tensor, "head=2 token=3"], Float[Tensor, "head=2 token=3"]
+]:
     """Scores and values, for two heads, of the tokens 0 (filler), 1 (A) and 2 (B).
 
     With 1 to 20 fillers and at most one A and one B in the context, the two outputs together
@@ -516,8 +496,6 @@ def exclusive_or() -> tuple[Float[Tensor, "head=2 token=3"], Float[Tensor, "head
     values = torch.tensor([[-1.0, -1.0, 2.0], [-1.0, 2.0, -1.0]])
     return scores, values
     ### END SOLUTION
-
-
 # %% check="exclusive_or"
 # %% [markdown]
 # **Predict**: in the trained model, how far is the effect of two sources from the sum of their effects? In a model of
@@ -567,8 +545,6 @@ effect, interaction = evidence.interval(effects), evidence.interval(less_effects
 print(f"first object alone raises itself after ' the' by {effect:.2f};", end=" ")
 print(f"by {interaction:.2f} less, if the second is there ({effect.n} stories);", end=" ")
 print(f"with the pattern held still by {max(still):.0e} at most")
-
-
 # %% [markdown]
 # ## 7. Do heads copy?
 #
@@ -576,7 +552,9 @@ print(f"with the pattern held still by {max(still):.0e} at most")
 # of tokens raises itself. It sums them up as $\sum \lambda / \sum |\lambda|$ (1.2). The circuit is `[d_vocab d_vocab]`,
 # of rank `d_head`: all eigenvalues but `d_head` are 0, and $AB$ has the others in common with $BA$.
 # %% exercise="copying_eigenvalues" points=2 difficulty=2 minutes=8
-def copying_eigenvalues(model: TransformerBridge, layer: int, head: int) -> Float[Tensor, "d_head"]:
+def copying_eigenvalues(
+    model: TransformerBridge, layer: int, head: int
+) -> Float[Tensor, "d_head"]:
     """The d_head eigenvalues of a query head's full OV circuit that need not be 0, complex
     and in any order, without making anything of size [d_vocab d_vocab]. Shared values as
     before.
@@ -586,8 +564,6 @@ def copying_eigenvalues(model: TransformerBridge, layer: int, head: int) -> Floa
     into = model.W_E @ model.W_V[layer, head // shared_by]
     return torch.linalg.eigvals(model.W_O[layer, head] @ model.W_U @ into)
     ### END SOLUTION
-
-
 # %% check="copying_eigenvalues"
 # %% [markdown]
 # **Predict**: of one layer's four heads, how many score above .9? (In the paper 10 of 12 were "significantly copying".)
@@ -606,7 +582,9 @@ def copying_score(eigenvalues: Tensor) -> float:
 scores = {}
 for name, model in (("one layer", one), ("two layers", two)):
     for layer in range(model.cfg.n_layers):
-        scores[name, layer] = [copying_score(copying_eigenvalues(model, layer, head)) for head in range(4)]
+        scores[name, layer] = [
+            copying_score(copying_eigenvalues(model, layer, head)) for head in range(4)
+        ]
         said = ", ".join(f"{score:.2f}" for score in scores[name, layer])
         print(f"{name}, layer {layer}: {said}")
 # The null: the same singular values, turned at random between W_O and W_U
@@ -636,8 +614,6 @@ plot.scatter(
 answer_copying = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
 answer_copying = "a"
-
-
 ### END SOLUTION
 # %% check="answer_copying"
 # %% [markdown]
@@ -664,8 +640,6 @@ def virtual_head(
     moved = model.W_O[below, first] @ model.W_V[layer, second // shared_by]
     return patterns[1] @ patterns[0], (a, moved @ model.W_O[layer, second] @ model.W_U)
     ### END SOLUTION
-
-
 # %% check="virtual_head"
 # %% [markdown]
 # **Predict**: L0H1 looks one position back (3.5). Where does a virtual head of it and an L1 head look? And of the 16
@@ -732,8 +706,6 @@ example_tokens = truth.tokens(8, seed=0)
 for role in sorted(set(truth.roles.values())):
     print(f"{role:>26}: {[head for head, its in truth.roles.items() if its == role]}")
 print("paths:", *sorted(truth.paths))
-
-
 # %% exercise="find_paths" points=5 difficulty=5 minutes=45
 def find_paths(model: TransformerBridge, tokens: Int[Tensor, "row pos"]) -> set[Path]:
     """The smallest set of paths whose logits together give the model's predictions on texts
@@ -748,7 +720,11 @@ def find_paths(model: TransformerBridge, tokens: Int[Tensor, "row pos"]) -> set[
     enough = 0.01 * rest.square().sum()
     found: set[Path] = set()
     while len(found) < len(terms):
-        falls = {path: (2 * rest * term - term.square()).sum() for path, term in terms.items() if path not in found}
+        falls = {
+            path: (2 * rest * term - term.square()).sum()
+            for path, term in terms.items()
+            if path not in found
+        }
         best = max(falls, key=falls.get)
         if falls[best] < enough:
             break
@@ -756,8 +732,6 @@ def find_paths(model: TransformerBridge, tokens: Int[Tensor, "row pos"]) -> set[
         rest = rest - terms[best]
     return found
     ### END SOLUTION
-
-
 # %% check="find_paths"
 # %% experiment=True
 found = find_paths(example, example_tokens)
