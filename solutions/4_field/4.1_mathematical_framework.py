@@ -750,7 +750,8 @@ print("direct path and decoys alone:", find_paths(alone, alone_truth.tokens(8, s
 # %% [markdown]
 # ## What was found
 #
-# Value, 95 % interval (t) over what is independent, and the null that matches.
+# Value, 95 % interval (t) over what is independent, and the null that matches. (The sum's error is of two layers on
+# repeats, its null on stories.)
 # %% experiment=True
 of_two = {kind: worth["two layers", "stories", kind] for kind in KINDS}
 without = (by_length(expanded["two layers", "stories"])[2]).abs().max()
