@@ -433,6 +433,12 @@ def test_the_real_paths_and_no_fewer_give_the_predictions(sizes, seed):
     assert loudest not in truth.paths, "the decoys are louder"
 
 
+def test_expansions_find_places_for_paths_that_fit_whatever_the_seed():
+    """A writer in the middle layer leaves its readers the last one alone, which may be full."""
+    for seed in range(30):
+        wired.expansions(seed, n_layers=3, n_heads=4, n_tokens=6, decoys=("cancelling", "cancelling virtual"))
+
+
 def test_expansions_that_do_not_fit_or_are_unknown_are_refused():
     with pytest.raises(CourseError, match="give more heads"):
         wired.expansions(0, n_layers=1)
