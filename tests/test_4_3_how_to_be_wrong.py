@@ -134,7 +134,7 @@ def test_removal_effects(removal_effects, rng):
 
 def test_heads_that_stand(heads_that_stand, rng):
     """The interval of the mean lies above 0, and the mean is above every control's size."""
-    fixed = torch.tensor([1.0, -1.0, 0.5, -0.5, 0.2, -0.2])
+    fixed = torch.tensor([-1.3, 0.6, -0.5, 0.9, -0.2, 0.5])  # of mean 0; the median is above it
 
     def around(mean, spread=0.1):
         return mean + spread * fixed[rng.permutation(6)]
@@ -147,7 +147,9 @@ def test_heads_that_stand(heads_that_stand, rng):
         ("less than a control that goes the other way", [(0.5, 0.1), (0.9, 0.1)], [(-0.7, 0.1), (0.1, 0.1)]),
         ("more than the controls' mean, but not than each", [(0.5, 0.1)], [(0.6, 0.1), (0.0, 0.1), (0.0, 0.1)]),
         ("a control whose rows are of both signs", [(0.5, 0.1)], [(0.1, 3.0)]),
-        ("a clear effect whose single rows are not all above 0", [(0.5, 0.51)], [(0.1, 0.1)]),
+        ("a clear effect whose single rows are not all above 0", [(0.5, 0.5)], [(0.1, 0.1)]),
+        ("a mean above the control's, though its interval reaches below", [(0.5, 0.5)], [(0.3, 0.1)]),
+        ("a mean below the control's, though half of the rows are above", [(0.5, 0.3)], [(0.52, 0.01)]),
     ]
     for what, heads, others in cases:
         effects = strided(torch.stack([around(*each) for each in heads]))

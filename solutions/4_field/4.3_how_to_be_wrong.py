@@ -129,7 +129,7 @@ def removal_effects(
 #
 # <details><summary>Answer</summary>
 #
-# Next to nothing: what it writes hardly depends on the prompt. L23H3 costs nearly the same both ways.
+# Next to nothing: the answer needs what it always writes, not what differs. L23H3 costs nearly the same both ways.
 #
 # </details>
 # %% experiment=True
@@ -211,8 +211,9 @@ plot.scatter(
     title="Finding 2: where a head looks, and what it does",
 )
 # %% [markdown]
-# The head that looks most works *against* the answer: copy suppression (McDougall et al. 2023). The two heads with
-# the largest effects hardly look at the name. A pattern says where a head reads, not what it writes, nor who listens.
+# The head that looks most works *against* the answer, as in copy suppression (McDougall et al. 2023). The two heads
+# with the largest effects hardly look at the name. A pattern says where a head reads, not what it writes, nor who
+# listens.
 #
 # **A head gives the right name .6 of its attention. Its removal changes the answer by -.02 [-.15, .11]. What follows?**
 # (a) it writes nothing; (b) that it carries the name is not shown; (c) attention was measured at the wrong place
@@ -509,7 +510,8 @@ answer_matching = "a"
 # > **Finding 7.** *Our method finds the circuit: nine of its ten heads are those of the reference circuit.*
 #
 # A circuit is a claim about what the model does with *the rest* gone. So take the rest away: all heads outside the
-# circuit at their mean over rows, at each position (MLPs stay). On a scale from no head (0) to all (1):
+# circuit at what their mean over rows is in the untouched run, at each position (MLPs go on working). On a scale from
+# no head (0) to all (1):
 #
 # $$F = \frac{\overline{m(\text{circuit})} - \overline{m(\text{none})}}{\overline{m(\text{all})} -
 # \overline{m(\text{none})}}$$
@@ -521,7 +523,9 @@ def faithfulness(
     measure: Measure,
 ) -> float:
     """The share of the measure that the circuit's heads hold up when z of every other head
-    is its mean over rows, at each position: means over rows first, then the ratio.
+    is what its mean over rows is in the untouched run, at each position.
+
+    The ratio is of the measure's means over rows.
     """
     ### BEGIN SOLUTION
     layers, kept = range(model.cfg.n_layers), set(map(tuple, circuit))
@@ -548,7 +552,7 @@ def faithfulness(
     ### END SOLUTION
 # %% check="faithfulness"
 # %% [markdown]
-# The reference: the ten heads with the largest effects (at their mean) of all 270, from a sweep on eight other prompts
+# The reference: the ten heads with the largest effects (at their mean, by size) of all 270, on eight other prompts
 # (Bonus 1). Two methods have nine of them each, and one head more.
 #
 # **Predict**: the reference holds up more than .8. The two that overlap with it by nine tenths?
@@ -675,13 +679,14 @@ direction = best_direction(*fit[:2], partial(name_gap, right=fit[2], giver=fit[3
 #
 # <details><summary>Answer</summary>
 #
-# Next to nothing. That is the sign: a part cannot carry what the whole does not have.
+# Next to nothing. That is the sign: what the part does, no other giver does, or the rest undoes it.
 #
 # </details>
 # %% experiment=True
 new = prompts(8, seed=1)
 new_gap = partial(name_gap, right=new[2], giver=new[3])
-kernel, read = split_by_kernel(direction, smol.blocks[LAYER].mlp.W_out.detach())
+W_out = smol.blocks[LAYER].mlp.W_out.detach()
+kernel, read = split_by_kernel(direction, W_out)
 at_random = torch.randn(len(direction), generator=torch.Generator().manual_seed(0))
 ways = {
     "the direction": direction,
@@ -693,7 +698,8 @@ ways = {
 exchanged = {
     name: exchange_along(smol, *new[:2], LAYER, its, new_gap) for name, its in ways.items()
 }
-print(f"the kernel holds {kernel.norm() ** 2:.0%} of the direction")
+of_random, _ = split_by_kernel(at_random / at_random.norm(), W_out)
+print(f"in the kernel: {kernel.norm() ** 2:.0%} of it, {of_random.norm() ** 2:.0%} of a random one")
 for name, effect in exchanged.items():
     print(f"{name:>24}: {evidence.interval(effect):+.2f}")
 plot.bar(
@@ -706,11 +712,12 @@ plot.bar(
 # ### A part, and the whole
 #
 # The kernel's part alone does nothing, it cannot; and yet without it the direction does about half: it brings some of
-# the difference, the other part the effect. The whole layer's exchange, which is what another giver really brings
-# there, does nothing that eight prompts could show.
+# the difference, the other part the effect. How *large* the part is tells nothing: of a random direction more lies in
+# the kernel. The whole layer's exchange, which is what another giver really brings there, does nothing that eight
+# prompts could show.
 #
-# **An exchange along one direction moves the answer by 2 nats; of the whole activation, by 2.1. The direction's part in
-# the kernel is 1 %. What may be said?**
+# **An exchange along one direction moves the answer by 2 nats; along its part that is read, alone, by 1.9; of the whole
+# activation, by 2.1. What may be said?**
 # (a) the direction is an illusion; (b) nothing, as both are exchanges; (c) the illusion is ruled out as its cause
 # %% exercise="answer_illusion" points=1 difficulty=3 minutes=3
 answer_illusion = None  # "a", "b" or "c"
@@ -726,7 +733,8 @@ answer_illusion = "c"
 # control.
 #
 # `claim.model`, `claim.heads`, `claim.rows` (`tokens`, `right`), `claim.measure(logits, rows)` (logits at all
-# positions) and `claim.fresh`, rows in which a token's two places are another distance apart.
+# positions: of those at the last alone, `last`, it takes `last[:, None]`) and `claim.fresh`, rows in which a token's
+# two places are another distance apart.
 # Claims "overlap" have a `reference`; claims "correlation" have `rows.rated` and `fresh.rated`.
 #
 # <details><summary>Hint</summary>
