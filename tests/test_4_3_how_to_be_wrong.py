@@ -150,6 +150,7 @@ def test_heads_that_stand(heads_that_stand, rng):
         ("a clear effect whose single rows are not all above 0", [(0.5, 0.5)], [(0.1, 0.1)]),
         ("a mean above the control's, though its interval reaches below", [(0.5, 0.5)], [(0.3, 0.1)]),
         ("a mean below the control's, though half of the rows are above", [(0.5, 0.3)], [(0.52, 0.01)]),
+        ("a mean above the control's, though half of the rows are below", [(0.5, 0.3)], [(0.45, 0.01)]),
     ]
     for what, heads, others in cases:
         effects = strided(torch.stack([around(*each) for each in heads]))
@@ -415,7 +416,7 @@ DECIDES = {
 
 @pytest.mark.seconds(120)
 def test_find_fault(find_fault, rng):
-    """Unseen claims, sound and with each fault: each named rightly; one slip of the whole is forgiven."""
+    """Unseen claims, two sound and two with each fault: all named rightly, but for one slip, which is forgiven."""
     slips, asked = Counter(), 0
     for by, faults in wired.FAULTS.items():
         for truth in ("sound", *faults):
@@ -427,9 +428,7 @@ def test_find_fault(find_fault, rng):
                     named = assert_plain(find_fault(claim), str)
                 assert named in ("sound", *faults), f"{named!r} is none of what a claim by {by!r} can have"
                 asked += 1
-                if named == truth:
-                    break
-                # And another of its kind is tried.
-                slips[f"{by}: {truth!r} taken for {named!r} ({DECIDES[by]})"] += 1
+                if named != truth:
+                    slips[f"{by}: {truth!r} taken for {named!r} ({DECIDES[by]})"] += 1
     said = f"of {asked} unseen claims {asked - slips.total()} were named rightly; "
     assert slips.total() <= 1, said + ", ".join(slips)

@@ -152,7 +152,8 @@ plot.bar(
 # ### When does a head stand?
 #
 # The two ablations ask different questions. *Does the model need what this head always writes?* Yes. *Does the head
-# carry something about this prompt?* No. The report answered the first, and concluded the second.
+# tell the answer something about this prompt?* Nothing that twelve prompts show. The report answered the first, and
+# concluded the second.
 #
 # Fix a rule before you look on: what must hold until you say "this head carries the answer"?
 # %% exercise="heads_that_stand" points=1 difficulty=2 minutes=8
@@ -282,7 +283,8 @@ def after(layer: int) -> list[Head]:
 #
 # <details><summary>Answer</summary>
 #
-# About a nat in all, among the largest of the model; and nothing without later heads. It tells them where to look.
+# About a nat in all, among the largest of the model; and nothing without later heads: it works through them (how?
+# Bonus 3).
 #
 # </details>
 # %% experiment=True
@@ -523,9 +525,7 @@ def faithfulness(
     measure: Measure,
 ) -> float:
     """The share of the measure that the circuit's heads hold up when z of every other head
-    is what its mean over rows is in the untouched run, at each position.
-
-    The ratio is of the measure's means over rows.
+    is its mean over rows, at each position: means over rows first, then the ratio.
     """
     ### BEGIN SOLUTION
     layers, kept = range(model.cfg.n_layers), set(map(tuple, circuit))
@@ -685,8 +685,7 @@ direction = best_direction(*fit[:2], partial(name_gap, right=fit[2], giver=fit[3
 # %% experiment=True
 new = prompts(8, seed=1)
 new_gap = partial(name_gap, right=new[2], giver=new[3])
-W_out = smol.blocks[LAYER].mlp.W_out.detach()
-kernel, read = split_by_kernel(direction, W_out)
+kernel, read = split_by_kernel(direction, smol.blocks[LAYER].mlp.W_out.detach())
 at_random = torch.randn(len(direction), generator=torch.Generator().manual_seed(0))
 ways = {
     "the direction": direction,
@@ -698,8 +697,7 @@ ways = {
 exchanged = {
     name: exchange_along(smol, *new[:2], LAYER, its, new_gap) for name, its in ways.items()
 }
-of_random, _ = split_by_kernel(at_random / at_random.norm(), W_out)
-print(f"in the kernel: {kernel.norm() ** 2:.0%} of it, {of_random.norm() ** 2:.0%} of a random one")
+print(f"the kernel holds {kernel.norm() ** 2:.0%} of the direction")
 for name, effect in exchanged.items():
     print(f"{name:>24}: {evidence.interval(effect):+.2f}")
 plot.bar(
@@ -712,9 +710,9 @@ plot.bar(
 # ### A part, and the whole
 #
 # The kernel's part alone does nothing, it cannot; and yet without it the direction does about half: it brings some of
-# the difference, the other part the effect. How *large* the part is tells nothing: of a random direction more lies in
-# the kernel. The whole layer's exchange, which is what another giver really brings there, does nothing that eight
-# prompts could show.
+# the difference, the other part the effect. How *large* the part is tells nothing: of a random direction the kernel
+# holds 1 − 576/1536, 62 %. The whole layer's exchange, which is what another giver really brings there, does nothing
+# that eight prompts could show.
 #
 # **An exchange along one direction moves the answer by 2 nats; along its part that is read, alone, by 1.9; of the whole
 # activation, by 2.1. What may be said?**
@@ -849,8 +847,9 @@ for what, value, control, decides in closing:
 #
 # 1. Sweep all 270 heads at their mean (`removal_effects`, some minutes). Are the ten largest those of `REFERENCE`?
 # 2. A third ablation puts in z of *another prompt* of the same frame. Which of the two does it agree with?
-# 3. Does L24H4 repair L23H3 as well?
-# 4. Take a finding of your own from 3.2 to 3.7 and write down which of these controls it has not met.
+# 3. Freeze only the *patterns* of the heads after L20H0. Is what it tells them where to look?
+# 4. Does L24H4 repair L23H3 as well?
+# 5. Take a finding of your own from 3.2 to 3.7 and write down which of these controls it has not met.
 # %% [markdown]
 # ## Recap
 #
