@@ -512,8 +512,8 @@ answer_matching = "a"
 # > **Finding 7.** *Our method finds the circuit: nine of its ten heads are those of the reference circuit.*
 #
 # A circuit is a claim about what the model does with *the rest* gone. So take the rest away: all heads outside the
-# circuit at what their mean over rows is in the untouched run, at each position (MLPs go on working). On a scale from
-# no head (0) to all (1):
+# circuit at what their mean over rows is in the untouched run, at each position (MLPs go on working). On a scale where
+# no head is 0 and all are 1 (more than 1 is possible: some heads work against the answer):
 #
 # $$F = \frac{\overline{m(\text{circuit})} - \overline{m(\text{none})}}{\overline{m(\text{all})} -
 # \overline{m(\text{none})}}$$
@@ -849,7 +849,8 @@ for what, value, control, decides in closing:
 # 2. A third ablation puts in z of *another prompt* of the same frame. Which of the two does it agree with?
 # 3. Freeze only the *patterns* of the heads after L20H0. Is what it tells them where to look?
 # 4. Does L24H4 repair L23H3 as well?
-# 5. Take a finding of your own from 3.2 to 3.7 and write down which of these controls it has not met.
+# 5. Finding 7 on `prompts(12, seed=101)`: what stays, how much each circuit holds up, or their order?
+# 6. Take a finding of your own from 3.2 to 3.7 and write down which of these controls it has not met.
 # %% [markdown]
 # ## Recap
 #
