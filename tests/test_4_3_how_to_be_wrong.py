@@ -415,9 +415,9 @@ DECIDES = {
 }
 
 
-@pytest.mark.seconds(120)
+@pytest.mark.seconds(180)
 def test_find_fault(find_fault, rng):
-    """Unseen claims, three sound and three with each fault: all named rightly; one slip of the whole is forgiven."""
+    """Unseen claims, three sound and three with each fault: all are named rightly. None of them is near a threshold."""
     slips, asked = Counter(), 0
     for by, faults in wired.FAULTS.items():
         for truth in ("sound", *faults):
@@ -432,4 +432,4 @@ def test_find_fault(find_fault, rng):
                 if named != truth:
                     slips[f"{by}: {truth!r} taken for {named!r} ({DECIDES[by]})"] += 1
     said = f"of {asked} unseen claims {asked - slips.total()} were named rightly; "
-    assert slips.total() <= 1, said + ", ".join(slips)
+    assert not slips, said + ", ".join(slips)
