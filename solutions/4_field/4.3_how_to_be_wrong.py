@@ -850,7 +850,8 @@ for what, value, control, decides in closing:
 # 3. Freeze only the *patterns* of the heads after L20H0. Is what it tells them where to look?
 # 4. Does L24H4 repair L23H3 as well?
 # 5. Finding 7 on `prompts(12, seed=101)`: what stays, how much each circuit holds up, or their order?
-# 6. Take a finding of your own from 3.2 to 3.7 and write down which of these controls it has not met.
+# 6. The two frames differ in their logit differences. What is left of Finding 5 within each?
+# 7. Take a finding of your own from 3.2 to 3.7 and write down which of these controls it has not met.
 # %% [markdown]
 # ## Recap
 #
