@@ -23,7 +23,10 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Notebook:
-    """One pair of notebooks with its module of checks. `needs` names shipped or fetched models."""
+    """One pair of notebooks with its module of checks. `needs` names shipped or fetched models.
+
+    `open_task` is the exercise, of those that the criteria name, that is tried on what nobody has seen.
+    """
 
     id: str
     name: str
@@ -34,6 +37,7 @@ class Notebook:
     needs: tuple[str, ...] = ()
     seconds: int = 60
     memory_gb: float = 1.0
+    open_task: str = ""
 
     @property
     def exercises(self) -> tuple[str, ...]:
