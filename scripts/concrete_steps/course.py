@@ -25,7 +25,9 @@ class Criterion:
 class Notebook:
     """One pair of notebooks with its module of checks. `needs` names shipped or fetched models.
 
-    `open_task` is the exercise, of those that the criteria name, that is tried on what nobody has seen.
+    `open_task` is the exercise, of those that the criteria name, that is tried on what nobody has seen. `renamed` says
+    what exercises were called before (pairs of new and old name), so that answers and passes find them; of two that
+    were one, both name it.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Notebook:
     seconds: int = 60
     memory_gb: float = 1.0
     open_task: str = ""
+    renamed: tuple[tuple[str, str], ...] = ()
 
     @property
     def exercises(self) -> tuple[str, ...]:
@@ -118,7 +121,12 @@ def _step(entry: dict) -> Step:
 
 def _notebook(entry: dict, folder: str) -> Notebook:
     criteria = tuple(Criterion(item["says"], tuple(item["evidence"])) for item in entry["criterion"])
-    plain = {key: value for key, value in entry.items() if key not in ("criterion", "hours", "needs")}
+    plain = {key: value for key, value in entry.items() if key not in ("criterion", "hours", "needs", "renamed")}
     return Notebook(
-        **plain, folder=folder, hours=tuple(entry["hours"]), criteria=criteria, needs=tuple(entry.get("needs", ()))
+        **plain,
+        folder=folder,
+        hours=tuple(entry["hours"]),
+        criteria=criteria,
+        needs=tuple(entry.get("needs", ())),
+        renamed=tuple(entry.get("renamed", {}).items()),
     )

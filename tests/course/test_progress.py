@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from concrete_steps.authoring.source import read_source
 from concrete_steps.checking import log
 from concrete_steps.checking.log import Event
 from concrete_steps.checking.outcomes import PASSED, WRONG
-from concrete_steps.course import load_course
+from concrete_steps.course import Course, load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.standing import others
 from concrete_steps.standing.show import Picture, advice, table
@@ -110,6 +111,15 @@ def test_next_is_what_was_begun_then_the_first_that_no_placement_skips():
     ]
     assert next_one(standing(COURSE, every)) is None
     assert "Step 6" in advice(standing(COURSE, every))
+
+
+def test_a_pass_under_an_earlier_name_counts_and_one_that_was_split_is_done_again():
+    (now, *_), (one, two, *_) = FIRST.criteria[0].evidence, FIRST.criteria[1].evidence
+    notebook = replace(FIRST, renamed=((now, "before"), (one, "both"), (two, "both")))
+    course = Course("", (replace(COURSE.steps[1], notebooks=(notebook,)),))
+    events = [Event("m", START, "1.1", "before", PASSED), Event("m", START, "1.1", "both", PASSED)]
+    (where,) = standing(course, events)
+    assert where.passed == {now} and where.tried == {one, two}
 
 
 # --- The log -----------------------------------------------------------------------------------------------------

@@ -46,16 +46,19 @@ def log_folder() -> Path | None:
     return user_data_path("concrete-steps") / "progress"
 
 
-def record(notebook: str, exercise: str = "", outcome: str = "", when: float | None = None) -> None:
-    """Add a line. A log that cannot be written is no reason for a check to fail, so nothing is raised.
+def record(
+    notebook: str, exercise: str = "", outcome: str = "", when: float | None = None, folder: Path | None = None
+) -> None:
+    """Add a line to the log in `folder` (by default `log_folder()`).
 
-    A line begins with its line break: one that a power cut left half written does not spoil the next.
+    A log that cannot be written is no reason for a check to fail, so nothing is raised. A line
+    begins with its line break: one that a power cut left half written does not spoil the next.
     """
     entry = {"t": int(time.time() if when is None else when), "n": notebook}
     entry |= {"e": exercise, "r": outcome} if exercise else {}
     line = "\n" + json.dumps(entry, separators=(",", ":"))
     with contextlib.suppress(OSError):
-        folder = log_folder()
+        folder = folder or log_folder()
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,15 +52,25 @@ def standing(course: Course, events: list[Event], seen: dict[str, set[str]] | No
         spent[key][exercise] = value
     by_id = {item.id: Standing(item, minutes=spent[item.id]) for item in course.notebooks}
     for event in events:
-        if event.notebook in by_id and event.exercise in by_id[event.notebook].notebook.exercises:
+        if event.notebook in by_id:
             where = by_id[event.notebook]
             (where.passed if event.outcome == PASSED else where.tried).add(event.exercise)
     for key, names in (seen or {}).items():
         if key in by_id:
-            by_id[key].passed |= names & set(by_id[key].notebook.exercises)
+            by_id[key].passed |= names
     for where in by_id.values():
-        where.tried -= where.passed
+        _as_named_now(where)
     return list(by_id.values())
+
+
+def _as_named_now(where: Standing) -> None:
+    """Passes of an exercise that has another name now are its own; of one that became several, all are only tried."""
+    parts = Counter(old for _, old in where.notebook.renamed)
+    for new, old in where.notebook.renamed:
+        if old in where.passed | where.tried:
+            (where.passed if old in where.passed and parts[old] == 1 else where.tried).add(new)
+    where.passed &= set(where.notebook.exercises)
+    where.tried = where.tried & set(where.notebook.exercises) - where.passed
 
 
 def passed_in(folder: Path) -> dict[str, set[str]]:
