@@ -38,6 +38,13 @@ def progress():
     return progress()
 
 
+def placement(step: int):
+    """Which notebooks of a step to skip or to skim, by what you passed in its placement (1.0 for step 1)."""
+    from concrete_steps.standing.placement import placement
+
+    return placement(step)
+
+
 def __getattr__(name: str):
     if name in ("corpus", "evidence", "games", "models", "plot", "topics", "wired"):
         import importlib

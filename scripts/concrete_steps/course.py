@@ -15,10 +15,14 @@ MAP_FILE = Path(__file__).with_name("course.toml")
 
 @dataclass(frozen=True)
 class Criterion:
-    """One thing the learner can do at the end, and the exercises that show it."""
+    """One thing the learner can do, and the exercises that show it.
+
+    In a notebook of placement, `places` is the notebook about which they decide.
+    """
 
     says: str
     evidence: tuple[str, ...]
+    places: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Notebook:
     def exercises(self) -> tuple[str, ...]:
         """Names of the graded exercises, in the order of the map, each once."""
         return tuple(dict.fromkeys(name for criterion in self.criteria for name in criterion.evidence))
+
+    @property
+    def is_placement(self) -> bool:
+        """True if its exercises say which other notebooks a learner may skip."""
+        return any(criterion.places for criterion in self.criteria)
 
     @property
     def path(self) -> Path:
@@ -120,7 +129,9 @@ def _step(entry: dict) -> Step:
 
 
 def _notebook(entry: dict, folder: str) -> Notebook:
-    criteria = tuple(Criterion(item["says"], tuple(item["evidence"])) for item in entry["criterion"])
+    criteria = tuple(
+        Criterion(item["says"], tuple(item["evidence"]), item.get("places", "")) for item in entry["criterion"]
+    )
     plain = {key: value for key, value in entry.items() if key not in ("criterion", "hours", "needs", "renamed")}
     return Notebook(
         **plain,

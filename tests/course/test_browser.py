@@ -36,6 +36,7 @@ from concrete_steps.workspace.lab import server_options
 # What a learner types: in each notebook an exercise that needs no other, a place in its right answer, and a slip there.
 SLIPS = {
     "0": ("logit_difference", "logits[right] - logits[wrong]", "logits[wrong] - logits[right]"),
+    "1.0": ("reflect", " / (direction @ direction)", ""),
     "1.1": ("causal_mask", ".tril()", ".triu()"),
     "1.2": ("project", " / (direction @ direction)", ""),
     "1.3": (

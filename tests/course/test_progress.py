@@ -17,14 +17,19 @@ from concrete_steps.checking.outcomes import PASSED, WRONG
 from concrete_steps.course import Course, load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.standing import others
+from concrete_steps.standing.placement import DO, SKIM, SKIP, UNKNOWN, Placement, placement_of, skippable, verdicts
 from concrete_steps.standing.show import Picture, advice, table
 from concrete_steps.standing.times import minutes, spans
-from concrete_steps.standing.where import next_one, passed_in, standing
+from concrete_steps.standing.where import Standing, next_one, passed_in, standing
 
 COURSE = load_course()
 START = 1_764_201_600
 FIRST = COURSE.notebook("1.1")
 A, B, C = FIRST.exercises[:3]
+
+
+def where_in(key: str, events: list[Event], seen: dict | None = None) -> Standing:
+    return next(item for item in standing(COURSE, events, seen) if item.notebook.id == key)
 
 
 def learner(*lines: tuple, machine: str = "laptop") -> list[Event]:
@@ -73,7 +78,7 @@ AGAIN = learner((0, "1.1"), (8, "1.1", A, PASSED), (10, "1.1", A, WRONG), (15, "
     ],
 )
 def test_simulated_learners(events, passed, spent):
-    where = next(item for item in standing(COURSE, events) if item.notebook.id == "1.1")
+    where = where_in("1.1", events)
     assert where.passed == passed
     assert where.minutes == pytest.approx(spent)
 
@@ -88,8 +93,8 @@ def test_no_time_counts_twice_and_none_is_negative():
 def test_a_criterion_is_met_when_all_its_exercises_are_passed():
     criterion = FIRST.criteria[0]
     events = [Event("m", START + n, "1.1", name, PASSED) for n, name in enumerate(criterion.evidence)]
-    assert standing(COURSE, events)[1].met == [criterion]
-    assert standing(COURSE, events[:-1])[1].met == []
+    assert where_in("1.1", events).met == [criterion]
+    assert where_in("1.1", events[:-1]).met == []
 
 
 def test_an_open_task_is_an_exercise_under_its_heading():
@@ -105,7 +110,7 @@ def test_next_is_what_was_begun_then_the_first_that_no_placement_skips():
     assert next_one(everything)[0].notebook.id == "2.1"
     everything = standing(COURSE, [])
     assert next_one(everything)[0].notebook.id == "0"
-    assert next_one(everything, frozenset({"0", "1.1"}))[0].notebook.id == "1.2"
+    assert next_one(everything, frozenset({"0", "1.0", "1.1"}))[0].notebook.id == "1.2"
     every = [
         Event("m", START, notebook.id, name, PASSED) for notebook in COURSE.notebooks for name in notebook.exercises
     ]
@@ -120,6 +125,59 @@ def test_a_pass_under_an_earlier_name_counts_and_one_that_was_split_is_done_agai
     events = [Event("m", START, "1.1", "before", PASSED), Event("m", START, "1.1", "both", PASSED)]
     (where,) = standing(course, events)
     assert where.passed == {now} and where.tried == {one, two}
+
+
+# --- Placement ----------------------------------------------------------------------------------------------------
+
+
+def placed(step: int, passed=(), failed=()) -> Placement:
+    notebook = placement_of(step, COURSE)
+    events = [Event("m", START, notebook.id, name, PASSED) for name in passed]
+    events += [Event("m", START, notebook.id, name, WRONG) for name in failed]
+    return Placement(notebook, verdicts(notebook, where_in(notebook.id, events), COURSE))
+
+
+def test_placement_says_what_was_shown():
+    every = placement_of(1, COURSE).exercises
+    assert {item.says for item in placed(1, passed=every).said} == {SKIP}
+    assert placed(1, passed=every).advice == "Skip this step."
+    assert {item.says for item in placed(1, failed=every).said} == {DO}
+    assert "Begin with 1.1" in placed(1, failed=every).advice
+    assert {item.says for item in placed(1).said} == {UNKNOWN}
+    assert "1.0_placement.ipynb" in placed(1).advice
+    first, second, *rest = every
+    mixed = placed(1, passed=[first, *rest], failed=[second])
+    assert [item.says for item in mixed.said] == [SKIM, SKIP, SKIP, SKIP, SKIP]
+    assert mixed.said[0].evidence() == f"passed {first}; failed {second}"
+    assert f"failed {second}" in repr(mixed) and f"failed {second}" in mixed._repr_html_()
+
+
+def test_what_a_placement_skips_is_not_next():
+    notebook = placement_of(1, COURSE)
+    events = [Event("m", START, notebook.id, name, PASSED) for name in notebook.exercises[:2]]
+    events += [Event("m", START, "0", name, PASSED) for name in COURSE.notebook("0").exercises]
+    everything = standing(COURSE, events)
+    assert skippable(everything, COURSE) == {"1.1"}
+    assert next_one(everything, skippable(everything, COURSE))[0].notebook.id == "1.0"  # it was begun
+    events += [Event("m", START, notebook.id, name, WRONG) for name in notebook.exercises[2:]]
+    everything = standing(COURSE, events)
+    assert skippable(everything, COURSE) == {"1.0", "1.1"}
+    assert next_one(everything, skippable(everything, COURSE))[0].notebook.id == "1.2"
+
+
+def test_a_step_without_placement_is_told_in_one_sentence():
+    with pytest.raises(CourseError, match=r"Step 3 has no placement \(steps that have one: 1\)"):
+        placement_of(3, COURSE)
+    with pytest.raises(CourseError, match="There is no step 9"):
+        placement_of(9, COURSE)
+
+
+def test_a_placement_places_every_other_notebook_of_its_step():
+    for step in COURSE.steps:
+        for notebook in step.notebooks:
+            if notebook.is_placement:
+                others_ = [item.id for item in step.notebooks if not item.is_placement]
+                assert [criterion.places for criterion in notebook.criteria] == others_
 
 
 # --- The log -----------------------------------------------------------------------------------------------------
@@ -198,8 +256,8 @@ def test_saved_notebooks_count_whatever_they_are_called(tmp_path):
     (tmp_path / ".ipynb_checkpoints" / "old.ipynb").write_text(saved("1.1", f"✓ {C}: passed"))
     seen = passed_in(tmp_path)
     assert seen == {"1.1": {A}}
-    assert standing(COURSE, [], seen)[1].passed == {A}
-    assert standing(COURSE, [], {"9.9": {A}, "1.1": {"gone"}})[1].passed == set()
+    assert where_in("1.1", [], seen).passed == {A}
+    assert where_in("1.1", [], {"9.9": {A}, "1.1": {"gone"}}).passed == set()
 
 
 # --- Shown --------------------------------------------------------------------------------------------------------

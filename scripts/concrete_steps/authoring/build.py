@@ -214,12 +214,22 @@ def _keep_outputs(fresh, old) -> None:
 def overview(notebook: Notebook, exercises: dict[str, Cell]) -> str:
     """The criteria, hours and exercises of one notebook, as its learner reads them."""
     points = sum(cell.options["points"] for cell in exercises.values())
+    if notebook.is_placement:
+        return _placement(notebook)
     lines = ["**At the end you can**\n"]
     lines += [f"- {item.says} ({_names(item.evidence)})" for item in notebook.criteria]
     lines.append(
         f"\n{len(exercises)} exercises, {points} points, {hours(notebook.hours)} (a guess: take the time you need). "
         "If you can do all this already, skip the notebook."
     )
+    return "\n".join(lines)
+
+
+def _placement(notebook: Notebook) -> str:
+    lines = ["| you can | shown by | if all pass, skip |", "|---|---|---|"]
+    for item in notebook.criteria:
+        skip = load_course().notebook(item.places)
+        lines.append(f"| {item.says} | {_names(item.evidence)} | {skip.id} {skip.title} |")
     return "\n".join(lines)
 
 

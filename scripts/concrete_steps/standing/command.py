@@ -11,6 +11,7 @@ from rich.table import Table
 from concrete_steps.course import load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.standing.others import guesses, to_share
+from concrete_steps.standing.placement import skippable
 from concrete_steps.standing.show import advice, in_words, table, too_long
 from concrete_steps.standing.where import Standing, here
 
@@ -30,7 +31,7 @@ def main() -> int:
     else:
         console.print(table(everything, load_course()))
     console.print()
-    for line in [*too_long(everything), advice(everything)]:
+    for line in [*too_long(everything), advice(everything, skippable(everything, load_course()))]:
         console.print(line, soft_wrap=True)
     return 0
 

@@ -6,6 +6,7 @@ import html
 
 from concrete_steps.course import Course, Step, load_course
 from concrete_steps.standing.others import Took, guesses, known
+from concrete_steps.standing.placement import skippable
 from concrete_steps.standing.where import Standing, next_one
 
 DONE, BEGUN = "#1a7f37", "#bf8700"
@@ -34,6 +35,8 @@ def table(all_of_them: list[Standing], course: Course, took: dict[tuple[str, str
 
 def _row(name: str, items: list[Standing]) -> list[str]:
     """Criteria, exercises and open tasks "done/all", and hours:minutes, of some notebooks together."""
+    if len(items) > 1:  # what a placement decides is shown beside the notebooks, and is no aim of a step
+        items = [item for item in items if not item.notebook.is_placement]
     criteria = sum(len(item.met) for item in items), sum(len(item.notebook.criteria) for item in items)
     exercises = sum(len(item.passed) for item in items), sum(len(item.notebook.exercises) for item in items)
     tasks = [item for item in items if item.notebook.open_task]
@@ -96,7 +99,7 @@ class Picture:
     def __init__(self, all_of_them: list[Standing], course: Course | None = None):
         self.by_id = {item.notebook.id: item for item in all_of_them}
         self.course = course or load_course()
-        self.advice = advice(all_of_them)
+        self.advice = advice(all_of_them, skippable(all_of_them, self.course))
         self.table = table(all_of_them, self.course)
 
     def __repr__(self) -> str:
@@ -105,31 +108,29 @@ class Picture:
         from rich.console import Console
 
         text = StringIO()
-        Console(file=text, width=80, no_color=True).print(self.table)
+        # Without force_jupyter=False it would show itself in a notebook.
+        Console(file=text, width=80, no_color=True, force_jupyter=False).print(self.table)
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + f"\n{self.advice}"
 
     def _repr_html_(self) -> str:
-        # Colours of the page itself but for the fill: it reads on light and dark themes.
+        # A grid, since JupyterLab lays tables out its own way. Colours of the page itself but for the fill: it reads on
+        # light and dark themes.
+        head = "".join(f"<b>{name}</b>" for name in ("step", "criteria", "your time", "notebooks"))
         rows = "".join(self._step(number, step) for number, step in enumerate(self.course.steps) if step.notebooks)
-        head = "text-align:left;font-weight:600;padding:2px 12px 2px 0"
+        grid = "display:grid;grid-template-columns:max-content max-content max-content 1fr;gap:4px 14px"
         return (
-            '<div style="max-width:52em;line-height:1.4"><table style="border-collapse:collapse;width:100%">'
-            f'<tr><th style="{head}">step</th><th style="{head}">criteria</th><th style="{head}">your time</th>'
-            f'<th style="{head};width:60%">notebooks</th></tr>{rows}</table>'
+            f'<div style="max-width:56em;line-height:1.4"><div style="{grid}">{head}{rows}</div>'
             f'<div style="margin-top:6px">{html.escape(self.advice)}</div></div>'
         )
 
     def _step(self, number: int, step: Step) -> str:
-        items = [self.by_id[notebook.id] for notebook in step.notebooks]
+        items = [self.by_id[notebook.id] for notebook in step.notebooks if not notebook.is_placement]
         met, criteria = sum(len(item.met) for item in items), sum(len(item.notebook.criteria) for item in items)
         spent = sum(item.total for item in items)
-        cell = "text-align:left;padding:2px 12px 2px 0;white-space:nowrap"
+        texts = f"{number} {step.title}", f"{met} of {criteria}", in_words(spent) if spent else ""
         pieces = "".join(_piece(item) for item in items)
-        return (
-            f'<tr style="background:none"><td style="{cell}">{number} {html.escape(step.title)}</td>'
-            f'<td style="{cell}">{met} of {criteria}</td><td style="{cell}">{in_words(spent) if spent else ""}</td>'
-            f'<td style="{cell}"><div style="display:flex;gap:3px">{pieces}</div></td></tr>'
-        )
+        cells = "".join(f"<span>{html.escape(text)}</span>" for text in texts)
+        return f'{cells}<div style="display:flex;gap:3px">{pieces}</div>'
 
 
 def progress() -> Picture:

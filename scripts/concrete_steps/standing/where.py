@@ -105,9 +105,8 @@ def next_one(all_of_them: list[Standing], skipped: frozenset[str] = frozenset())
 
     A notebook that was begun comes before one that was not; `skipped` are ids that a placement said to skip.
     """
-    open_ones = [item for item in all_of_them if not item.is_done]
+    open_ones = [item for item in all_of_them if not item.is_done and item.notebook.id not in skipped]
     begun = [item for item in open_ones if item.passed or item.tried]
-    fresh = [item for item in open_ones if item not in begun and item.notebook.id not in skipped]
-    for item in begun + fresh:
+    for item in begun + open_ones:
         return item, next(name for name in item.notebook.exercises if name not in item.passed)
     return None
