@@ -320,7 +320,7 @@ def fit(x, y, seed):
     return trained(x, y, seed, lambda: nn.Sequential(nn.Linear(x.shape[1], 64), nn.Linear(64, 1), nn.Flatten(0)))
 
 
-@mistake("has the shape [512, 1] where [512] is asked: y and it would be spread against each other")
+@mistake("against [sample, 1], y would be spread to a square")
 def fit(x, y, seed):
     return trained(x, y, seed, lambda: nn.Sequential(nn.Linear(x.shape[1], 64), nn.Tanh(), nn.Linear(64, 1)), steps=20)
 

@@ -241,7 +241,11 @@ def bent(rng, samples):
 
 def explained(network, x, y):
     with torch.no_grad():
-        predicted = assert_tensor(network(x), shape=y.shape)
+        predicted = assert_tensor(network(x))
+    assert predicted.shape != (*y.shape, 1), (
+        f"it gives {list(predicted.shape)}, not [sample]: against [sample, 1], y would be spread to a square"
+    )
+    assert_tensor(predicted, shape=y.shape)
     return 1 - float((predicted - y).square().mean() / y.var(correction=0))
 
 

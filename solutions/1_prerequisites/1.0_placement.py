@@ -112,7 +112,7 @@ def bits_saved(
 def sign_flip_p(
     differences: Float[Tensor, "text"], draws: int, generator: torch.Generator
 ) -> float:
-    """Two-sided p: the share of draws whose mean is at least as far from 0 as the measured one.
+    """Two-sided p: the share of draws whose mean is as far from 0 as measured, or farther.
 
     A draw gives each difference a random sign of its own. The measured signs count as one
     more draw, so that p is never 0.
@@ -162,7 +162,7 @@ def softmax_backward(
 # Gradients that are too long all together are made shorter, all by the same factor; others stay.
 # %% exercise="clip_gradients" points=1 difficulty=2 minutes=4
 def clip_gradients(gradients: list[Tensor], longest: float) -> list[Tensor]:
-    """The gradients, as one long vector no longer than `longest`; if shorter, as they were."""
+    """The gradients, as one long vector no longer than `longest`; shorter ones unchanged."""
     ### BEGIN SOLUTION
     length = torch.stack([gradient.norm() for gradient in gradients]).norm()
     factor = longest / length if length > longest else 1.0
