@@ -791,8 +791,8 @@ def test_answer_folded(answer_folded):
 # --- 11. Open task
 
 HEADS = ("q", "k", "v", "z")
-# The hooks of unseen models. Each part is there twice or more, so that to leave one out shows; so are the last layer and
-# the first position. A "late" one is seen two positions or more after its own: a key that nobody looks at before.
+# The hooks of unseen models. Each part is there twice or more, so that to leave one out shows; so are the last layer
+# and the first position. A "late" one is seen two positions or more after its own: a key that nobody looks at before.
 LEFT = [
     ("attention only", "resid_pre last layer"),
     ("story_lm", "resid_pre"),
@@ -831,11 +831,11 @@ def unseen(kind, rows, rng):
     """A model of this kind, and tokens that it reads."""
     if kind == "wired":
         model, truth = wired.build(seed=rng.integer(0, 10_000), n_layers=2, n_heads=6, noise=0.03)
-        return settled(model), wired.random_text(truth, rows, 12, seed=rng.integer(0, 10_000))
+        return settled(model), wired.random_text(truth, rows, 10, seed=rng.integer(0, 10_000))
     if kind == "story_lm":
-        return story_lm(), rng.integers(4, 333, 1, 10)
+        return story_lm(), rng.integers(4, 333, 1, 8)
     # without norms, streams grow from layer to layer: rounding would show
-    return new(kind, rng, scale=0.35 if kind == "attention only" else 0.7), rng.integers(0, 11, rows, 8)
+    return new(kind, rng, scale=0.35 if kind == "attention only" else 0.7), rng.integers(0, 11, rows, 7)
 
 
 def point_name(part, layer):
