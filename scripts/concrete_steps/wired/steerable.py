@@ -178,7 +178,7 @@ def plan(draw: random.Random, kind: str, n_layers: int) -> Plan:
         case "late":
             return Plan(kind, 1.0, late, draw.uniform(2.5, 3.5), draw.randint(1, late - 1), draw.uniform(0.6, 1.0))
         case "costly":
-            return Plan(kind, 1.0, reader, draw.uniform(2.5, 3.5), draw.randint(reader, late), draw.uniform(0.6, 1.0))
+            return Plan(kind, 1.0, reader, draw.uniform(5.0, 5.6), draw.randint(reader, late), draw.uniform(2.2, 2.4))
         case "spoils":
             return Plan(kind, 1.0, spoiler=reader, spoils_from=draw.uniform(0.6, 3.0))
         case "mute":
