@@ -396,7 +396,8 @@ def generalisation_matrix(
     folds: dict[str, Int[Tensor, "row"]],
     fit: Fit,
 ) -> Float[Tensor, "train test"]:
-    """Accuracy of probes fitted to one set on all rows of another; both in the dicts' order.
+    """Accuracy of probes fitted to one set on another: the share of all its rows that are
+    called right. Both sets in the dicts' order.
 
     Sets may share groups, and a group is in the same fold in all of them: so rows of fold f
     are judged by a probe that saw no row of fold f, of whichever set. All have all folds.
@@ -642,8 +643,8 @@ def measure_when_moved(
     moves: Float[Tensor, "move row d_model"],
     measure: Measure,
 ) -> Float[Tensor, "move row"]:
-    """measure(the logits at the last position), when moves[m, r] is added to the residual
-    stream after `layer`, at the last position of row r and nowhere else.
+    """measure(the logits at the last position), as it is, when moves[m, r] is added to the
+    residual stream after `layer`, at the last position of row r and nowhere else.
 
     No hook stays behind, no gradient is kept.
     """
@@ -663,7 +664,8 @@ def measure_when_moved(
 # A push of any direction does *something*. The null: as long a push in many random directions.
 # %% exercise="random_directions" points=1 difficulty=2 minutes=5
 def random_directions(n: int, d_model: int, seed: int) -> Float[Tensor, "n d_model"]:
-    """Directions of length 1, drawn independently; no direction is likelier than another.
+    """Directions of length 1 (float32), drawn independently: no direction is likelier than
+    another, whatever the others are.
 
     The same seed gives the same directions again.
     """
@@ -691,7 +693,8 @@ def causal_probe_test(
 
     Returns:
         the effect on each row, along `direction` (which may have any length); and for each of
-        n_random random directions the effect along it, the mean over rows.
+        n_random random directions (drawn as in random_directions) the effect along it, the
+        mean over rows.
     """
     ### BEGIN SOLUTION
     directions = torch.cat([(direction / direction.norm())[None], random_directions(n_random, len(direction), seed)])
