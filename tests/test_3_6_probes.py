@@ -437,7 +437,6 @@ def test_logistic_probe__default(logistic_probe, rng):
 def test_generalisation_matrix(generalisation_matrix, rng):
     """Entry [train, test]: probes of the first set, judged on the second's rows of the fold that they did not see."""
     for sizes, n_folds, d_model in [((11, 15), 2, 3), ((9, 13, 7), 3, 2), ((8,), 2, 4)]:  # folds of unequal size
-
         acts, labels, folds = {}, {}, {}
         for i, rows in enumerate(sizes):
             name = "pqr"[-1 - i]
@@ -458,8 +457,8 @@ def test_generalisation_matrix(generalisation_matrix, rng):
         assert_close(
             matrix.float(),
             expected,
-            f"for {len(names)} sets of {sizes} rows in {n_folds} folds, entry [train, test] is not the share of all rows "
-            "of the test set that are called right by a probe that did not see their fold",
+            f"for {len(names)} sets of {sizes} rows in {n_folds} folds, entry [train, test] is not the share of all "
+            "rows of the test set that are called right by a probe that did not see their fold",
         )
 
 
@@ -741,7 +740,11 @@ def test_random_directions(random_directions, rng):
 
 def test_causal_probe_test(causal_probe_test, rng):
     """The direction's effect on each row, up minus down, whatever the direction's length."""
-    for n_layers, layer, rows, pos, size, n_random in [(2, 0, 1, 3, 2.0, 2), (4, 1, 2, 2, 0.3, 3), (3, 1, 3, 4, 0.7, 1)]:
+    for n_layers, layer, rows, pos, size, n_random in [
+        (2, 0, 1, 3, 2.0, 2),
+        (4, 1, 2, 2, 0.3, 3),
+        (3, 1, 3, 4, 0.7, 1),
+    ]:
         model = random_model(n_layers, 8, rng)  # models of one size are one model
         tokens, direction = rng.integers(0, 9, rows, pos), strided(3 * rng.normal(8))
         measure = (first_less_last, softest)[pos % 2]
