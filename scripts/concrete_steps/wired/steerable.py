@@ -39,7 +39,9 @@ BYPASSED = "bypassed"  # it is held, but the answer is made from the word itself
 KINDS = (LINEAR, SWITCH, WINDOW, LATE, COSTLY, SPOILS, MUTE, BYPASSED)
 STEERING = (LINEAR, SWITCH, WINDOW, LATE, COSTLY)
 
-RAISED = 5.0  # by so much the answer rises where a push steers (the mean over rows)
+# By so much the answer rises where a push steers (the mean over rows). Elsewhere no push that leaves the others as they
+# were raises it by half as much, whatever is meant by "as they were": the learner's lines need not be these.
+RAISED = 5.0
 LONGEST = 8.0  # no push is longer
 MOST_COST = 0.05  # nats of the other rows' answers, mean KL
 LOGITS = 5.0  # what the answer's axis gives YES, and takes from NO
