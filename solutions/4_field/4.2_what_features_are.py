@@ -731,7 +731,8 @@ for what, value, null, other in closing_table:
 # %% [markdown]
 # ## Bonus (not graded)
 #
-# 1. Part 2 with more concepts of your own: does the lead of the neurons in layer 4 become clear of 0?
+# 1. After another text, *I have never seen*, are neuron 1174's strongest words still countries alone? Part 2 with more
+#    concepts of your own: does the lead of the neurons in layer 4 become clear of 0?
 # 2. Part 3 with 1,024 and 16,384 random directions: which costs more, four times as many features or four times as
 #    many on at once? Which tokens are named in place of the right ones in part 3? Are they similar words?
 # 3. Letters of the alphabet in part 4: line, arc, or circle?
