@@ -638,7 +638,7 @@ answer_universal = "c"
 # ## 7. Open task: how is it held?
 #
 # Activations nobody has seen, and a concept with ordered values. Is it held by a neuron, a direction, an arc, a
-# circle, or not at all? Size, noise and loudness of neurons are drawn alike for all. There are few rows: whatever is
+# circle, or not at all? Size, noise and the neurons' means are drawn alike for all. There are few rows: whatever is
 # fitted must be tested on others.
 #
 # <details><summary>Hint</summary>
