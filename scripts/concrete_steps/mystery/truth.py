@@ -1,0 +1,81 @@
+"""For maintainers: what the sealed rule makes of the questions, and the best one-line heuristic, beside the watcher."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from concrete_steps.mystery import edits, sealed
+from concrete_steps.mystery.questions import Account, Question
+from concrete_steps.mystery.rows import examples, kept, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CANDIDATES = 48  # rows whose value a removed head may stand for
+
+
+def sealed_account(name: str) -> Account:
+    """The account that the sealed rule gives: what remains of it is what training did not achieve."""
+    rule = sealed.rules()[require(name)]
+    stands_for = {head: _stands_for(name, head) for head in _heads(name)}
+
+    def account(question: Question) -> Tensor:
+        letters = question.tokens[:, :-1]
+        if question.kind == "breaks":
+            return rule.answer(letters) != rule.plain(letters)
+        source = question.source
+        if question.kind == "remove":
+            source = stands_for[question.heads[0]].expand_as(question.tokens)
+        after = _after_swap(name, question.tokens, source, question.heads)
+        return after if question.kind == "swap" else after != rule.answer(letters)
+
+    return account
+
+
+@functools.cache
+def _stands_for(name: str, head: edits.Head) -> Tensor:
+    """The row whose value the head seems to carry when it is removed: what fits most of 256 examples."""
+    (tokens, _), (candidates, _) = examples(name, 256, seed=76), examples(name, CANDIDATES, seed=77)
+    after = edits.removed(kept(name), name, tokens, head)
+    fits = [(_after_swap(name, tokens, row.expand_as(tokens), [head]) == after).sum().item() for row in candidates]
+    return candidates[fits.index(max(fits))]
+
+
+def _after_swap(name: str, tokens: Tensor, source: Tensor, heads: Iterable[edits.Head]) -> Tensor:
+    import torch
+
+    rule = sealed.rules()[name]
+    swaps = torch.zeros(len(tokens), rule.layers, rule.heads, dtype=torch.bool)
+    for layer, head in heads:
+        swaps[:, layer, head] = True
+    return sealed.swapped_answer(rule, tokens[:, :-1], source[:, :-1], swaps)
+
+
+def _heads(name: str) -> list[edits.Head]:
+    model = kept(name)
+    return [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
+
+
+def heuristic(name: str, seed: int = 5) -> Account:
+    """One line: a head that matters brings the source's answer, and its removal changes all; no other does anything.
+
+    Whether a head matters was measured: swaps of it change more than half of the answers.
+    """
+    import torch
+
+    model, (tokens, _), (source, _) = kept(name), examples(name, 256, seed), examples(name, 256, seed + 1)
+    says = edits.answers(model, tokens)
+    apart = edits.answers(model, source) != says
+    changes = {
+        head: (edits.swapped(model, tokens, source, [head]) != says)[apart].float().mean() for head in _heads(name)
+    }
+
+    def account(question: Question) -> Tensor:
+        matters = any(changes[head] > 0.5 for head in question.heads)
+        if question.kind == "swap":
+            return question.source_says if matters else question.says
+        return torch.full((len(question.tokens),), matters)
+
+    return account
