@@ -8,11 +8,9 @@
 
 An account is a function that is asked `Question`s and answers for each row, before the model runs:
 
-| kind | the edit | the answer |
-|---|---|---|
-| "swap" | one or two heads get the z (all positions) that they had in another row | the letter that the model then says |
-| "remove" | one head gets the mean of its z over `examples(name, 512, seed=0)`, at each position | whether the letter changes |
-| "breaks" | none | whether the model says another letter than the rule that all examples follow |
+"swap": one or two heads get the z (all positions) that they had in another row. Which letter does the model say?
+"remove": one head gets the mean of its z over `examples(name, 512, seed=0)`, at each position. Does the letter change?
+"breaks": nothing is edited. Does the model say another letter than the rule that all examples follow?
 
 Points are the share of the way from the best baseline to no error: 0 for whoever only watches what the model says.
 """

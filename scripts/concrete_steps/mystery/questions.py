@@ -11,7 +11,7 @@ from concrete_steps.mystery import edits
 from concrete_steps.mystery.rows import examples, kept, require, unusual
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Int
+    from jaxtyping import Int
     from torch import Tensor
 
 KINDS = ("swap", "remove", "breaks")

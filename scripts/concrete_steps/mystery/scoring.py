@@ -72,8 +72,8 @@ def score(name: str, account: Account, seed: int) -> Score:
 def watchers(name: str, question: Question) -> dict[str, Tensor]:
     """What watchers of outputs answer, by what they go by. They run the model as it is, as often as they like.
 
-    For a swap: nothing changes; the source's answer; what the model says to a row in which one position, or one half, is
-    the source's. For a removal: always, never. For what breaks: never, and a logistic regression on the letters at
+    For a swap: nothing changes; the source's answer; what the model says to a row in which one position, or one half,
+    is the source's. For a removal: always, never. For what breaks: never, and a logistic regression on the letters at
     their places, fitted to 2,000 unusual rows of which the watcher saw the model's answers and the rule's.
     """
     import torch

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from concrete_steps.mystery import edits, sealed
 from concrete_steps.mystery.questions import Account, Question
-from concrete_steps.mystery.rows import examples, kept, require
+from concrete_steps.mystery.rows import NAMES, examples, kept, require
+from concrete_steps.mystery.scoring import score, watched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,3 +80,33 @@ def heuristic(name: str, seed: int = 5) -> Account:
         return torch.full((len(question.tokens),), matters)
 
     return account
+
+
+def table(names: Iterable[str] = NAMES, seeds: Iterable[int] = range(5)) -> Iterator[dict[str, float | str]]:
+    """For each model: accuracy, and points of the sealed truth, the heuristic and a watcher chosen beforehand.
+
+    Points are means over draws of questions. The watcher's are not cut off at 0: on each draw it goes by what was best
+    on the draw before, so that it is no better than it would be if nobody knew the answers.
+    """
+    for name in names:
+        tokens, plain = examples(name, 1000, seed=9)
+        row: dict[str, float | str] = {"model": name}
+        row["accuracy"] = (edits.answers(kept(name), tokens) == plain).float().mean().item()
+        row["watcher"] = _mean([_beforehand(name, seed) for seed in seeds])
+        row["heuristic"] = _mean([score(name, heuristic(name), seed).total for seed in seeds])
+        row["truth"] = _mean([score(name, sealed_account(name), seed).total for seed in seeds])
+        yield row
+
+
+def _beforehand(name: str, seed: int) -> float:
+    """Points of the watcher that was best on another draw."""
+    points = []
+    for kind, now in watched(name, seed).items():
+        before = watched(name, seed + 100)[kind]
+        zero, its = max(now.values()), now[max(before, key=before.get)]
+        points.append(100 * (its - zero) / max(1 - zero, 1e-6))
+    return _mean(points)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
