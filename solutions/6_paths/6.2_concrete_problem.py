@@ -46,7 +46,7 @@ Question = mystery.Question
 amber = mystery.load("amber")
 tokens, answers = mystery.examples("amber", rows=256, seed=0)
 source, _ = mystery.examples("amber", rows=256, seed=1)
-print(f"{amber.cfg.n_layers} layer, {amber.cfg.n_heads} heads; the token {tokens[0, -1]} asks")
+print(f"{amber.cfg.n_heads} heads in one layer; the token {tokens[0, -1]} asks")
 for row, answer in zip(tokens[:5].tolist(), answers[:5].tolist(), strict=True):
     print(*row[:-1], "->", answer)
 # %% exercise="says" points=1 difficulty=1 minutes=5
@@ -65,7 +65,7 @@ for name in mystery.NAMES:
     model = mystery.load(name)
     its_tokens, its_answers = mystery.examples(name, rows=400, seed=0)
     right = evidence.interval((says(model, its_tokens) == its_answers).float(), "exact")
-    size = f"{model.cfg.n_layers} layers of {model.cfg.n_heads} heads"
+    size = f"{model.cfg.n_layers} layer, {model.cfg.n_heads} heads"
     print(f"{name:>6}: {size}, {model.cfg.d_vocab - 1} letters, right {right:.3f}")
 # %% [markdown]
 # ## 2. Swap a part
@@ -79,8 +79,8 @@ def swap_heads(
     source: Int[Tensor, "row pos"],
     heads: list[Head],
 ) -> Int[Tensor, "row"]:
-    """What the model says to `tokens` when these heads have, at all positions, the z that they
-    have in an untouched run on `source` (row by row).
+    """What the model says to `tokens` when these heads have, at all positions, the z that
+    they have in an untouched run on `source` (row by row).
     """
     ### BEGIN SOLUTION
     hooks = []
@@ -103,7 +103,8 @@ def swap_effects(
     model: TransformerBridge, tokens: Int[Tensor, "row pos"], source: Int[Tensor, "row pos"]
 ) -> Float[Tensor, "layer head"]:
     """For each head alone: the share of rows to which the model says another letter when the
-    head is swapped. Only rows to which, unedited, it says another letter than to their source.
+    head is swapped. Only rows count to which it says, unedited, another letter than to their
+    source.
     """
     ### BEGIN SOLUTION
     before = says(model, tokens)
@@ -135,7 +136,8 @@ apart = before != theirs
 for head in range(3):
     after = swap_heads(amber, tokens, source, [(0, head)])
     to_source = (after == theirs)[apart].float().mean()
-    print(f"L0H{head}: changes {effects[0, head]:.2f}, to the source's letter {to_source:.2f}")
+    changes = effects[0, head]
+    print(f"L0H{head}: changes {changes:.2f}, to the source's letter {to_source:.2f}")
 nothing = swap_heads(amber, tokens, tokens.clone(), [(0, 0), (0, 1), (0, 2)])
 print(f"null, all heads from the same row: {(nothing != before).float().mean():.2f}")
 # %% [markdown]
@@ -158,8 +160,8 @@ def remove_head(
     reference: Int[Tensor, "other pos"],
     head: Head,
 ) -> Int[Tensor, "row"]:
-    """What the model says to `tokens` when the head's z is, at each position, its mean over the
-    rows of `reference`.
+    """What the model says to `tokens` when the head's z is, at each position, its mean over
+    the rows of `reference`.
     """
     ### BEGIN SOLUTION
     name = f"blocks.{head[0]}.attn.hook_z"
@@ -187,8 +189,8 @@ def reads_from(
     fresh: Int[Tensor, "row pos"],
     head: Head,
 ) -> Float[Tensor, "pos"]:
-    """For each position: the share of rows to which the model says another letter when the head
-    is swapped, its source being the same row with the letter at this position from `fresh`.
+    """For each position: the share of rows to which the model says another letter when the
+    head is swapped, its source being the same row with the letter here from `fresh`.
 
     Of the rows in which `fresh` has the same letter there, none counts. A position where no
     row counts gets 0.
@@ -222,10 +224,13 @@ plot.imshow(
 # nothing else matters: put every pair into these places, and leave the rest as it is.
 # %% exercise="answer_table" points=2 difficulty=3 minutes=15
 def answer_table(
-    model: TransformerBridge, tokens: Int[Tensor, "row pos"], places: tuple[int, int], letters: int
+    model: TransformerBridge,
+    tokens: Int[Tensor, "row pos"],
+    places: tuple[int, int],
+    letters: int,
 ) -> tuple[Int[Tensor, "first second"], Float[Tensor, "first second"]]:
-    """For every pair of letters, put at these two places of all rows: the letter that the model
-    says most often (the lowest of them if there are several), and in what share of the rows.
+    """For every pair of letters, put at these two places of all rows: the letter that the
+    model says most often (the lowest if there are several), and in what share of the rows.
     """
     ### BEGIN SOLUTION
     said = torch.zeros(letters, letters, dtype=torch.long)
@@ -475,17 +480,20 @@ print(*(f"  {asked}: {share:.2f}" for asked, share in birch_scores[0].by_questio
 # ## 8. Open tasks: four days
 #
 # From here on there are no steps. Each model has a rule, heads that carry something (or nothing), and a blind spot.
-# Layers 0 and 1 work together in three of them: a swapped head of layer 0 changes what a head of layer 1 carries,
-# unless that one was swapped, too.
+# What a head carries may be a letter, a count, or something that only some rows need.
 #
 # 60 points are asked for. Write your guesses down before you run; keep what was wrong. Attack your account before you
 # submit it: swaps of *two* heads, rows that examples never show.
 #
-# <details><summary>Hint</summary>
+# <details><summary>Hint 1</summary>
 #
-# For each head: which places does it read (`reads_from`), at which position does its z matter, what does its pattern
-# depend on? For the blind spot: what do examples never hold? A head that nothing in the examples needs may be there for
-# just that.
+# For each head: which places does it read (`reads_from`), which change of a letter does it notice (`notices`), where
+# does it look? Then tables of what the heads carry, with the rest left as it is.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# For the blind spot: what do examples never hold? A head that nothing in the examples needs may be there for just that.
 #
 # </details>
 # %% exercise="explain_coral" points=6 difficulty=4 minutes=300
@@ -592,18 +600,16 @@ def share_of(marks: Tensor) -> str:
 
 
 amber_else = amber_reads[2, [0, 2, 3, 4, 5]]
+of_amber, of_birch, reads = effects[0], birch_effects[0], amber_reads[2, 1]
+ones, twos = by_letter[1, 0], by_letter[2, 0]  # what the two heads notice in place of a 0
 findings = [
-    ("amber: a swap of L0H2 or L0H0", share_of(effects[0, [2, 0]]), f"L0H1 {effects[0, 1]:.2f}"),
-    ("amber: L0H2 reads place 1", share_of(amber_reads[2, 1]), f"others {amber_else.max():.2f}"),
-    ("amber: sum mod 10", share_of(is_sum[seen == 1]), f"unseen {share_of(is_sum[seen == 0])}"),
+    ("amber: a swap of L0H2 or L0H0", share_of(of_amber[[2, 0]]), f"L0H1 {of_amber[1]:.2f}"),
+    ("amber: L0H2 reads place 1", share_of(reads), f"else {amber_else.max():.2f}"),
+    ("amber: sum mod 10", share_of(is_sum[seen == 1]), f"else {share_of(is_sum[seen == 0])}"),
     points_row("amber", amber_scores),
-    (
-        "birch: a swap of L0H1 or L0H2",
-        share_of(birch_effects[0, [1, 2]]),
-        f"L0H0 {birch_effects[0, 0]:.2f}",
-    ),
-    ("birch: L0H1, a 1 for a 0", share_of(by_letter[1, 0, 1]), f"a 2 {by_letter[1, 0, 2]:.2f}"),
-    ("birch: L0H2, a 2 for a 0", share_of(by_letter[2, 0, 2]), f"a 1 {by_letter[2, 0, 1]:.2f}"),
+    ("birch: a swap of L0H1 or L0H2", share_of(of_birch[[1, 2]]), f"L0H0 {of_birch[0]:.2f}"),
+    ("birch: L0H1, a 1 for a 0", share_of(ones[1]), f"a 2 for a 0 {ones[2]:.2f}"),
+    ("birch: L0H2, a 2 for a 0", share_of(twos[2]), f"a 1 for a 0 {twos[1]:.2f}"),
     points_row("birch", birch_scores),
 ]
 for what, value, beside in findings:
