@@ -212,8 +212,8 @@ def test_answer_table(answer_table, rng):
         (tiny(3, 3), 8, 5, (3, 1)),
         (tiny(2, 2), 1, 3, (0, 1)),
     ]:
-        letters = 6
-        tokens = rng.integers(0, letters, rows, pos)
+        letters = 4
+        tokens = rng.integers(0, 6, rows, pos)
         with as_found(model, tokens):
             result = answer_table(model, tokens, places, letters)
         assert isinstance(result, tuple | list) and len(result) == 2, "return two tensors: letters and shares"
@@ -223,7 +223,7 @@ def test_answer_table(answer_table, rng):
             for second in range(letters):
                 put = tokens.clone()
                 put[:, places[0]], put[:, places[1]] = first, second
-                counts = torch.bincount(letters_of(model, put), minlength=letters)
+                counts = torch.bincount(letters_of(model, put))
                 most = int(torch.nonzero(counts == counts.max())[0])
                 where = f"{first} at place {places[0]} and {second} at place {places[1]} of {rows} rows"
                 assert int(said[first, second]) == most, (

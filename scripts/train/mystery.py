@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def train(name: str, options: list[str]) -> None:
     rule = sealed.rules()[name]
-    args = training.arguments(f"mystery/{name}", rule.steps, __doc__.splitlines()[0], options)
+    args = training.arguments(f"mystery/{name}", rule.stop or rule.steps, __doc__.splitlines()[0], options)
     args.seed = args.seed or rule.seed
     model = new_model(rule, args.seed).to(args.device)
     weights = model.state_dict(keep_vars=True)
