@@ -393,7 +393,7 @@ def explain_amber(question):
     return _nothing(question)
 
 
-@mistake("takes a swapped head for one that carries the whole answer")
+@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
 def explain_amber(question):
     return _source(question)
 
@@ -492,7 +492,7 @@ def explain_birch(question):
     return _nothing(question)
 
 
-@mistake("takes a swapped head for one that carries the whole answer")
+@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
 def explain_birch(question):
     return _source(question)
 

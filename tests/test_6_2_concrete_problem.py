@@ -286,20 +286,42 @@ def test_answer_points(answer_points):
 # --- 6. and 7. Mini-projects
 
 
+NOTHING = "says that no edit changes anything, and that nothing breaks the model"
+EVERYTHING = "takes every swapped head for one that carries the whole answer, and lets all break the model"
+
+
 def judged(name, account, rng, enough):
     """The account has enough points on fresh questions; else what it predicts worst is said."""
+    noted = []
+
+    def asked(question):
+        said = account(question)
+        noted.append((question, said))
+        return said
+
     try:
         with nothing_left_behind():
-            score = mystery.score(name, account, 1000 + rng.integer(0, DRAWS))
+            score = mystery.score(name, asked, 1000 + rng.integer(0, DRAWS))
     except CourseError as problem:
         raise AssertionError(str(problem)) from None
     worst = sorted(score.by_question, key=lambda its: its[1])[:3]
     assert score.total >= enough, (
-        f"{score.total:.0f} points, {enough} are asked for; by kind "
+        f"your account {sort_of(noted)}: {score.total:.0f} points, {enough} are asked for; by kind "
         + ", ".join(f"{kind} {points:.0f}" for kind, points in score.points.items())
         + "; predicted worst: "
         + ", ".join(f"{asked} ({share:.0%} of rows)" for asked, share in worst)
     )
+
+
+def sort_of(noted):
+    """What an account does that looks at nothing inside; or that it has too little."""
+    swaps = [(question, said) for question, said in noted if question.kind == "swap"]
+    others = [said for question, said in noted if question.kind != "swap"]
+    if all(torch.equal(said, its.says) for its, said in swaps) and not any(said.any() for said in others):
+        return NOTHING
+    if all(torch.equal(said, its.source_says) for its, said in swaps) and all(said.all() for said in others):
+        return EVERYTHING
+    return "beats watching by too little"
 
 
 @pytest.mark.seconds(120)
