@@ -256,8 +256,9 @@ def answer_table(
 # </details>
 # %% experiment=True
 said, share = answer_table(amber, tokens[:40], (1, 4), letters=10)
+many, _ = mystery.examples("amber", rows=2000, seed=2)
 seen = torch.zeros(10, 10)
-seen[tokens[:, 1], tokens[:, 4]] = 1
+seen[many[:, 1], many[:, 4]] = 1
 plot.show(
     plot.imshow(
         torch.stack([said.float(), 9 * seen]),
@@ -343,7 +344,7 @@ fresh_right = [
     (mystery.watchers("amber", question)[way] == truth).float().mean().item()
     for question, truth in again
 ]
-print(f"the same on fresh questions: {evidence.interval(fresh_right):.2f}")
+print(f"the same on {len(again)} fresh questions: {sum(fresh_right) / len(again):.2f}")
 # %% [markdown]
 # **A watcher of outputs reaches .45, your account .89. How far is the account?**
 # (a) four fifths of the way; (b) at 89 points of 100; (c) twice as good as watching
@@ -377,9 +378,11 @@ def explain_amber(question: Question) -> Tensor:
 
     second, fifth = question.tokens[:, 1], question.tokens[:, 4]
     if question.kind == "breaks":
-        return second % 3 == fifth % 3
+        return answer(second, fifth) != (second + fifth) % 10
+    if question.heads == ((0, 0),) and question.kind == "remove":
+        return answer(second, 0 * fifth) != question.says  # measured: it then stands for a 0
     if question.kind == "remove":
-        return torch.full((len(second),), question.heads[0] in [(0, 2), (0, 0)])
+        return torch.full((len(second),), question.heads == ((0, 2),))
     if (0, 2) in question.heads:
         second = question.source[:, 1]
     if (0, 0) in question.heads:
@@ -463,13 +466,13 @@ def explain_birch(question: Question) -> Tensor:
     ones, twos = count(question.tokens, 1), count(question.tokens, 2)
     if question.kind == "breaks":
         return (ones == twos) & (twos > 0)
-    if question.kind == "remove":
-        return torch.full((len(ones),), question.heads[0] in [(0, 1), (0, 2)])
+    removed = question.kind == "remove"  # then they stand for 3 ones, and 5 twos: measured
     if (0, 1) in question.heads:
-        ones = count(question.source, 1)
+        ones = torch.full_like(ones, 3) if removed else count(question.source, 1)
     if (0, 2) in question.heads:
-        twos = count(question.source, 2)
-    return torch.where(ones == twos, ones, ones + 2 * twos) % 5
+        twos = torch.full_like(twos, 5) if removed else count(question.source, 2)
+    after = torch.where(ones == twos, ones, ones + 2 * twos) % 5
+    return after != question.says if removed else after
     ### END SOLUTION
 # %% check="explain_birch"
 # %% experiment=True
