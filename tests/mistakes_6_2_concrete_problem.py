@@ -398,21 +398,6 @@ def explain_amber(question):
     return _source(question)
 
 
-@mistake("has the two heads the wrong way round")
-def explain_amber(question):
-    return _amber(question, (0, 0), (0, 2))
-
-
-@mistake("knows no blind spot")
-def explain_amber(question):
-    return _amber(question, blind=False)
-
-
-@mistake("gives logits or probabilities: a letter, or True or False, is asked for")
-def explain_amber(question):
-    return torch.rand(len(question.tokens), generator=torch.Generator().manual_seed(0))
-
-
 @right("by a table, and lists")
 def explain_amber(question):
     said = []
@@ -495,22 +480,6 @@ def explain_birch(question):
 @mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
 def explain_birch(question):
     return _source(question)
-
-
-@mistake("has the two heads the wrong way round")
-def explain_birch(question):
-    return _birch(question, (0, 2), (0, 1))
-
-
-@mistake("takes the heads for the two halves of the row: both see all of it")
-def explain_birch(question):
-    if question.kind != "swap":
-        return _birch(question)
-    tokens = question.tokens[:, :-1].clone()
-    for head, span in (((0, 1), slice(0, 4)), ((0, 2), slice(4, 8))):
-        if head in question.heads:
-            tokens[:, span] = question.source[:, span]
-    return tokens.sum(1) % 5
 
 
 @right("by sums")

@@ -292,29 +292,24 @@ EVERYTHING = "takes every swapped head for one that carries the whole answer, an
 
 def judged(name, account, rng, enough):
     """The account has enough points on fresh questions; else what it predicts worst is said."""
-    noted = []
-
-    def asked(question):
-        said = account(question)
-        noted.append((question, said))
-        return said
-
+    seed = 1000 + rng.integer(0, DRAWS)
     try:
         with nothing_left_behind():
-            score = mystery.score(name, asked, 1000 + rng.integer(0, DRAWS))
+            score = mystery.score(name, account, seed)
     except CourseError as problem:
         raise AssertionError(str(problem)) from None
     worst = sorted(score.by_question, key=lambda its: its[1])[:3]
     assert score.total >= enough, (
-        f"your account {sort_of(noted)}: {score.total:.0f} points, {enough} are asked for; by kind "
+        f"your account {sort_of(account, name, seed)}: {score.total:.0f} points, {enough} are asked for; by kind "
         + ", ".join(f"{kind} {points:.0f}" for kind, points in score.points.items())
         + "; predicted worst: "
         + ", ".join(f"{asked} ({share:.0%} of rows)" for asked, share in worst)
     )
 
 
-def sort_of(noted):
+def sort_of(account, name, seed):
     """What an account does that looks at nothing inside; or that it has too little."""
+    noted = [(question, account(question)) for question, _ in mystery.questions(name, seed)]
     swaps = [(question, said) for question, said in noted if question.kind == "swap"]
     others = [said for question, said in noted if question.kind != "swap"]
     if all(torch.equal(said, its.says) for its, said in swaps) and not any(said.any() for said in others):
