@@ -377,17 +377,6 @@ def _source(question):
     return torch.ones(len(question.tokens), dtype=torch.bool)
 
 
-def _amber(question, second_head=(0, 2), fifth_head=(0, 0), blind=True):
-    second, fifth = question.tokens[:, 1], question.tokens[:, 4]
-    if question.kind == "breaks":
-        return (second % 3 == fifth % 3) & torch.tensor(blind)
-    if question.kind == "remove":
-        return torch.full((len(second),), question.heads[0] in [(0, 2), (0, 0)])
-    second = question.source[:, 1] if second_head in question.heads else second
-    fifth = question.source[:, 4] if fifth_head in question.heads else fifth
-    return torch.where((second % 3 == fifth % 3) & torch.tensor(blind), second, (second + fifth) % 10)
-
-
 @mistake("says that no edit changes anything, and that nothing breaks the model")
 def explain_amber(question):
     return _nothing(question)
