@@ -9,7 +9,7 @@ from concrete_steps.paths import course_root
 
 FLOORS = (
     {"__init__", "errors", "paths", "course"},
-    {"models", "corpus", "games", "wired", "plot", "evidence", "concepts", "facts", "topics"},
+    {"models", "corpus", "games", "wired", "plot", "evidence", "concepts", "facts", "topics", "mystery", "problems"},
     {"checking"},
     {"workspace", "standing"},
     {"grading"},
