@@ -914,7 +914,15 @@ def answer_folded():
 # --- 11. Open task
 
 
-def _search(model, tokens, logits, parts, close=1e-3, positions=None):
+def _largest(tried, logits, own):
+    return (tried - logits).abs().flatten(1).amax(1)
+
+
+def _angle(tried, logits, own):
+    return 1 - torch.cosine_similarity((tried - own).flatten(1), (logits - own).flatten(), dim=1)
+
+
+def _search(model, tokens, logits, parts, close=1e-3, positions=None, gap=_largest):
     """The first place among these parts that gives the logits."""
     with torch.no_grad():
         own, cache = model.run_with_cache(tokens)
@@ -938,7 +946,7 @@ def _search(model, tokens, logits, parts, close=1e-3, positions=None):
 
         with torch.no_grad():
             tried = model.run_with_hooks(tokens.repeat(len(places), 1), fwd_hooks=[(name, zero)])
-        gaps = (tried.reshape(len(places), *logits.shape) - logits).abs().flatten(1).amax(1)
+        gaps = gap(tried.reshape(len(places), *logits.shape), logits, own)
         found.append((float(gaps.min()), (name, *places[int(gaps.argmin())])))
     return found, [place for gap, place in found if gap < close]
 
@@ -952,7 +960,7 @@ def find_hook(model, tokens, logits):
     return min(found)[1] if found else None
 
 
-@mistake("named where no activation was set to 0 in all rows")
+@mistake("named though one row alone was edited")
 def find_hook(model, tokens, logits):
     _, places = _search(model, tokens[:1], logits[:1], PARTS)
     return places[0] if places else None
@@ -961,6 +969,20 @@ def find_hook(model, tokens, logits):
 @mistake("hooks in models of four kinds")
 def find_hook(model, tokens, logits):
     _, places = _search(model, tokens, logits, ("z", "attn_out"))
+    return places[0] if places else None
+
+
+@mistake("named though an activation was halved")
+def find_hook(model, tokens, logits):
+    """By the direction of the change, whatever its size."""
+    found, _ = _search(model, tokens, logits, PARTS, gap=_angle)
+    return min(found)[1] if found and min(found)[0] < 0.2 else None
+
+
+@mistake("were found; missed were 3 k")
+def find_hook(model, tokens, logits):
+    """Without keys."""
+    _, places = _search(model, tokens, logits, [part for part in PARTS if part != "k"])
     return places[0] if places else None
 
 

@@ -559,6 +559,19 @@ def generalisation_matrix(acts, labels, folds, fit):
     return _matrix({name: acts[name] for name in names}, labels, folds, fit, _others, _own)
 
 
+@mistake("takes the mean of the folds' accuracies: folds differ in size, and the accuracy is over all rows of the set")
+def generalisation_matrix(acts, labels, folds, fit):
+    def fold_by_fold(train, test):
+        shares = []
+        for fold in folds[train].unique():
+            seen, here = folds[train] != fold, folds[test] == fold
+            probe = fit(acts[train][seen], labels[train][seen])
+            shares.append((_says(probe, acts[test][here]) == labels[test][here]).float().mean())
+        return torch.stack(shares).mean()
+
+    return torch.stack([torch.stack([fold_by_fold(train, test) for test in acts]) for train in acts])
+
+
 @right("a comprehension over pairs")
 def generalisation_matrix(acts, labels, folds, fit):
     return _matrix(acts, labels, folds, fit, _others, _own)
@@ -771,6 +784,13 @@ def probe_against_baseline(acts, texts, labels, groups, folds, fit):
     return tuple(_by_group(_held_out(inputs, labels, folds, fit), groups) for inputs in (acts, joint))
 
 
+@mistake("divides the counts by the number of words: the bag of words holds counts")
+def probe_against_baseline(acts, texts, labels, groups, folds, fit):
+    counts = _counts(texts)
+    shares = counts / counts.sum(1, keepdim=True)
+    return tuple(_by_group(_held_out(inputs, labels, folds, fit), groups) for inputs in (acts, shares))
+
+
 @right("sums over groups by index")
 def probe_against_baseline(acts, texts, labels, groups, folds, fit):
     names = sorted(set(groups))
@@ -904,6 +924,13 @@ def random_directions(n, d_model, seed):
     return (drawn / drawn.norm()).expand(n, -1).clone()
 
 
+@mistake("makes the directions orthogonal to each other: those that are drawn independently are not")
+def random_directions(n, d_model, seed):
+    generator = torch.Generator().manual_seed(seed)
+    rounds = [torch.linalg.qr(torch.randn(d_model, d_model, generator=generator)).Q for _ in range(-(-n // d_model))]
+    return torch.cat(rounds)[:n]
+
+
 @right("numpy")
 def random_directions(n, d_model, seed):
     drawn = np.random.default_rng(seed).normal(size=(n, d_model))
@@ -968,6 +995,35 @@ def causal_probe_test(model, tokens, layer, direction, size, measure, n_random, 
     effect = _up_less_down(model, tokens, layer, measure)
     own, null = _tested(model, tokens, layer, direction, size, measure, n_random, seed, effect)
     return own, null[:1].expand(n_random).clone()
+
+
+@mistake("pushes down along another random direction than up: minus the same one")
+def causal_probe_test(model, tokens, layer, direction, size, measure, n_random, seed):
+    effect = _up_less_down(model, tokens, layer, measure)
+    own, _ = _tested(model, tokens, layer, direction, size, measure, n_random, seed, effect)
+    null = []
+    for up, down in size * _random(2 * n_random, len(direction), seed).reshape(n_random, 2, 1, -1):
+        pushed_up, pushed_down = (
+            _moved(model, tokens, layer, move.expand(len(tokens), -1), measure) for move in (up, -down)
+        )
+        null.append((pushed_up - pushed_down).mean())
+    return own, torch.stack(null)
+
+
+@mistake("takes the random directions at a right angle to the probe's: none is likelier than another, nor less likely")
+def causal_probe_test(model, tokens, layer, direction, size, measure, n_random, seed):
+    effect, unit = _up_less_down(model, tokens, layer, measure), direction / direction.norm()
+    drawn = _random(n_random, len(direction), seed)
+    drawn = torch.nn.functional.normalize(drawn - (drawn @ unit)[:, None] * unit, dim=1)
+    effects = [effect((size * each).expand(len(tokens), -1)) for each in [unit, *drawn]]
+    return effects[0], torch.stack(effects[1:]).mean(1)
+
+
+@mistake("takes the random directions' effects on the first row: the mean over rows")
+def causal_probe_test(model, tokens, layer, direction, size, measure, n_random, seed):
+    effect, unit = _up_less_down(model, tokens, layer, measure), direction / direction.norm()
+    effects = [effect((size * each).expand(len(tokens), -1)) for each in [unit, *_random(n_random, len(unit), seed)]]
+    return effects[0], torch.stack(effects[1:])[:, 0]
 
 
 @right("all directions in one run")

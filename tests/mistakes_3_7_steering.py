@@ -911,3 +911,26 @@ def find_steering(model, asked, others, directions):
 @right("a finer scan")
 def find_steering(model, asked, others, directions):
     return _scan(model, asked, others, directions, (1.0, 2.0, 3.0, 4.0, 5.5, 8.0))
+
+
+@right("lines and measures of its own: largest change of an others' logit, and a rise above 3 at any of ten strengths")
+@torch.no_grad()
+def find_steering(model, asked, others, directions):
+    rows, strengths = torch.cat([asked, others]), torch.linspace(0.8, 8, 10)
+    n, signs = len(asked), torch.tensor([1.0, -1.0])
+    plain, named = model(rows)[:, -1], set()
+    for name, direction in directions.items():
+        for layer in range(model.cfg.n_layers):
+            pushes = (strengths[:, None] * direction).repeat_interleave(len(rows), 0)
+            hook = (f"blocks.{layer}.hook_resid_post", lambda x, hook, pushes=pushes: _pushed_at_last(x, pushes))
+            logits = model.run_with_hooks(rows.repeat(len(strengths), 1), fwd_hooks=[hook])[:, -1]
+            change = logits.unflatten(0, (len(strengths), -1)) - plain
+            rises = (change[:, :n, -2:] @ signs).mean(1)
+            stays = change[:, n:].abs().amax((1, 2)) < 1
+            if (rises[stays] > 3).any():
+                named.add((name, layer))
+    return named
+
+
+def _pushed_at_last(x, pushes):
+    return torch.cat([x[:, :-1], x[:, -1:] + pushes[:, None]], dim=1)

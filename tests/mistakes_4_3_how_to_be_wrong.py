@@ -44,7 +44,7 @@ def _removal(model, tokens, heads, fill, measure, mean=lambda own: own.mean(0), 
     return torch.stack(effects)
 
 
-@mistake("has the sign turned round: untouched minus changed")
+@mistake("gives changed minus untouched, and so the sign is turned round")
 def removal_effects(model, tokens, heads, fill, measure):
     return _removal(model, tokens, heads, fill, measure, sign=-1)
 
@@ -145,6 +145,11 @@ def heads_that_stand(effects, controls):
     return (_low(effects) > 0) & (effects.mean(1) > controls.abs().max())
 
 
+@mistake("asks that the interval lie above the controls: above 0 it must lie, above them the mean")
+def heads_that_stand(effects, controls):
+    return _low(effects) > controls.mean(1).abs().max()
+
+
 @right("a loop")
 def heads_that_stand(effects, controls):
     bar = max(abs(float(control.mean())) for control in controls)
@@ -216,6 +221,28 @@ def effect_when_frozen(model, tokens, head, frozen, measure):
     with torch.no_grad():
         changed = measure(model.run_with_hooks(tokens, fwd_hooks=hooks)[:, -1])
     return measure(_run(model, tokens, {})) - changed
+
+
+@mistake("makes hooks in a loop that all look up its last layer and head: bind them (h=h) as each hook is made")
+def effect_when_frozen(model, tokens, head, frozen, measure):
+    z = _z(model, tokens)
+    if not frozen:
+        return _frozen(model, tokens, head, frozen, measure)
+    own, (layer, index) = z[head[0]][:, :, head[1]], frozen[-1]
+    hooks = [(_name(head[0]), head[1], own.mean(0).expand_as(own))]
+    hooks += [(_name(at), index, z[layer][:, :, index]) for at, _ in frozen]
+
+    def put(z, hook, index, new):
+        z = z.clone()
+        z[:, :, index] = new
+        return z
+
+    with torch.no_grad():
+        changed = model.run_with_hooks(
+            tokens,
+            fwd_hooks=[(name, lambda z, hook, i=i, new=new: put(z, hook, i, new)) for name, i, new in hooks],
+        )
+    return measure(_run(model, tokens, {})) - measure(changed[:, -1])
 
 
 @right("one hook a layer")
@@ -414,6 +441,26 @@ def faithfulness(model, tokens, circuit, measure):
 @mistake("averages over positions, too: the mean is over rows, at each position")
 def faithfulness(model, tokens, circuit, measure):
     return _share(model, tokens, circuit, measure, fill=lambda own: own.mean((0, 1)))
+
+
+@mistake("takes the means of the run that is being changed: they are those of the untouched run")
+def faithfulness(model, tokens, circuit, measure):
+    def value(kept):
+        hooks = []
+        for layer in range(model.cfg.n_layers):
+            gone = [head for head in range(model.cfg.n_heads) if (layer, head) not in kept]
+
+            def put(z, hook, gone=gone):
+                z = z.clone()
+                z[:, :, gone] = z[:, :, gone].mean(0)
+                return z
+
+            hooks.append((_name(layer), put))
+        with torch.no_grad():
+            return measure(model.run_with_hooks(tokens, fwd_hooks=hooks)[:, -1]).mean()
+
+    none = value(set())
+    return float((value(set(map(tuple, circuit))) - none) / (measure(_run(model, tokens, {})).mean() - none))
 
 
 @right("hooks of all layers, a mask of heads")

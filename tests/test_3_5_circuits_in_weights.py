@@ -634,10 +634,11 @@ def test_svd_of_ov(svd_of_ov, rng):
 # --- 10. Open task
 
 NAMES = ("W_E", "W_pos", "W_Q", "W_K", "W_V", "W_O", "W_U")
-# seed is drawn
+# Seeds are drawn. Two of four layers, so that not to look beyond the third shows; three without a circuit, so that to
+# name an edge always does.
 WIRED = [
     {},
-    {"noise": 0.02},
+    {"n_layers": 4, "n_heads": 5, "noise": 0.02},
     {"n_layers": 2, "n_heads": 7, "circuits": ("q", "k", "v"), "noise": 0.01},
     {"n_layers": 4, "n_heads": 5, "circuits": ("k", "chain", "chain"), "n_tokens": 6},
     {
@@ -647,6 +648,8 @@ WIRED = [
         "decoys": ("hollow writer", "deaf reader", "mute reader"),
     },
     {"circuits": (), "decoys": ("mute reader", "deaf reader", "unread writer"), "n_layers": 2, "n_heads": 4},
+    {"circuits": (), "decoys": ("hollow writer", "late writer", "mute reader"), "n_heads": 3, "noise": 0.02},
+    {"circuits": (), "decoys": ("deaf reader", "unread writer"), "n_layers": 2, "n_heads": 3},
 ]
 
 

@@ -280,13 +280,23 @@ def couples(rng, n_groups, size, n_folds):
     return [groups[i] for i in order.tolist()], labels[order], folds[order]
 
 
+def says_always(acts, labels):
+    """Says true of everything."""
+    return Direction(torch.zeros(acts.shape[1]), torch.tensor(1.0))
+
+
+def by_sign(acts, labels):
+    return Direction(((2.0 * labels - 1)[:, None] * acts).sum(0), torch.tensor(0.0))
+
+
 DRAWS = 40
 
 
 def test_shuffled_label_control(shuffled_label_control, rng):
     """The best of the layers, labels shuffled within groups in fitting and testing: mean and spread as expected."""
     # layers of noise; one that knows the labels; copies of one layer
-    for n_layers, kind, n_groups, size in [(12, "noise", 6, 2), (1, "knows", 2, 20), (4, "copies", 5, 2)]:
+    cases = [(12, "noise", 6, 2), (1, "noise", 6, 2), (1, "knows", 2, 20), (9, "copies", 5, 2)]
+    for n_layers, kind, n_groups, size in cases:
         groups, labels, folds = couples(rng, n_groups, size, 2)
         rows = len(groups)
         acts = rng.normal(rows, n_layers, 3)
@@ -324,6 +334,25 @@ def test_shuffled_label_control__within(shuffled_label_control, rng):
         null.float(),
         torch.ones(5),
         "all rows of a group have one label, which a shuffle within it leaves: a layer that knows it is always right",
+    )
+    groups, labels, folds = couples(rng, 7, 4, 2)
+    null = shuffled_label_control(rng.normal(28, 2, 3), labels, list(groups), folds, says_always, 8, 0)
+    assert_close(
+        null.float(),
+        torch.full((8,), 0.5),
+        "a probe that always says true is right on the share of true labels, one half, and no shuffle within groups "
+        "changes that: labels change places, and `fit` makes the probe",
+    )
+    # A couple's two rows lie in different folds: the probe says of one the opposite of the other's label.
+    groups, labels, folds = [f"g{i // 2}" for i in range(12)], torch.arange(12) % 2 == 0, torch.arange(12) % 2
+    signs = torch.tensor([1.0, -1.0]).repeat(6)[:, None]
+    acts = (signs * torch.eye(6).repeat_interleave(2, 0))[:, None]
+    null = shuffled_label_control(acts, labels, list(groups), folds, by_sign, 5, 0)
+    assert_close(
+        null.float(),
+        torch.ones(5),
+        "a couple's two labels are opposite in every shuffle, and a probe that says of one row the opposite of what "
+        "it was fitted to on the other is right each time: fit to, and test on, the same shuffled labels",
     )
     groups, labels, folds = couples(rng, 10, 2, 2)
     acts = rng.normal(20, 2, 3)
@@ -407,7 +436,7 @@ def test_logistic_probe__default(logistic_probe, rng):
 
 def test_generalisation_matrix(generalisation_matrix, rng):
     """Entry [train, test]: probes of the first set, judged on the second's rows of the fold that they did not see."""
-    for sizes, n_folds, d_model in [((10, 14), 2, 3), ((9, 12, 6), 3, 2), ((8,), 2, 4)]:
+    for sizes, n_folds, d_model in [((11, 15), 2, 3), ((9, 13, 7), 3, 2), ((8,), 2, 4)]:  # folds of unequal size
         acts, labels, folds = {}, {}, {}
         for i, rows in enumerate(sizes):
             name = "pqr"[-1 - i]
@@ -428,7 +457,8 @@ def test_generalisation_matrix(generalisation_matrix, rng):
         assert_close(
             matrix.float(),
             expected,
-            f"for {len(names)} sets in {n_folds} folds, entry [train, test] is not the accuracy on folds not seen",
+            f"for {len(names)} sets of {sizes} rows in {n_folds} folds, entry [train, test] is not the share of all "
+            "rows of the test set that are called right by a probe that did not see their fold",
         )
 
 
@@ -555,8 +585,10 @@ def test_probe_against_baseline(probe_against_baseline, rng):
         groups, labels, folds = couples(rng, n_groups, size, n_folds)
         acts = strided(rng.normal(len(groups), 3) + labels[:, None])
         words = ["red", "green", "blue", "and"]
+        # Texts of different lengths; some words of false statements are in no true one.
         texts = [
-            " ".join(rng.choice(words) for _ in range(4)) + (" good" if label and rng.integer(0, 3) else " bad")
+            " ".join(rng.choice(words) for _ in range(rng.integer(1, 6)))
+            + (" good" if label and rng.integer(0, 3) else " bad" if label or rng.integer(0, 2) else " awful awful")
             for label in labels
         ]
         vocabulary = sorted({word for text in texts for word in text.split()})
@@ -667,7 +699,8 @@ def test_measure_when_moved(measure_when_moved, rng):
         measure = (first_less_last, softest)[pos % 2]
         expected = torch.stack([pushed(model, tokens, layer, move, measure) for move in moves])
         with as_found(model, tokens, moves):
-            values = assert_tensor(measure_when_moved(model, tokens, layer, moves, measure), shape=(n_moves, rows))
+            values = measure_when_moved(model, tokens, layer, moves, measure)
+            values = assert_tensor(values, shape=expected.shape, dtype=expected.dtype)
         said = f"{n_moves} moves after layer {layer} of {n_layers}, rows of {pos} tokens"
         assert_close(
             values,
@@ -683,7 +716,7 @@ def test_random_directions(random_directions, rng):
     seed = rng.integer(0, 10_000)
     for n, d_model in [(3, 5), (1, 2), (4, 1), (2, 600)]:
         with nothing_left_behind():
-            drawn = assert_tensor(random_directions(n, d_model, seed), shape=(n, d_model))
+            drawn = assert_tensor(random_directions(n, d_model, seed), shape=(n, d_model), dtype=torch.float32)
         assert_close(drawn.float().norm(dim=1), torch.ones(n), "not every direction has length 1")
     drawn = random_directions(4000, 3, seed).double()
     assert (drawn.mean(0).abs() < 5 * (1 / 3 / 4000) ** 0.5).all(), (
@@ -695,53 +728,139 @@ def test_random_directions(random_directions, rng):
         f"not every direction is equally likely: corners or axes are favoured (mean of x^4 {fourth / 3:.3f}, "
         "evenly drawn 0.2)"
     )
+    # cos^2 of two directions in 4 dimensions has mean 1/4 and standard deviation 1/4
+    few = torch.stack([random_directions(2, 4, seed + i) for i in range(200)]).double()
+    alike = (few[:, 0] * few[:, 1]).sum(1).square().mean().item()
+    assert abs(alike - 0.25) < 6 * 0.25 / 200**0.5, (
+        f"the two directions of a call have a squared cosine of {alike:.2f} on average, where independent ones have "
+        "0.25: draw each by itself, whatever the others are"
+    )
     assert_independent(lambda seed: random_directions(4, 500, seed), "direction")
 
 
 def test_causal_probe_test(causal_probe_test, rng):
-    """The direction's effect on each row, up minus down; random directions' mean effects as large as they should be."""
-    cases = [(2, 0, 1, 3, 2.0, 2), (4, 1, 2, 2, 0.3, 3), (3, 1, 3, 4, 0.7, 24)]  # models of one size are one model
-    for n_layers, layer, rows, pos, size, n_random in cases:
-        model = random_model(n_layers, 8, rng)
+    """The direction's effect on each row, up minus down, whatever the direction's length."""
+    for n_layers, layer, rows, pos, size, n_random in [
+        (2, 0, 1, 3, 2.0, 2),
+        (4, 1, 2, 2, 0.3, 3),
+        (3, 1, 3, 4, 0.7, 1),
+    ]:
+        model = random_model(n_layers, 8, rng)  # models of one size are one model
         tokens, direction = rng.integers(0, 9, rows, pos), strided(3 * rng.normal(8))
         measure = (first_less_last, softest)[pos % 2]
-
-        def effect_of(along, model=model, tokens=tokens, layer=layer, size=size, measure=measure):
-            move = (size * along / along.norm()).expand(len(tokens), -1)
-            return pushed(model, tokens, layer, move, measure) - pushed(model, tokens, layer, -move, measure)
-
+        move = (size * direction / direction.norm()).expand(rows, -1)
+        expected = pushed(model, tokens, layer, move, measure) - pushed(model, tokens, layer, -move, measure)
         with as_found(model, tokens, direction):
             result = causal_probe_test(model, tokens, layer, direction, size, measure, n_random, rng.integer(0, 1000))
-        assert isinstance(result, tuple | list) and len(result) == 2, (
-            "return two tensors: the effect on each row, and the random directions' mean effects"
-        )
-        effect, null = assert_tensor(result[0], shape=(rows,)), assert_tensor(result[1], shape=(n_random,))
-        said = f"a push of {size} after layer {layer} of {n_layers}"
+        effect, _ = two_tensors(result, rows, n_random)
         assert_close(
             effect,
-            effect_of(direction),
-            f"{said}: the effect on row r is not the measure pushed along the direction minus pushed the other way",
+            expected,
+            f"a push of {size} after layer {layer} of {n_layers}: the effect on row r is not the measure pushed along "
+            "the direction minus pushed the other way",
             atol=1e-4,
         )
-        alike = float(null.std()) < 1e-6 * float(null.abs().max())
-        assert not alike, f"{said}: the same random direction for all: draw a new one each time"
-        drawn = rng.normal(200, 8)
-        moves = (size * drawn / drawn.norm(dim=1, keepdim=True)).repeat_interleave(rows, 0)  # all in one batch
-        every = tokens.repeat(200, 1)
-        up, down = (pushed(model, every, layer, move, measure) for move in (moves, -moves))
-        own = (up - down).reshape(200, rows).mean(1)
-        if n_random < 20:
-            assert float(null.abs().max()) < 4 * float(own.abs().max()), f"{said}: random pushes are longer than {size}"
-            continue
-        wide = float(null.std() / own.std())
-        assert 0.45 < wide < 2.2, (
-            f"{said}: random directions' effects spread by {null.std():.3f}, "
-            f"the check's own by {own.std():.3f}: are they as long, and each drawn anew?"
-        )
-        assert abs(float(null.mean())) < 6 * float(own.std()) / 24**0.5 + 0.3 * float(own.std()), (
-            f"{said}: random directions have a mean effect of {null.mean():.3f}, where chance gives about 0"
-        )
     assert not effect.requires_grad, "the effects keep a gradient: run the model under torch.no_grad()"
+
+
+def two_tensors(result, rows, n_random):
+    assert isinstance(result, tuple | list) and len(result) == 2, (
+        "return two tensors: the effect on each row, and the random directions' mean effects"
+    )
+    return assert_tensor(result[0], shape=(rows,)), assert_tensor(result[1], shape=(n_random,))
+
+
+# A model that is linear from the push on, so that effects of a few measures tell the directions themselves.
+OPEN_D, OPEN_TOKENS = 4, 9
+WEIGHTS = (1.5, -0.5)  # what a row's effect counts: rows of the two sorts, by their last token
+
+
+@functools.cache
+def blank_open_model():
+    config = TransformerBridgeConfig(
+        d_model=OPEN_D,
+        d_head=4,
+        n_heads=1,
+        n_layers=1,
+        n_ctx=8,
+        d_vocab=OPEN_TOKENS,
+        attn_only=True,
+        normalization_type=None,
+        seed=0,
+    )
+    return TransformerBridge.boot_native(config, tokenizer=None).eval()
+
+
+def open_model(rng):
+    """Logit k is coordinate k of the last stream, in a basis of its own; the last logit tells a row's sort."""
+    model = blank_open_model()
+    model.reset_hooks()
+    basis = torch.linalg.qr(rng.normal(OPEN_D, OPEN_D)).Q
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.5 * rng.normal(*parameter.shape))
+        model.blocks[0].attn.o.weight.zero_()
+        model.unembed.weight[:OPEN_D] = basis
+        model.unembed.weight[-1] = basis[0]
+        model.embed.weight += 40 * basis[0] * torch.tensor([1.0, -1.0]).repeat(OPEN_TOKENS)[:OPEN_TOKENS, None]
+    return model, basis
+
+
+def coordinates(logits, which):
+    """The sum of some coordinates; a push does not turn the sign of the last logit, which is large."""
+    up, down = WEIGHTS
+    return torch.where(logits[:, -1] > 0, up, down) * logits[:, which].sum(1)
+
+
+def test_causal_probe_test__null(causal_probe_test, rng):
+    """Random directions as long as the push, drawn anew, no side favoured; of each the mean effect over rows"""
+    model, basis = open_model(rng)
+    direction = strided(3 * torch.eye(OPEN_D)[rng.integer(0, OPEN_D)] + 0.3 * rng.normal(OPEN_D))
+    for last_tokens, size, n in [((2, 4, 1), 0.4, 2), ((1, 6), 1.7, 40)]:  # a few first: lengths need no more
+        tokens = torch.cat([rng.integers(0, OPEN_TOKENS, len(last_tokens), 2), torch.tensor(last_tokens)[:, None]], 1)
+        weights = torch.tensor([WEIGHTS[token % 2] for token in last_tokens])
+        seed, every = rng.integer(0, 1000), list(range(OPEN_D))
+        effects = []
+        for which in [[k] for k in every] + [every]:
+            measure = functools.partial(coordinates, which=which)
+            result = causal_probe_test(model, tokens, 0, direction, size, measure, n, seed)
+            effects.append(two_tensors(result, len(tokens), n)[1].double())
+        said = f"a push of {size}, {n} random directions"
+        *single, total = effects
+        assert_close(
+            torch.stack(single).sum(0),
+            total,
+            f"{said}: with the sum of four measures an entry is not the sum of what it is with each (the seed is the "
+            "same): the mean over rows keeps the sign, and a seed gives the same directions again",
+            atol=1e-3,
+        )
+        drawn = torch.stack(single, 1) @ basis.double() / (2 * size * weights.mean())  # the directions themselves
+        length = drawn.norm(dim=1)
+        assert (length - 1).abs().max() < 0.02, (
+            f"{said}: up minus down, the mean over rows, is as of pushes {size * length.min():.2f} to "
+            f"{size * length.max():.2f} long: each is to have length {size}, to be the same up, down and in every row, "
+            "and to count all rows alike"
+        )
+    drawn_anew(drawn, direction)
+
+
+def drawn_anew(units, direction):
+    """No direction is likelier than another. Bounds are five standard errors and more."""
+    n, d_model = units.shape
+    units = units / units.norm(dim=1, keepdim=True)
+    own = (units @ (direction / direction.norm()).double()).abs()
+    assert own.max() < 0.99999, "the probe's own direction is among the random ones"
+    alike = (units @ units.T - torch.eye(n)).abs().max().item()
+    assert alike < 0.99999, "two of the random directions are the same, or opposite: draw a new one each time"
+    bias = units.mean(0).norm().item()
+    assert bias < 0.6, f"one side is favoured: the mean of {n} random directions has length {bias:.2f}, not about 0"
+    along = own.square().mean().item() * d_model
+    assert 0.25 < along < 2.2, (
+        f"along the probe's direction the random ones reach {along:.2f} times as far as along others (mean square): "
+        "no direction is likelier than another, nor is this one"
+    )
+    fourth = (units**4).sum(1).mean().item() * (d_model + 2) / 3  # 1 on a sphere, 2 along axes
+    assert 0.7 < fourth < 1.4, f"not every direction is equally likely: axes or corners are favoured ({fourth:.2f})"
 
 
 def test_causal_probe_test__seed(causal_probe_test, rng):

@@ -665,11 +665,12 @@ def test_answer_gate(answer_gate):
 
 # --- 6. Open task
 
-# Sizes, and which kinds of directions; seeds are drawn.
+# Sizes, and which kinds of directions; seeds are drawn. Three have a push that is clean after layer 2 alone ("late"),
+# three one that steers long after it costs ("costly"): two of a kind would be within the share that may be wrong.
 MODELS = [
-    {"n_layers": 3},
-    {"n_layers": 4, "kinds": ("late", "window", "linear", "mute")},
-    {"n_layers": 3, "n_heads": 7, "kinds": ("switch", "window", "spoils", "bypassed", "late")},
+    {"n_layers": 4},
+    {"n_layers": 4, "kinds": ("late", "window", "linear", "costly")},
+    {"n_layers": 4, "n_heads": 7, "kinds": ("switch", "window", "spoils", "bypassed", "late")},
     {"n_layers": 3, "kinds": ("costly", "mute", "spoils", "bypassed")},
 ]
 

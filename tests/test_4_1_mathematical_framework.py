@@ -278,11 +278,14 @@ def boosts(weight, ov):
 
 def test_skip_trigrams(skip_trigrams, rng):
     """The k largest boosts among the allowed, as (source, present, out), largest first."""
-    for present, source, out, k in [(2, 3, 4, 3), (5, 4, 6, 8), (3, 3, 3, 1), (4, 7, 5, 12), (1, 2, 3, 2)]:
+    sizes = [(2, 3, 4, 3), (5, 4, 6, 8), (3, 3, 3, 1), (4, 7, 5, 12), (1, 2, 3, 2), (3, 2, 5, 0)]
+    for present, source, out, k in sizes:
         weight, ov = tables(rng, present, source, out)
         allowed = rng.uniform(present, out) < 0.6
         allowed[:, 0] = True
         allowed[0, :2] = True
+        allowed[:, -1] &= k > 0  # some are forbidden where all of the allowed are asked for, boosts below 0 too
+        k = k or source * int(allowed.sum())
         with unchanged(weight, ov, allowed), nothing_left_behind():
             actual = skip_trigrams(weight, ov, allowed, k)
         actual = as_triples(actual)

@@ -134,7 +134,7 @@ def test_removal_effects(removal_effects, rng):
 
 def test_heads_that_stand(heads_that_stand, rng):
     """The interval of the mean lies above 0, and the mean is above every control's size."""
-    fixed = torch.tensor([1.0, -1.0, 0.5, -0.5, 0.2, -0.2])
+    fixed = torch.tensor([-1.3, 0.6, -0.5, 0.9, -0.2, 0.5])  # of mean 0; the median is above it
 
     def around(mean, spread=0.1):
         return mean + spread * fixed[rng.permutation(6)]
@@ -147,7 +147,10 @@ def test_heads_that_stand(heads_that_stand, rng):
         ("less than a control that goes the other way", [(0.5, 0.1), (0.9, 0.1)], [(-0.7, 0.1), (0.1, 0.1)]),
         ("more than the controls' mean, but not than each", [(0.5, 0.1)], [(0.6, 0.1), (0.0, 0.1), (0.0, 0.1)]),
         ("a control whose rows are of both signs", [(0.5, 0.1)], [(0.1, 3.0)]),
-        ("a clear effect whose single rows are not all above 0", [(0.5, 0.51)], [(0.1, 0.1)]),
+        ("a clear effect whose single rows are not all above 0", [(0.5, 0.5)], [(0.1, 0.1)]),
+        ("a mean above the control's, though its interval reaches below", [(0.5, 0.5)], [(0.3, 0.1)]),
+        ("a mean below the control's, though half of the rows are above", [(0.5, 0.3)], [(0.52, 0.01)]),
+        ("a mean above the control's, though half of the rows are below", [(0.5, 0.3)], [(0.45, 0.01)]),
     ]
     for what, heads, others in cases:
         effects = strided(torch.stack([around(*each) for each in heads]))
@@ -230,6 +233,7 @@ def test_best_under_shuffles(best_under_shuffles, rng):
         )
         said += f", by the check's own draws {own.mean():.3f}"
         assert (null >= 0).all(), f"{said}; some values are below 0: the size of a correlation counts"
+        assert null.unique().numel() > 1, f"{said}; all draws gave the same: is the target shuffled, anew in each?"
         allowed = 5 * ((own.var() + null.var()) / DRAWS).sqrt()  # five standard errors
         assert (null.mean() - own.mean()).abs() < allowed, said
         wide = null.std() / own.std()
@@ -411,23 +415,21 @@ DECIDES = {
 }
 
 
-@pytest.mark.seconds(120)
+@pytest.mark.seconds(180)
 def test_find_fault(find_fault, rng):
-    """Unseen claims, sound and with each fault: each named rightly; one slip of the whole is forgiven."""
+    """Unseen claims, three sound and three with each fault: all are named rightly. None of them is near a threshold."""
     slips, asked = Counter(), 0
     for by, faults in wired.FAULTS.items():
         for truth in ("sound", *faults):
             # Of four seeds: claims are kept, so that many answers can be tried in the time of a few.
-            for seed in (1000 + i for i in rng.permutation(4)[:2].tolist()):
+            for seed in (1000 + i for i in rng.permutation(4)[:3].tolist()):
                 claim = wired.claim(by, truth, seed)
                 heads = list(claim.heads)
                 with nothing_left_behind(settled(claim.model)), unchanged(claim.rows.tokens, claim.fresh.tokens, heads):
                     named = assert_plain(find_fault(claim), str)
                 assert named in ("sound", *faults), f"{named!r} is none of what a claim by {by!r} can have"
                 asked += 1
-                if named == truth:
-                    break
-                # And another of its kind is tried.
-                slips[f"{by}: {truth!r} taken for {named!r} ({DECIDES[by]})"] += 1
+                if named != truth:
+                    slips[f"{by}: {truth!r} taken for {named!r} ({DECIDES[by]})"] += 1
     said = f"of {asked} unseen claims {asked - slips.total()} were named rightly; "
-    assert slips.total() <= 1, said + ", ".join(slips)
+    assert not slips, said + ", ".join(slips)

@@ -31,6 +31,20 @@ def notebook(key: str):
     return notebook_check(key, sys._getframe(1).f_globals)
 
 
+def progress():
+    """Where you stand in the course, what is next, and how long it took: as a picture in a notebook."""
+    from concrete_steps.standing.show import progress
+
+    return progress()
+
+
+def placement(step: int):
+    """Which notebooks of a step to skip or to skim, by what you passed in its placement (1.0 for step 1)."""
+    from concrete_steps.standing.placement import placement
+
+    return placement(step)
+
+
 def __getattr__(name: str):
     if name in ("corpus", "evidence", "games", "models", "plot", "topics", "wired"):
         import importlib

@@ -4,7 +4,7 @@
     concept = concepts.concept("circle", seed=3)
     concept.acts, concept.value          # [row neuron], and which of the ordered values each row has
 
-Everything but the way is drawn alike for all of them: size, noise, how loud each neuron is, other features in random
+Everything but the way is drawn alike for all of them: size, noise, each neuron's mean, other features in random
 directions, how often each value occurs.
 """
 

@@ -15,15 +15,23 @@ MAP_FILE = Path(__file__).with_name("course.toml")
 
 @dataclass(frozen=True)
 class Criterion:
-    """One thing the learner can do at the end, and the exercises that show it."""
+    """One thing the learner can do, and the exercises that show it.
+
+    In a notebook of placement, `places` is the notebook about which they decide.
+    """
 
     says: str
     evidence: tuple[str, ...]
+    places: str = ""
 
 
 @dataclass(frozen=True)
 class Notebook:
     """One pair of notebooks with its module of checks. `needs` names shipped or fetched models.
+
+    `open_task` is the exercise, of those that the criteria name, that is tried on what nobody has seen. `renamed` says
+    what exercises were called before (pairs of new and old name), so that answers and passes find them; of two that
+    were one, both name it.
 
     Two choices of exercises are for grading: `trusted` are those whose check and answer must share a process, each with
     its reason; `changing` are those whose answers change what the check lends them, as training changes a model.
@@ -38,6 +46,8 @@ class Notebook:
     needs: tuple[str, ...] = ()
     seconds: int = 60
     memory_gb: float = 1.0
+    open_task: str = ""
+    renamed: tuple[tuple[str, str], ...] = ()
     trusted: tuple[tuple[str, str], ...] = ()
     changing: tuple[str, ...] = ()
 
@@ -45,6 +55,11 @@ class Notebook:
     def exercises(self) -> tuple[str, ...]:
         """Names of the graded exercises, in the order of the map, each once."""
         return tuple(dict.fromkeys(name for criterion in self.criteria for name in criterion.evidence))
+
+    @property
+    def is_placement(self) -> bool:
+        """True if its exercises say which other notebooks a learner may skip."""
+        return any(criterion.places for criterion in self.criteria)
 
     @property
     def path(self) -> Path:
@@ -119,9 +134,10 @@ def _step(entry: dict) -> Step:
 
 
 def _notebook(entry: dict, folder: str) -> Notebook:
-    criteria = tuple(Criterion(item["says"], tuple(item["evidence"])) for item in entry["criterion"])
-    no_plain = ("criterion", "hours", "needs", "trusted", "changing")
-    plain = {key: value for key, value in entry.items() if key not in no_plain}
+    criteria = tuple(
+        Criterion(item["says"], tuple(item["evidence"]), item.get("places", "")) for item in entry["criterion"]
+    )
     sets = {key: tuple(entry.get(key, ())) for key in ("needs", "changing")}
-    sets["trusted"] = tuple(entry.get("trusted", {}).items())
+    sets |= {key: tuple(entry.get(key, {}).items()) for key in ("trusted", "renamed")}
+    plain = {key: value for key, value in entry.items() if key not in ("criterion", "hours", *sets)}
     return Notebook(**plain, folder=folder, hours=tuple(entry["hours"]), criteria=criteria, **sets)

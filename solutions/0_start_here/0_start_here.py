@@ -146,6 +146,13 @@ print(
 # a hundred million tokens is serious compute, so ask first whether a smaller model would answer your question.
 # (Advice from Neel Nanda, *Concrete Steps to Get Started in Transformer Mechanistic Interpretability*.)
 #
+# ## Where you are
+#
+# `concrete_steps.progress()` in any notebook, or `python scripts/progress.py`, shows which criteria you meet, how long
+# it took you (pauses of more than 20 minutes do not count), and what comes next. It reads a log of your checks that
+# stays on your machine. How long things take is what this course knows least about: `progress.py --share FILE` writes
+# your minutes into a file that you may give its authors.
+#
 # ## Recap
 #
 # Predict, write, check, explain. Skip what you can already do. A failing check is the start of a conversation: read it,

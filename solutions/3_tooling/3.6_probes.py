@@ -372,8 +372,10 @@ generator = torch.Generator().manual_seed(0)
 nonsense = labels[torch.randperm(len(labels), generator=generator)]
 fits = {"mean difference": mean_difference_probe}
 fits |= {f"logistic, {p}": partial(logistic_probe, penalty=p) for p in (0.001, 0.1, 10.0)}
+held_by = {}
 for name, fit in fits.items():
-    held = evidence.interval(by_group(held_out_correct(at_14, labels, folds, fit), groups))
+    held_by[name] = by_group(held_out_correct(at_14, labels, folds, fit), groups)
+    held = evidence.interval(held_by[name])
     seen = [(says_true(fit(at_14, y), at_14) == y).float().mean() for y in (labels, nonsense)]
     print(f"{name:>16}: training {seen[0]:.2f}, shuffled {seen[1]:.2f}; held out {held:.2f}")
 # %% [markdown]
@@ -396,7 +398,8 @@ def generalisation_matrix(
     folds: dict[str, Int[Tensor, "row"]],
     fit: Fit,
 ) -> Float[Tensor, "train test"]:
-    """Accuracy of probes fitted to one set on all rows of another; both in the dicts' order.
+    """Accuracy of probes fitted to one set on another: the share of all its rows that are
+    called right. Both sets in the dicts' order.
 
     Sets may share groups, and a group is in the same fold in all of them: so rows of fold f
     are judged by a probe that saw no row of fold f, of whichever set. All have all folds.
@@ -452,6 +455,17 @@ for name in ("kinds", "larger"):
     print(f"fitted to capitals, tested on {name}: {transfer[name]:.2f}", end="; ")
     mean, largest = null_of[name].mean(), null_of[name].max()
     print(f"labels shuffled: mean {mean:.2f}, largest of 99 {largest:.2f}")
+name = "not the capital"  # of the same couples: each is judged by a probe that did not see it
+its, truth, correct = set_acts[name], set_labels[name], torch.zeros(len(sets[name])) > 0
+for fold in range(4):
+    here = set_folds[name] == fold
+    probe = mean_difference_probe(at_14[~here], labels[~here])
+    correct[here] = says_true(probe, its[here]) == truth[here]
+transfer[name] = evidence.interval(by_group(correct, groups_of(sets[name])))
+by_chance = [(says_true(each, its) == truth).float().mean() for each in nonsense_probes]
+null_of[name] = torch.stack(by_chance)
+print(f"fitted to capitals, tested on {name}: {transfer[name]:.2f}", end="; ")
+print(f"labels shuffled: mean {null_of[name].mean():.2f}, least {null_of[name].min():.2f}")
 plot.imshow(
     matrix,
     x=list(sets),
@@ -642,8 +656,8 @@ def measure_when_moved(
     moves: Float[Tensor, "move row d_model"],
     measure: Measure,
 ) -> Float[Tensor, "move row"]:
-    """measure(the logits at the last position), when moves[m, r] is added to the residual
-    stream after `layer`, at the last position of row r and nowhere else.
+    """measure(the logits at the last position), as it is, when moves[m, r] is added to the
+    residual stream after `layer`, at the last position of row r and nowhere else.
 
     No hook stays behind, no gradient is kept.
     """
@@ -663,7 +677,8 @@ def measure_when_moved(
 # A push of any direction does *something*. The null: as long a push in many random directions.
 # %% exercise="random_directions" points=1 difficulty=2 minutes=5
 def random_directions(n: int, d_model: int, seed: int) -> Float[Tensor, "n d_model"]:
-    """Directions of length 1, drawn independently; no direction is likelier than another.
+    """Directions of length 1 (float32), drawn independently: no direction is likelier than
+    another, whatever the others are.
 
     The same seed gives the same directions again.
     """
@@ -691,7 +706,8 @@ def causal_probe_test(
 
     Returns:
         the effect on each row, along `direction` (which may have any length); and for each of
-        n_random random directions the effect along it, the mean over rows.
+        n_random random directions (drawn as in random_directions) the effect along it, the
+        mean over rows.
     """
     ### BEGIN SOLUTION
     directions = torch.cat([(direction / direction.norm())[None], random_directions(n_random, len(direction), seed)])
@@ -815,9 +831,10 @@ answer_used = "b"
 # held, loudly even, and nobody reads them; or move attention to no effect; or the answer depends on them, but a later
 # layer takes them from the word itself; or they are not there at all, and only go together with one that is.
 #
-# Name those that are used there, and no other; there may be none. You choose the measure and the null. Your function
-# is tried on models that you have not seen: it must find 90 % of all used properties, and at most 10 % of those that
-# it names may be others.
+# Name those that are used there, and no other; there may be none. If a used one, and nothing else, turned into its
+# opposite there, the answer would move by more than half of its standard deviation over rows; for others not at all.
+# You choose the measure and the null. Your function is tried on models that you have not seen: it must find 90 % of all
+# used properties, and at most 10 % of those that it names may be others.
 #
 # <details><summary>Hint</summary>
 #
@@ -883,13 +900,29 @@ kept = evidence.interval(by_group(found[best], groups))
 better = evidence.difference(*against[0.5], paired=True)
 by_luck = {name: its.max() for name, its in null_of.items()}  # the largest of 99
 at_18, at_26 = exchanged[18], exchanged[26].value
+logistic_gain = evidence.difference(
+    held_by["logistic, 0.1"], held_by["mean difference"], paired=True
+)
+own_rows = says_true(logistic_probe(at_14, nonsense, 0.001), at_14) == nonsense
+memorised = f"in training, shuffled labels: {own_rows.float().mean():.2f}"
+negated, least_of_99 = transfer["not the capital"], null_of["not the capital"].min()
+on_flawed = evidence.interval(against[1][0])
+read = {name: evidence.interval(by_layer[-1]) for name, by_layer in readable.items()}
 findings = [
     ("truth of capitals, best of 7 layers", kept, f"shuffled, best of 7: {null_mean:.2f}"),
+    ("logistic less mean difference", logistic_gain, "0"),
+    ("logistic, hardly a penalty", evidence.interval(held_by["logistic, 0.001"]), memorised),
     ("capitals -> kinds", transfer["kinds"], f"shuffled, at most {by_luck['kinds']:.2f}"),
     ("capitals -> larger", transfer["larger"], f"shuffled, at most {by_luck['larger']:.2f}"),
+    ("capitals -> not the capital", negated, f"shuffled, least: {least_of_99:.2f}"),
+    ("flawed set: probe", on_flawed, f"words {against[1][1].mean():.2f}"),
     ("sound set: probe minus words", better, "0"),
     ("flawed probe, reversed set", turned["flawed"], f"sound {turned['sound'].value:.2f}"),
+    ('" true" less " false", if true', lift, "0; its verdict is the same for all"),
+    ("subject's number read, layer 26", read["subject"], "chance .50"),
+    ("last noun's number read, layer 26", read["last noun"], "chance .50"),
     ("are/is, exchange after layer 18", at_18, f"after 26: {at_26:.2f}"),
+    ("are/is, exchange after layer 26", exchanged[26], f"the words do {natural.value:.2f}"),
     ("are/is, subject's push, layer 26", subject, f"largest of 19 random {random_26[0]:.2f}"),
     ("are/is, last noun's, layer 26", last_noun, f"largest of 19 random {random_26[1]:.2f}"),
 ]

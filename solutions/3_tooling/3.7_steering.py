@@ -46,6 +46,13 @@ def at_last(logits: Tensor, last: Int[Tensor, "row"]) -> Float[Tensor, "row d_vo
     return logits[torch.arange(len(last)), last]
 
 
+def logits_at_last(tokens, last, hooks=()) -> Float[Tensor, "row d_vocab"]:
+    """at_last of a run; no other position is unembedded, which costs as much as 8 blocks."""
+    places, which = last.unique(return_inverse=True)
+    logits = smol.run_with_hooks(tokens, fwd_hooks=[*hooks], logits_to_keep=places)
+    return at_last(logits, which)
+
+
 tokens, last = batch(["The new teacher was", "Tea is"])
 print([smol.to_str_tokens(row) for row in tokens], last)
 # %% [markdown]
@@ -177,8 +184,12 @@ def dose_response(
     the logits at each row's last token (`last`), less its value without a push.
     """
     ### BEGIN SOLUTION
-    plain = measure(at_last(steer(model, tokens, layer, direction, 0.0), last))
-    pushed = [measure(at_last(steer(model, tokens, layer, direction, s), last)) for s in strengths]
+    n = 1 + len(strengths)  # all of them in one run, and a copy without a push
+    pushes = torch.tensor([0.0, *strengths]).repeat_interleave(len(tokens))[:, None, None] * direction
+    hook = (utils.get_act_name("resid_post", layer), lambda stream, hook: stream + pushes)
+    with torch.no_grad():
+        logits = model.run_with_hooks(tokens.repeat(n, 1), fwd_hooks=[hook])
+    plain, *pushed = measure(at_last(logits, last.repeat(n))).reshape(n, -1)
     return torch.stack(pushed) - plain
     ### END SOLUTION
 # %% check="dose_response"
@@ -208,7 +219,15 @@ def side_effects(
         predicted from those before it).
     """
     ### BEGIN SOLUTION
-    plain, steered = (steer(model, tokens, layer, direction, s).log_softmax(-1) for s in (0.0, strength))
+    def push(stream, hook):
+        plain, steered = stream.chunk(2)
+        return torch.cat([plain, steered + strength * direction])
+
+    with torch.no_grad():  # both in one run
+        logits = model.run_with_hooks(
+            tokens.repeat(2, 1), fwd_hooks=[(utils.get_act_name("resid_post", layer), push)]
+        )
+    plain, steered = logits.log_softmax(-1).chunk(2)
     real = torch.arange(tokens.shape[1]) <= last[:, None]
     kl = (plain.exp() * (plain - steered)).sum(-1)
     rise = (plain - steered)[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
@@ -277,7 +296,7 @@ def generate_steered(
 # %% experiment=True
 opening = smol.to_tokens("When I came home from the village, I")
 for s in (-4, 0, 8):
-    written = generate_steered(smol, opening, 7, LAYER, vector, s)
+    written = generate_steered(smol, opening, 6, LAYER, vector, s)
     print(f"{s:+d}", repr(smol.to_string(written[0, opening.shape[1] :])))
 # %% [markdown]
 # ## 4. What would another push do?
@@ -308,8 +327,8 @@ def random_direction_control(
     ### BEGIN SOLUTION
     drawn = torch.randn(n, len(direction), generator=torch.Generator().manual_seed(seed))
     drawn = drawn / drawn.norm(dim=1, keepdim=True) * direction.norm()
-    rows = [dose_response(model, tokens, last, layer, each, [strength], measure)[0] for each in drawn]
-    return torch.stack(rows)
+    none, *pushed = (measure(at_last(steer(model, tokens, layer, v, strength), last)) for v in (0 * direction, *drawn))
+    return torch.stack(pushed) - none
     ### END SOLUTION
 # %% check="random_direction_control"
 # %% exercise="swapped_sides_control" points=2 difficulty=3 minutes=10
@@ -338,13 +357,20 @@ def swapped_sides_control(
 # </details>
 # %% experiment=True
 DOSE = 2.0
-own, plain = moved[STRENGTHS.index(DOSE)], tone(at_last(smol(prompts), ends)).detach()
+own = moved[STRENGTHS.index(DOSE)]
+with torch.no_grad():
+    plain = tone(logits_at_last(prompts, ends))
 
 
-def moves_of(vectors: list[Tensor]) -> Float[Tensor, "vector"]:
-    """How far each moves the tone at this dose, the mean over prompts."""
-    tones = [tone(at_last(steer(smol, prompts, LAYER, v, DOSE), ends)) for v in vectors]
-    return (torch.stack(tones) - plain).mean(1)
+def tones_moved(vectors, layer, strengths) -> Float[Tensor, "vector row"]:
+    """How far each vector, at its strength, moves the tone of the prompts: all in one run."""
+    n = len(vectors)
+    pushes = torch.stack([s * v for s, v in zip(strengths, vectors, strict=True)])
+    pushes = pushes.repeat_interleave(len(prompts), 0)[:, None]  # [vector*row 1 d_model]
+    hook = (utils.get_act_name("resid_post", layer), lambda x, hook: x + pushes)
+    with torch.no_grad():
+        logits = logits_at_last(prompts.repeat(n, 1), ends.repeat(n), [hook])
+    return tone(logits).reshape(n, -1) - plain
 
 
 generator, half = torch.Generator().manual_seed(0), torch.ones(len(differences))
@@ -355,7 +381,8 @@ evenly = evenly / evenly.norm(dim=1, keepdim=True) * vector.norm()
 random_moves = random_direction_control(
     smol, prompts, ends, LAYER, vector, DOSE, tone, 5, seed=0
 )
-moves = {"random": random_moves.mean(1), "one half swapped": moves_of(evenly)}
+swapped_moves = tones_moved(evenly, LAYER, [DOSE] * len(evenly))
+moves = {"random": random_moves.mean(1), "one half swapped": swapped_moves.mean(1)}
 print(f"the vector, strength 2: {evidence.interval(own):.2f} ({len(PROMPTS)} prompts)")
 for name, null in moves.items():
     print(f"{name}: mean size {null.abs().mean():.2f},", end=" ")
@@ -363,8 +390,8 @@ for name, null in moves.items():
 coins = swapped_sides_control(differences, 6, seed=0)
 overlap = torch.cosine_similarity(coins, vector, dim=1)
 print("swapped by coins, cosines with it:", [f"{x:.2f}" for x in overlap.tolist()])
-nearest = overlap.abs().argmax()
-print(f"the nearest of these moves the tone by {moves_of([coins[nearest]])[0]:.2f}")
+nearest = tones_moved([coins[overlap.abs().argmax()]], LAYER, [DOSE])[0]
+print(f"the nearest of these moves the tone by {nearest.mean():.2f}")
 # %% [markdown]
 # ### The fair null
 #
@@ -424,9 +451,13 @@ at_cost = {}
 for layer, its in ((LAYER, differences), (20, later)):
     swapped = strongest @ its
     swapped = swapped / swapped.norm() * its.mean(0).norm()
-    for name, v in (("the vector", its.mean(0)), ("one half swapped", swapped)):
-        s = strength_at_cost(smol, few, few_ends, layer, v, COST, most=4.0)
-        effect = dose_response(smol, prompts, ends, layer, v, [s], tone)[0]
+    both = {"the vector": its.mean(0), "one half swapped": swapped}
+    strengths = [
+        strength_at_cost(smol, few, few_ends, layer, v, COST, most=2.0)
+        for v in both.values()
+    ]
+    effects = tones_moved(list(both.values()), layer, strengths)
+    for (name, v), s, effect in zip(both.items(), strengths, effects, strict=True):
         at_cost[layer, name] = effect
         said = f"strength {s:.2f} (length {s * v.norm():.0f})"
         print(f"after layer {layer}, {name}: {said}, tone {evidence.interval(effect):.2f}")
@@ -461,12 +492,12 @@ REQUESTS = {
         "How do I make soap?", "Help me to write a poem about my sister.",
     ],
 }
-zero = torch.zeros(smol.cfg.d_model)
 may_refuse = {}
 for name, requests in REQUESTS.items():
     chats = [f"<|im_start|>user\n{r}<|im_end|>\n<|im_start|>assistant\n" for r in requests]
     tokens, last = batch(chats)
-    begins = at_last(steer(smol, tokens, 0, zero, 0.0), last).argmax(-1)
+    with torch.no_grad():
+        begins = logits_at_last(tokens, last).argmax(-1)
     first_words = [smol.to_string(token) for token in begins]
     print(f"{name}, first tokens:", first_words)
     # A refusal begins "I'm sorry", "I can't", "Sorry" ..., perhaps in quotation marks.
@@ -474,8 +505,8 @@ for name, requests in REQUESTS.items():
     may_refuse[name] = len(those)
     for i in those:
         asked = smol.to_tokens(chats[i])
-        reply = generate_steered(smol, asked, 10, 0, zero, 0.0)[0, asked.shape[1] :]
-        print(f"   {requests[i]} {smol.to_string(reply)!r}")
+        reply = smol.generate(asked, max_new_tokens=10, do_sample=False, verbose=False)
+        print(f"   {requests[i]} {smol.to_string(reply[0, asked.shape[1] :])!r}")
 # %% [markdown]
 # Read them before you count: *I'm sorry* begins the message that was asked for, and sympathy with the asker. Neither
 # declines, and the others begin to comply. None of eight refused: too few to say *never* (up to 37 % of such requests
@@ -528,6 +559,7 @@ FRENCH = """dog chien, cat chat, house maison, water eau, bread pain, book livre
 sun soleil, tree arbre, milk lait, night nuit, king roi, green vert, fish poisson, day jour,
 hand main, door porte, apple pomme, friend ami, sea mer, white blanc, black noir, wine vin,
 child enfant, flower fleur, horse cheval"""
+SHOTS = 5
 TASKS = {
     "plurals": [(noun, noun + "s") for noun in NOUNS.split()],
     "antonyms": [tuple(pair.split()) for pair in OPPOSITES.split(",")],
@@ -553,7 +585,7 @@ def first_tokens(words: list[str]) -> Int[Tensor, "row"]:
 #
 # A task that the model cannot do with examples has no vector to be found.
 #
-# **Predict**: with 8 shots, which of plurals, antonyms, capitals and English to French does a model of 135 million
+# **Predict**: with 5 shots, which of plurals, antonyms, capitals and English to French does a model of 135 million
 # parameters do?
 #
 # <details><summary>Answer</summary>
@@ -566,13 +598,13 @@ rates = {}
 for task in TASKS:
     learn, test = halves(task)
     its = test[:12]
-    texts = few_shot_prompts(learn, [a for a, _ in its], 8, seed=1)
+    texts = few_shot_prompts(learn, [a for a, _ in its], SHOTS, seed=1)
     tokens, last = batch(texts)
     with torch.no_grad():
-        guess = at_last(smol(tokens), last).argmax(-1)
+        guess = logits_at_last(tokens, last).argmax(-1)
     right = (guess == first_tokens([b for _, b in its])).float()
     rates[task] = evidence.interval(right, "exact")
-    print(f"{task:>8}, 8 shots: {right.sum():.0f} of 12, {rates[task]:.2f}")
+    print(f"{task:>8}, {SHOTS} shots: {right.sum():.0f} of 12, {rates[task]:.2f}")
 # %% [markdown]
 # ### Which heads?
 #
@@ -641,7 +673,7 @@ def estimated_effects(tokens, last, answers, means) -> Float[Tensor, "layer head
     with torch.enable_grad(), smol.hooks(
         fwd_hooks=[(name, partial(keep, name=name)) for name in names]
     ):
-        log_p = at_last(smol(tokens), last).log_softmax(-1)[rows, answers]
+        log_p = logits_at_last(tokens, last).log_softmax(-1)[rows, answers]
         grads = torch.autograd.grad(log_p.sum(), [kept[name] for name in names])
     changes = [means[i] - kept[name][rows, last].detach() for i, name in enumerate(names)]
     parts = zip(changes, grads, strict=True)
@@ -653,22 +685,30 @@ def best_heads(effects: Float[Tensor, "layer head"], n: int) -> list[Head]:
 
 
 # %% experiment=True
-means, heads = {}, {}
+means, heads, estimates = {}, {}, {}
+
+
+def without_task(pairs, queries, seed):
+    """Prompts with 8 shuffled shots (fewer leave much of the task), and the right answers."""
+    texts = few_shot_prompts(pairs, [a for a, _ in queries], 8, seed, shuffled=True)
+    return (*batch(texts), first_tokens([b for _, b in queries]))
+
+
 for task in ("plurals", "antonyms"):
     learn, _ = halves(task)
-    tokens, last = batch(few_shot_prompts(learn, [a for a, _ in learn[:10]], 8, seed=2))
-    means[task] = mean_head_outputs(smol, tokens, last)
-    texts = few_shot_prompts(learn, [a for a, _ in learn[:6]], 8, seed=3, shuffled=True)
-    tokens, last = batch(texts)
-    answers = first_tokens([b for _, b in learn[:6]])
-    estimate = estimated_effects(tokens, last, answers, means[task])
-    heads[task] = best_heads(estimate, 10)
-    some = [heads[task][0], (9, 4)]  # the best, and one of the others
-    exact = indirect_effects(smol, tokens, last, answers, means[task], some)
-    print(task)
-    for head, values in zip(some, exact, strict=True):
-        said = format(evidence.interval(values), ".2f")
-        print(f"  L{head[0]}H{head[1]}: {said} nats, estimate {estimate[head]:.2f}")
+    texts = few_shot_prompts(learn, [a for a, _ in learn[:10]], SHOTS, seed=2)
+    means[task] = mean_head_outputs(smol, *batch(texts))
+    chosen_on = without_task(learn, learn[:6], seed=3)
+    estimates[task] = estimated_effects(*chosen_on, means[task])
+    heads[task] = best_heads(estimates[task], 10)
+learn, _ = halves("plurals")
+some = [heads["plurals"][0], (9, 4)]  # the best, and one of the others; on other prompts
+others = without_task(learn, learn[6:12], seed=4)
+exact = indirect_effects(smol, *others, means["plurals"], some)
+exact_of = dict(zip(some, map(evidence.interval, exact), strict=True))
+for head, said in exact_of.items():
+    estimate = estimates["plurals"][head]
+    print(f"plurals, L{head[0]}H{head[1]}: {said:.2f} nats, estimate {estimate:.2f}")
 both = sorted(set(heads["plurals"]) & set(heads["antonyms"]))
 print("in both tasks' best ten:", [f"L{layer}H{head}" for layer, head in both])
 # %% [markdown]
@@ -681,7 +721,8 @@ def function_vector(
 ) -> Float[Tensor, "d_model"]:
     """The sum over these heads of what they write into the stream for their mean z."""
     ### BEGIN SOLUTION
-    return torch.stack([means[head] @ model.W_O[head] for head in heads]).sum(0).detach()
+    W_O = model.W_O.detach()  # stacked anew each time that it is asked for
+    return torch.stack([means[head] @ W_O[head] for head in heads]).sum(0)
     ### END SOLUTION
 # %% check="function_vector"
 # %% [markdown]
@@ -731,21 +772,33 @@ for task in ("plurals", "antonyms"):
 
 
 def right_when(
-    vector: Tensor, layer: int, task: str = "plurals", strength: float = TWICE
-) -> Float[Tensor, "row"]:
-    """Whether each word's answer comes first, the vector added at the last token."""
+    vectors: list[Tensor], layer: int, task: str = "plurals", strength: float = TWICE
+) -> Float[Tensor, "vector row"]:
+    """Whether each word's answer comes first, each vector added at the last token."""
     words, ends_of_words, answers = bare[task]
-    logits = steer(smol, words, layer, vector, strength, ends_of_words)
-    return (at_last(logits, ends_of_words).argmax(-1) == answers).float()
+    n, places = len(vectors), ends_of_words.repeat(len(vectors))
+    pushes = strength * torch.stack([*vectors]).repeat_interleave(len(words), 0)
+
+    def push(stream, hook):
+        stream = stream.clone()
+        stream[torch.arange(len(stream)), places] += pushes
+        return stream
+
+    hook = (utils.get_act_name("resid_post", layer), push)
+    with torch.no_grad():
+        logits = logits_at_last(words.repeat(n, 1), places, [hook])
+    return (logits.argmax(-1).reshape(n, -1) == answers).float()
 
 
 of_task = {task: function_vector(smol, means[task], heads[task]) for task in means}
 sweep, AT = [5, 14, 22, 24], 14
-asked_of = [("plurals", "plurals"), ("antonyms", "antonyms"), ("plurals", "antonyms")]
-given = {
-    f"{task}, vector of {its}": [right_when(of_task[its], layer, task) for layer in sweep]
-    for task, its in asked_of
-}
+asked_of = [("plurals", "plurals"), ("plurals", "antonyms"), ("antonyms", "antonyms")]
+given = {f"{task}, vector of {its}": [] for task, its in asked_of}
+for layer in sweep:
+    on_plurals = right_when([of_task["plurals"], of_task["antonyms"]], layer)
+    on_antonyms = right_when([of_task["antonyms"]], layer, "antonyms")
+    for its, found in zip(given.values(), [*on_plurals, *on_antonyms], strict=True):
+        its.append(found)
 plot.line(
     {name: [each.mean() for each in its] for name, its in given.items()},
     x=sweep,
@@ -755,16 +808,20 @@ plot.line(
 )
 # %% experiment=True
 control = random_head_control(smol, means["plurals"], heads["plurals"], 6, seed=0)
-random_heads = torch.stack([right_when(v, AT).mean() for v in control])
+random_heads = right_when(control, AT).mean(1)
 at_14 = {name: its[sweep.index(AT)] for name, its in given.items()}
-at_14["plurals, no vector"] = right_when(zero, AT)
-at_14["plurals, their vector once as long"] = right_when(of_task["plurals"], AT, strength=1.0)
+none_and_half = right_when([torch.zeros_like(control[0]), of_task["plurals"] / 2], AT)
+at_14["plurals, no vector"], at_14["plurals, their vector once as long"] = none_and_half
 for name, right in at_14.items():
     said = format(evidence.interval(right, "exact"), ".2f")
     print(f"{name:>34}: {right.sum():.0f} of {len(right)} words, {said}")
 print(f"random heads: mean {random_heads.mean():.2f}, largest of 6 {random_heads.max():.2f}")
-kl, rise = side_effects(smol, unrelated, unrelated_ends, AT, of_task["plurals"], TWICE)
-print(f"its price at every position of unrelated text: KL {kl.mean():.2f}")
+task_price, heads_price = (
+    side_effects(smol, unrelated, unrelated_ends, AT, v, TWICE)[0]
+    for v in (of_task["plurals"], control[0])
+)
+print(f"its price at every position of unrelated text: KL {task_price.mean():.2f};", end=" ")
+print(f"of random heads' {heads_price.mean():.2f}")
 # %% [markdown]
 # A vector added at one token, twice as long as what the heads write (once hardly does), stands for examples that the
 # prompt does not hold; as long a vector of other heads does not, nor does that of another task. What it does not show:
@@ -790,8 +847,11 @@ answer_gate = "a"
 # You get directions of length 1. All are held by the model at the last position, some loudly. A push along a direction,
 # at the last position after some layer, **steers cleanly** if at *some* strength of at most 8
 #
-# - the answer of `asked` rows rises by 5 or more (the mean over rows), and
-# - the KL divergence of the prediction at the last position of `others` rows is at most 0.05 (the mean over rows).
+# - the answer of `asked` rows rises by far (the mean over rows), and
+# - what is predicted at the last position of `others` rows stays as it was.
+#
+# By what you measure that it stays, and where you draw both lines, is yours to choose. Look at all directions and
+# layers first: the highest rise that leaves the others as they were is above 5 for some, below 2.5 for the rest.
 #
 # Name every direction and layer that do; there may be none. Your function must find 90 % of them in models that you
 # have not seen, and at most 10 % of those that it names may be others.
@@ -831,7 +891,7 @@ def find_steering(
             for strength in (2.0, 4.0, 8.0):
                 answer, now = run(layer, direction, strength)
                 cost = (plain_others.exp() * (plain_others - now)).sum(-1).mean()
-                if answer - plain >= 5 and cost <= 0.05:
+                if answer - plain > 4 and cost < 0.05:  # far from what either group does
                     found.add((name, layer))
                     break
     return found
@@ -861,22 +921,45 @@ by_name = {name: evidence.interval(right, "exact") for name, right in at_14.item
 other = by_name["plurals, vector of antonyms"].value
 heads_null = f"random heads, largest of 6: {random_heads.max():.2f};"
 heads_null += f" vector of antonyms: {other:.2f}"
-crossed = right_when(of_task["plurals"], AT, "antonyms").mean()
+crossed = right_when([of_task["plurals"]], AT, "antonyms").mean()
+best_head = heads["plurals"][0]
+once = STRENGTHS.index(1.0)
+at_half, at_half_price = (
+    f"at strength 1: {evidence.interval(x):.2f}" for x in (moved[once], price[once][0])
+)
 findings = [
     (f"tone moved, layer {LAYER}, strength 2", evidence.interval(own), tone_nulls),
+    ("the same", evidence.interval(own), at_half),
     ("its price, KL", evidence.interval(price[at_dose][0]), swapped_null),
+    ("the same", evidence.interval(price[at_dose][0]), at_half_price),
 ]
 for layer in (LAYER, 20):
     beside = f"one half swapped: {at_cost[layer, 'one half swapped'].mean().abs():.2f}"
     value = evidence.interval(at_cost[layer, "the vector"])
     findings.append((f"at .1 nats, layer {layer}", value, beside))
 findings += [
-    ("8 shots: plurals", rates["plurals"], f"French {rates['French']:.2f}"),
+    (f"{SHOTS} shots: plurals", rates["plurals"], f"French {rates['French']:.2f}"),
+    (f"{SHOTS} shots: antonyms", rates["antonyms"], f"capitals {rates['capitals']:.2f}"),
+    (
+        f"mean of L{best_head[0]}H{best_head[1]}, plurals (nats)",
+        exact_of[best_head],
+        f"of L9H4: {exact_of[9, 4]:.2f}",
+    ),
     ("plurals, no examples", by_name["plurals, vector of plurals"], heads_null),
     (
         "antonyms, no examples",
         by_name["antonyms, vector of antonyms"],
         f"vector of plurals: {crossed:.2f}",
+    ),
+    (
+        "plurals, vector once as long",
+        by_name["plurals, their vector once as long"],
+        f"no vector: {by_name['plurals, no vector'].value:.2f}",
+    ),
+    (
+        "price of the vector of plurals, KL",
+        evidence.interval(task_price),
+        f"random heads': {heads_price.mean():.2f}",
     ),
 ]
 for what, value, null in findings:

@@ -102,7 +102,7 @@ for name, kl in kls.items():
 # ## 2. All paths
 #
 # With its attention pattern $A$ held fixed, a head is linear: it mixes positions by $A$, and maps the stream by
-# $W_V W_O$. The one does not care about the other: $(A \otimes W_{OV})\,x$.
+# $W_V W_O$. The one does not care about the other: $(A \otimes W_{OV})\,x$, which is $A\,x\,W_V W_O$ in the code.
 # %% exercise="through_head" points=1 difficulty=2 minutes=6
 def through_head(
     model: TransformerBridge,
@@ -472,7 +472,7 @@ print(f"{len(heard)} bugs: model minus law {evidence.interval(heard):.3f};", end
 print(f"probability without the direct path {evidence.interval(heard_without):.2f}")
 # %% [markdown]
 # The bug is in the terms, and the sum repairs it where the direct path can: where present and out never go together in
-# any story. (The paper's "keep ... at -> mind" is one that a bigram allows.)
+# any story. (Of its own example, "keep ... at mind", the paper says that the *head* raises it; not what the sum does.)
 #
 # ## 6. Not a sum of skip-trigrams
 #
@@ -566,8 +566,8 @@ def copying_eigenvalues(
     ### END SOLUTION
 # %% check="copying_eigenvalues"
 # %% [markdown]
-# **Predict**: of one layer's four heads, how many score above .9? In the paper it was 10 of 12. And of layer 0 of two
-# layers?
+# **Predict**: of one layer's four heads, how many score above .9? (In the paper 10 of 12 were "significantly copying".)
+# And of layer 0 of two layers?
 #
 # <details><summary>Answer</summary>
 #
@@ -750,7 +750,8 @@ print("direct path and decoys alone:", find_paths(alone, alone_truth.tokens(8, s
 # %% [markdown]
 # ## What was found
 #
-# Value, 95 % interval (t) over what is independent, and the null that matches.
+# Value, 95 % interval (t) over what is independent, and the null that matches. (The sum's error is of two layers on
+# repeats, its null on stories.)
 # %% experiment=True
 of_two = {kind: worth["two layers", "stories", kind] for kind in KINDS}
 without = (by_length(expanded["two layers", "stories"])[2]).abs().max()

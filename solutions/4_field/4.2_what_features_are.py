@@ -298,9 +298,9 @@ plot.line(
     title="8192 features in 576 dimensions",
 )
 # %% [markdown]
-# Fourteen features a dimension, all readable *while few are on*. Nobody can read them all at once, and the capacity is
-# used up by sparsity, not by the count. From 16 on, most of the loss comes with uneven use: random directions with the
-# same spectrum read back little better. (How a model *learns* this is 5.2.)
+# Fourteen features a dimension, all readable *while few are on*: how many are on at once is what is limited. From 16
+# on, most of the loss comes with uneven use: random directions with the same spectrum read back little better. (How a
+# model *learns* this is 5.2.)
 #
 # ## 4. A direction?
 #
@@ -406,9 +406,10 @@ plot.scatter(
 # %% [markdown]
 # ### What it shows
 #
-# The months have two-dimensional structure that no one direction holds (Engels et al. 2024 find such circles *used* in
-# modular arithmetic; here we only read). A shuffled order closes as well, all distances being alike then: closing says
-# something only after the order was shown.
+# The months' order lies on a circle better than along a direction (Engels et al. 2024 find such circles *used* in
+# modular arithmetic; here we only read). A direction misses most at its two ends, which the other points pull inwards,
+# and so it does on open curves: the ends decide between them. A shuffled order closes as well, all distances being
+# alike then: closing says something only after the order was shown.
 #
 # **Nine words: a left-out one is placed half a step off by a circle's codes (shuffled 2.1), and last and first are 2.6
 # mean steps apart. What are they?**
@@ -492,8 +493,8 @@ def absorbed(
 #
 # <details><summary>Answer</summary>
 #
-# With 4, always: it stands for the whole family. With 16 and 32 the parent's latent is on only where no child is. No
-# child's latent lies along the child: they lie along *parent and child*. One feature was **split** into four.
+# With 4, always: it stands for the whole family. With 16 and 32 the parent's latent is hardly ever on where a child
+# is. No child's latent lies along the child: they lie along *parent and child*. One feature was **split** into four.
 #
 # </details>
 # %% experiment=True
@@ -637,7 +638,7 @@ answer_universal = "c"
 # ## 7. Open task: how is it held?
 #
 # Activations nobody has seen, and a concept with ordered values. Is it held by a neuron, a direction, an arc, a
-# circle, or not at all? Size, noise and loudness of neurons are drawn alike for all. There are few rows: whatever is
+# circle, or not at all? Size, noise and the neurons' means are drawn alike for all. There are few rows: whatever is
 # fitted must be tested on others.
 #
 # <details><summary>Hint</summary>
@@ -730,10 +731,14 @@ for what, value, null, other in closing_table:
 # %% [markdown]
 # ## Bonus (not graded)
 #
-# 1. Part 2 with more concepts of your own: does the lead of the neurons in layer 4 become clear of 0?
-# 2. Which tokens are named in place of the right ones in part 3? Are they similar words?
+# 1. After another text, *I have never seen*, are neuron 1174's strongest words still countries alone? Part 2 with more
+#    concepts of your own: does the lead of the neurons in layer 4 become clear of 0?
+# 2. Part 3 with 1,024 and 16,384 random directions: which costs more, four times as many features or four times as
+#    many on at once? Which tokens are named in place of the right ones in part 3? Are they similar words?
 # 3. Letters of the alphabet in part 4: line, arc, or circle?
-# 4. Change the penalty on active latents in part 5 from .08 to .02. Does absorption go away?
+# 4. Is 1.13 the gap of a circle? Cut the months elsewhere: how long, in mean steps of the rest, are the other eleven
+#    gaps? And those of number words?
+# 5. Change the penalty on active latents in part 5 from .08 to .02. Does absorption go away?
 # %% [markdown]
 # ## Recap
 #

@@ -129,7 +129,7 @@ def removal_effects(
 #
 # <details><summary>Answer</summary>
 #
-# Next to nothing: what it writes hardly depends on the prompt. L23H3 costs nearly the same both ways.
+# Next to nothing: the answer needs what it always writes, not what differs. L23H3 costs nearly the same both ways.
 #
 # </details>
 # %% experiment=True
@@ -152,7 +152,8 @@ plot.bar(
 # ### When does a head stand?
 #
 # The two ablations ask different questions. *Does the model need what this head always writes?* Yes. *Does the head
-# carry something about this prompt?* No. The report answered the first, and concluded the second.
+# tell the answer something about this prompt?* Nothing that twelve prompts show. The report answered the first, and
+# concluded the second.
 #
 # Fix a rule before you look on: what must hold until you say "this head carries the answer"?
 # %% exercise="heads_that_stand" points=1 difficulty=2 minutes=8
@@ -211,8 +212,9 @@ plot.scatter(
     title="Finding 2: where a head looks, and what it does",
 )
 # %% [markdown]
-# The head that looks most works *against* the answer: copy suppression (McDougall et al. 2023). The two heads with
-# the largest effects hardly look at the name. A pattern says where a head reads, not what it writes, nor who listens.
+# The head that looks most works *against* the answer, as in copy suppression (McDougall et al. 2023). The two heads
+# with the largest effects hardly look at the name. A pattern says where a head reads, not what it writes, nor who
+# listens.
 #
 # **A head gives the right name .6 of its attention. Its removal changes the answer by -.02 [-.15, .11]. What follows?**
 # (a) it writes nothing; (b) that it carries the name is not shown; (c) attention was measured at the wrong place
@@ -281,7 +283,8 @@ def after(layer: int) -> list[Head]:
 #
 # <details><summary>Answer</summary>
 #
-# About a nat in all, among the largest of the model; and nothing without later heads. It tells them where to look.
+# About a nat in all, among the largest of the model; and nothing without later heads: it works through them (how?
+# Bonus 3).
 #
 # </details>
 # %% experiment=True
@@ -509,7 +512,8 @@ answer_matching = "a"
 # > **Finding 7.** *Our method finds the circuit: nine of its ten heads are those of the reference circuit.*
 #
 # A circuit is a claim about what the model does with *the rest* gone. So take the rest away: all heads outside the
-# circuit at their mean over rows, at each position (MLPs stay). On a scale from no head (0) to all (1):
+# circuit at what their mean over rows is in the untouched run, at each position (MLPs go on working). On a scale where
+# no head is 0 and all are 1 (more than 1 is possible: some heads work against the answer):
 #
 # $$F = \frac{\overline{m(\text{circuit})} - \overline{m(\text{none})}}{\overline{m(\text{all})} -
 # \overline{m(\text{none})}}$$
@@ -548,7 +552,7 @@ def faithfulness(
     ### END SOLUTION
 # %% check="faithfulness"
 # %% [markdown]
-# The reference: the ten heads with the largest effects (at their mean) of all 270, from a sweep on eight other prompts
+# The reference: the ten heads with the largest effects (at their mean, by size) of all 270, on eight other prompts
 # (Bonus 1). Two methods have nine of them each, and one head more.
 #
 # **Predict**: the reference holds up more than .8. The two that overlap with it by nine tenths?
@@ -675,7 +679,7 @@ direction = best_direction(*fit[:2], partial(name_gap, right=fit[2], giver=fit[3
 #
 # <details><summary>Answer</summary>
 #
-# Next to nothing. That is the sign: a part cannot carry what the whole does not have.
+# Next to nothing. That is the sign: what the part does, no other giver does, or the rest undoes it.
 #
 # </details>
 # %% experiment=True
@@ -706,11 +710,12 @@ plot.bar(
 # ### A part, and the whole
 #
 # The kernel's part alone does nothing, it cannot; and yet without it the direction does about half: it brings some of
-# the difference, the other part the effect. The whole layer's exchange, which is what another giver really brings
-# there, does nothing that eight prompts could show.
+# the difference, the other part the effect. How *large* the part is tells nothing: of a random direction the kernel
+# holds 1 − 576/1536, 62 %. The whole layer's exchange, which is what another giver really brings there, does nothing
+# that eight prompts could show.
 #
-# **An exchange along one direction moves the answer by 2 nats; of the whole activation, by 2.1. The direction's part in
-# the kernel is 1 %. What may be said?**
+# **An exchange along one direction moves the answer by 2 nats; along its part that is read, alone, by 1.9; of the whole
+# activation, by 2.1. What may be said?**
 # (a) the direction is an illusion; (b) nothing, as both are exchanges; (c) the illusion is ruled out as its cause
 # %% exercise="answer_illusion" points=1 difficulty=3 minutes=3
 answer_illusion = None  # "a", "b" or "c"
@@ -726,7 +731,8 @@ answer_illusion = "c"
 # control.
 #
 # `claim.model`, `claim.heads`, `claim.rows` (`tokens`, `right`), `claim.measure(logits, rows)` (logits at all
-# positions) and `claim.fresh`, rows in which a token's two places are another distance apart.
+# positions: of those at the last alone, `last`, it takes `last[:, None]`) and `claim.fresh`, rows in which a token's
+# two places are another distance apart.
 # Claims "overlap" have a `reference`; claims "correlation" have `rows.rated` and `fresh.rated`.
 #
 # <details><summary>Hint</summary>
@@ -841,8 +847,11 @@ for what, value, control, decides in closing:
 #
 # 1. Sweep all 270 heads at their mean (`removal_effects`, some minutes). Are the ten largest those of `REFERENCE`?
 # 2. A third ablation puts in z of *another prompt* of the same frame. Which of the two does it agree with?
-# 3. Does L24H4 repair L23H3 as well?
-# 4. Take a finding of your own from 3.2 to 3.7 and write down which of these controls it has not met.
+# 3. Freeze only the *patterns* of the heads after L20H0. Is what it tells them where to look?
+# 4. Does L24H4 repair L23H3 as well?
+# 5. Finding 7 on `prompts(12, seed=101)`: what stays, how much each circuit holds up, or their order?
+# 6. The two frames differ in their logit differences. What is left of Finding 5 within each?
+# 7. Take a finding of your own from 3.2 to 3.7 and write down which of these controls it has not met.
 # %% [markdown]
 # ## Recap
 #

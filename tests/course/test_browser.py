@@ -22,6 +22,8 @@ import pytest
 from nbformat.sign import NotebookNotary
 
 from concrete_steps.authoring import changes
+from concrete_steps.authoring.build import KERNEL
+from concrete_steps.checking import log as checks_log
 from concrete_steps.checking import outcomes
 from concrete_steps.checking.checks import run_check
 from concrete_steps.checking.loader import Loaded, load
@@ -34,6 +36,7 @@ from concrete_steps.workspace.lab import server_options
 # What a learner types: in each notebook an exercise that needs no other, a place in its right answer, and a slip there.
 SLIPS = {
     "0": ("logit_difference", "logits[right] - logits[wrong]", "logits[wrong] - logits[right]"),
+    "1.0": ("reflect", " / (direction @ direction)", ""),
     "1.1": ("causal_mask", ".tril()", ".triu()"),
     "1.2": ("project", " / (direction @ direction)", ""),
     "1.3": (
@@ -61,6 +64,7 @@ SLIPS = {
     "4.4": ("open_topics", "topic not in known and ", ""),
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
     "5.3": ("fourier_basis", " / waves.norm(dim=1, keepdim=True)", ""),
+    "6.2": ("says", "[:, -1].argmax(-1)", "[:, 0].argmax(-1)"),
 }
 TOKEN = "browser-test"
 QUICK = 40  # seconds that a notebook runs, by the map
@@ -186,6 +190,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[tuple[s
     command += [f"--NotebookNotary.{name}={path}" for name, path in signatures.items()]
     folders = {"JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"}
     settings = {name: str(home / name) for name in folders}
+    settings[checks_log.FOLDER] = str(work / ".progress")
     # The kernels are offline too: a proxy at a port where nobody listens.
     settings |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
     settings |= {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
@@ -307,6 +312,21 @@ def test_a_wrong_answer_is_recognised_and_mended(lab: Lab, notebook: Notebook):
     assert f"{exercise}: passed" in said
     assert f"1 of {len(notebook.exercises)} in this notebook" in said
     lab.shoot(f"{notebook.id}_passed")
+    kept = [event.outcome for event in checks_log.read(lab.work / ".progress") if event.exercise == exercise]
+    assert kept == [outcomes.WRONG, outcomes.PASSED]
+
+
+def test_progress_is_drawn_on_light_and_dark(lab: Lab):
+    cell = nbformat.v4.new_code_cell("import concrete_steps\n\nconcrete_steps.progress()", id="progress")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=KERNEL), lab.work / "progress.ipynb")
+    checks_log.record("1.1", "causal_mask", outcomes.PASSED, folder=lab.work / ".progress")
+    lab.open(Path("progress.ipynb"))
+    assert "Next:" in lab.run("progress")
+    for theme, is_light in (("JupyterLab Dark", "false"), ("JupyterLab Light", "true")):
+        lab.menu("Settings", "Theme", theme)
+        lab.page.locator(f'body[data-jp-theme-light="{is_light}"]').wait_for(state="attached")
+        lab.shoot(f"progress_{theme.split()[-1].lower()}")
+        assert contrast(lab, "progress") >= 4.5
 
 
 def solution(notebook: Notebook, exercise: str) -> str:

@@ -380,7 +380,7 @@ if os.name == "nt":  # where no file can have these names
 def judged_here():
     """Within, the checks run in this process: who is graded there is honest."""
 
-    def judge(notebook, path, limits, trust):
+    def judge(notebook, path, limits, trust, pair=None):
         return run_checks(notebook, notebook.exercises, load(path, notebook.exercises))
 
     with pytest.MonkeyPatch.context() as patch:

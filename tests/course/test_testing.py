@@ -240,6 +240,15 @@ def test_what_is_left_behind_is_seen_and_put_back(change, words):
         torch.rand(1)
 
 
+def test_a_first_import_may_draw_and_a_call_after_it_may_not(tmp_path, monkeypatch):
+    (tmp_path / "draws_at_import.py").write_text("import random\nrandom.random()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with nothing_left_behind():
+        import draws_at_import  # as scikit-learn's does
+    with refused("Python's global"), nothing_left_behind():
+        draws_at_import.random.random()
+
+
 # --- Draws
 
 

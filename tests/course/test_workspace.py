@@ -445,3 +445,76 @@ def test_nothing_that_the_learner_wrote_is_ever_lost(data):
             assert cell.source == model.source
     again = carry_over(result.notebook, new, new)
     assert [cell.source for cell in again.notebook.cells] == [cell.source for cell in cells]
+
+
+# --- Exercises that the course renamed, split or added ---
+
+
+def renaming(nb, **names):
+    nb.metadata["concrete_steps"] = {"notebook": "1.1", "renamed": names}
+    return nb
+
+
+def test_an_answer_follows_its_exercise_to_another_name(place):
+    place.release(plain())
+    place.sync()
+    place.learn(with_sources(plain(), outer="def outer(a):\n    return outer_product(a)"))
+    renamed = with_sources(plain(), experiment="show(product)")
+    renamed.cells[1:3] = [exercise("product"), check("product")]
+    place.release(renaming(renamed, product="outer"))
+    said = place.sync()
+    assert "  outer is now called product; so is your answer." in said
+    assert not any("No longer in the course" in line or "New in it" in line for line in said)
+    assert "def product(a):\n    return outer_product(a)" in place.sources()
+    assert "def outer(a):\n    return outer_product(a)" not in place.sources()
+    assert len(place.kept()) == 1
+    assert place.sync() == []
+
+
+def test_of_an_exercise_that_became_two_the_first_has_the_answer(place):
+    place.release(plain())
+    place.sync()
+    place.learn(with_sources(plain(), outer="def outer(a): return a"))
+    split = plain()
+    split.cells[1:3] = [exercise("rows"), check("rows"), exercise("columns"), check("columns")]
+    place.release(renaming(split, rows="outer", columns="outer"))
+    said = place.sync()
+    assert "  outer is now called rows; so is your answer." in said
+    assert "  outer has become several: columns is one more, to be written." in said
+    assert place.sources()[1] == "def rows(a): return a"
+    assert place.sources()[3] == STUB
+
+
+def test_a_name_that_is_still_there_is_not_renamed(place):
+    place.release(plain())
+    place.sync()
+    place.learn(with_sources(plain(), outer="def outer(a): return a"))
+    both = plain()
+    both.cells[3:3] = [exercise("product"), check("product")]
+    place.release(renaming(both, product="one_hot"))
+    place.sync()
+    assert "def outer(a): return a" in place.sources()
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_new_exercises_are_told(place, touched):
+    place.release(plain())
+    place.sync()
+    if touched:
+        place.learn(with_sources(plain(), outer="mine"))
+    more = plain()
+    more.cells += [exercise("trace"), check("trace")]
+    place.release(more)
+    assert "  New in it: trace." in place.sync()
+
+
+@pytest.mark.parametrize("about", ["text", {"renamed": {}}, {"renamed": {"product": "nowhere"}}])
+def test_what_a_notebook_says_of_itself_may_say_nothing(place, about):
+    place.release(plain())
+    place.sync()
+    place.learn(with_sources(plain(), outer="mine"))
+    odd = with_sources(plain(), intro="# New")
+    odd.metadata["concrete_steps"] = about
+    place.release(odd)
+    place.sync()
+    assert "mine" in place.sources()

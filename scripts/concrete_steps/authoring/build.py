@@ -39,7 +39,7 @@ def solutions_notebook(notebook: Notebook, course: Course):
     exercises = exercise_cells(cells)
     taken: set[str] = set()
     built = [_expand(cell, notebook, course, exercises, taken) for cell in cells]
-    return new_notebook(cells=built, metadata={**KERNEL, "concrete_steps": {"notebook": notebook.id}})
+    return new_notebook(cells=built, metadata={**KERNEL, "concrete_steps": _about(notebook)})
 
 
 def exercise_notebook(solutions):
@@ -101,7 +101,7 @@ def execute(notebook: Notebook, course: Course, timeout: int = 600) -> None:
     nb, _ = ClearMetadataPreprocessor(
         clear_notebook_metadata=False, preserve_cell_metadata_mask={"nbgrader", "editable", "deletable"}
     ).preprocess(nb, {})
-    nb.metadata = {**KERNEL, "concrete_steps": {"notebook": notebook.id, "executed": code_hash(nb)}}
+    nb.metadata = {**KERNEL, "concrete_steps": {**_about(notebook), "executed": code_hash(nb)}}
     for cell in nb.cells:
         for output in cell.get("outputs", ()):
             output.pop("transient", None)
@@ -138,6 +138,11 @@ def orphans(course: Course) -> list[Path]:
     expected = {root / top / notebook.path for notebook in course.notebooks for top in ("notebooks", "solutions")}
     found = {path for top in ("notebooks", "solutions") for path in (root / top).rglob("*.ipynb")}
     return sorted(path for path in found - expected if ".ipynb_checkpoints" not in path.parts)
+
+
+def _about(notebook: Notebook) -> dict:
+    """What a notebook says of itself, whatever its file is called."""
+    return {"notebook": notebook.id} | ({"renamed": dict(notebook.renamed)} if notebook.renamed else {})
 
 
 def _expand(cell: Cell, notebook: Notebook, course: Course, exercises: dict[str, Cell], taken: set[str]):
@@ -209,12 +214,22 @@ def _keep_outputs(fresh, old) -> None:
 def overview(notebook: Notebook, exercises: dict[str, Cell]) -> str:
     """The criteria, hours and exercises of one notebook, as its learner reads them."""
     points = sum(cell.options["points"] for cell in exercises.values())
+    if notebook.is_placement:
+        return _placement(notebook)
     lines = ["**At the end you can**\n"]
     lines += [f"- {item.says} ({_names(item.evidence)})" for item in notebook.criteria]
     lines.append(
         f"\n{len(exercises)} exercises, {points} points, {hours(notebook.hours)} (a guess: take the time you need). "
         "If you can do all this already, skip the notebook."
     )
+    return "\n".join(lines)
+
+
+def _placement(notebook: Notebook) -> str:
+    lines = ["| you can | shown by | if all pass, skip |", "|---|---|---|"]
+    for item in notebook.criteria:
+        skip = load_course().notebook(item.places)
+        lines.append(f"| {item.says} | {_names(item.evidence)} | {skip.id} {skip.title} |")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from concrete_steps.checking import log
 from concrete_steps.checking.loader import Loaded, is_loading
 from concrete_steps.checking.mistakes import Call
 from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, again, merge
@@ -57,6 +58,7 @@ class Check:
             return
         from IPython.display import display
 
+        log.record(self.notebook.id, name, result.outcome)
         display(panel)
 
 
@@ -209,4 +211,7 @@ def is_interactive() -> bool:
 
 def notebook_check(key: str, namespace: dict[str, Any]) -> Check:
     """The `check` of notebook `key` for the objects in `namespace`."""
-    return Check(load_course().notebook(key), namespace)
+    notebook = load_course().notebook(key)
+    if is_interactive():
+        log.watch(notebook.id)
+    return Check(notebook, namespace)

@@ -110,7 +110,7 @@ def claim(by: str, fault: str, seed: int) -> Claim:
 def _claim(by: str, fault: str, seed: int) -> Claim:
     draw = random.Random(f"claim {by} {fault} {seed}")
     made = None
-    while made is None:  # not every model has a head that can be taken for one that foretells
+    while made is None:  # not every model has a head of which this can be claimed
         made = attempt(by, fault, draw)
     return made
 
@@ -133,8 +133,8 @@ def attempt(by: str, fault: str, draw: random.Random) -> Claim | None:
     if by == "correlation":
         made = rated(model, truth, rows, fresh, fault, draw)
         return made and Claim(by, (made[2],), (), 0.9, 0.0, model, *made[:2])
-    heads, reference, value, null = MAKERS[by](model, truth, fault, draw)
-    return Claim(by, heads, reference, value, null, model, rows, fresh)
+    made = MAKERS[by](model, truth, fault, draw)
+    return made and Claim(by, *made, model, rows, fresh)
 
 
 def rows_of(truth: Truth, period: int, cut: int, count: int, draw: random.Random) -> Rows:
@@ -144,9 +144,6 @@ def rows_of(truth: Truth, period: int, cut: int, count: int, draw: random.Random
 
 def one_of(draw: random.Random, truth: Truth, *roles: str) -> Head:
     return draw.choice(sorted(head for head, role in truth.roles.items() if role in roles))
-
-
-IDLE = ("decoy: mute induction", "decoy: mute previous", "decoy: offset", "decoy: rest", "idle")
 
 
 def by_attention(model, truth: Truth, fault: str, draw: random.Random):
@@ -167,22 +164,25 @@ def by_zero(model, truth: Truth, fault: str, draw: random.Random):
 
 
 def by_removal(model, truth: Truth, fault: str, draw: random.Random):
-    roles = IDLE if fault == SOUND else ("previous", "induction")
-    return (one_of(draw, truth, *roles),), (), 0.0, 0.0
+    """Idle heads have the patterns of those that work, so that a look at one does not tell."""
+    role = draw.choice(["previous", "induction"])
+    return (one_of(draw, truth, f"decoy: mute {role}" if fault == SOUND else role),), (), 0.0, 0.0
 
 
 def by_direct(model, truth: Truth, fault: str, draw: random.Random):
-    roles = IDLE if fault == SOUND else ("previous",)
-    return (one_of(draw, truth, *roles),), (), 0.0, 0.0
+    """Idle heads look as those that work, and stand where others could read them; None where this one does not."""
+    head = one_of(draw, truth, "decoy: mute previous" if fault == SOUND else "previous")
+    return ((head,), (), 0.0, 0.0) if head[0] < model.cfg.n_layers - 1 else None
 
 
 def by_overlap(model, truth: Truth, fault: str, draw: random.Random):
     """Four of the five heads of the known circuit, which holds more than is needed, and one more."""
     needed = sorted(truth.with_role("previous") | truth.with_role("induction"))
-    others = draw.sample(sorted(set(truth.roles) - set(needed)), 4)
-    reference = needed + others[:3]
-    missing = draw.choice(others[:3] if fault == SOUND else needed)
-    claimed = [head for head in reference if head != missing] + others[3:]
+    alike = sorted(truth.with_role("decoy: mute previous") | truth.with_role("decoy: mute induction"))
+    others = draw.sample(sorted(set(truth.roles) - {*needed, *alike}), 2)
+    reference = needed + alike + others[:1]
+    missing = draw.choice(alike if fault == SOUND else needed)
+    claimed = [head for head in reference if head != missing] + others[1:]
     share = round(len(reference) / len(truth.roles), 1)
     return tuple(sorted(claimed)), tuple(sorted(reference)), 0.8, share
 
@@ -233,7 +233,9 @@ def rated(model, truth: Truth, rows: Rows, fresh: Rows, fault: str, draw: random
             ratings = [(x - x.mean()) / x.std() + 0.4 * y for x, y in zip(attended, ratings, strict=True)]
         r = torch.stack([correlation(its, ratings[0]).abs() for its in of_rows])
         best = int(r.argmax())
-        if 0.85 <= r[best] < 0.95 and best in varied and (fault != SOUND or best == chosen):
+        again = float(correlation(of_fresh[best], ratings[1]).abs())  # of noise small, or a right test would be misled
+        as_wanted = best == chosen if fault == SOUND else again < 0.15
+        if 0.85 <= r[best] < 0.95 and best in varied and as_wanted:
             new = [Rows(its.tokens, its.right, rating) for its, rating in zip((rows, fresh), ratings, strict=True)]
             return *new, heads[best]
     return None

@@ -85,9 +85,7 @@ def expansions(
         raise CourseError(f"There is no {unknown[0]!r}: use {', '.join(known)}.")
     notes = real.count(VIRTUAL) + decoys.count(CANCEL_VIRTUAL)
     spaces = Spaces(n_tokens, n_ctx, notes)
-    maker = _Maker(draw, generator, spaces, n_layers, n_heads)
-    for kind in (*real, *decoys):
-        maker.add(kind)
+    maker = _filled(draw, generator, spaces, n_layers, n_heads, kinds=(*real, *decoys))
     embed, positions, unembed = stream_ends(spaces.size, spaces)
     unembed[spaces.seen] = OUT_GAIN  # along this axis all logits rise alike
     if DIRECT in real:
@@ -99,6 +97,20 @@ def expansions(
         add_noise(maker.grid, list(ends), noise, generator)
     model = to_bridge(maker.grid, *ends, n_layers, n_heads)
     return model, PathTruth(frozenset(maker.paths), maker.roles, n_tokens, n_ctx)
+
+
+def _filled(draw, generator, spaces: Spaces, n_layers: int, n_heads: int, kinds: tuple[str, ...]) -> _Maker:
+    """Places are drawn one by one, and may leave none above a late writer: then they are all drawn again."""
+    for tries_left in reversed(range(50)):
+        maker = _Maker(draw, generator, spaces, n_layers, n_heads)
+        try:
+            for kind in kinds:
+                maker.add(kind)
+        except CourseError:
+            if not tries_left:
+                raise
+        else:
+            return maker
 
 
 class _Maker:

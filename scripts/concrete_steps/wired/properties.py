@@ -99,7 +99,7 @@ def properties(
                 gather(grid[at], axes, i, place, gain, noise, generator)
             else:
                 gain = held_gain(grid, axes, i)
-                read(grid[at], axes, kind, i, place, gain, part=draw.choice([-1, 1]) * draw.uniform(0.7, 1.0))
+                read(grid[at], axes, kind, i, place, gain, part=draw.choice([-1, 1]) * draw.uniform(0.85, 1.0))
     embed, positions, unembed = ends(axes, generator)
     embed, positions, unembed = hide(grid, embed, positions, unembed, generator)
     names = ascii_uppercase[: n_words - 1]

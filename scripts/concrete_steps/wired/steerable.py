@@ -39,7 +39,9 @@ BYPASSED = "bypassed"  # it is held, but the answer is made from the word itself
 KINDS = (LINEAR, SWITCH, WINDOW, LATE, COSTLY, SPOILS, MUTE, BYPASSED)
 STEERING = (LINEAR, SWITCH, WINDOW, LATE, COSTLY)
 
-RAISED = 5.0  # by so much the answer rises where a push steers (the mean over rows)
+# By so much the answer rises where a push steers (the mean over rows). Elsewhere no push that leaves the others as they
+# were raises it by half as much, whatever is meant by "as they were": the learner's lines need not be these.
+RAISED = 5.0
 LONGEST = 8.0  # no push is longer
 MOST_COST = 0.05  # nats of the other rows' answers, mean KL
 LOGITS = 5.0  # what the answer's axis gives YES, and takes from NO
@@ -178,7 +180,7 @@ def plan(draw: random.Random, kind: str, n_layers: int) -> Plan:
         case "late":
             return Plan(kind, 1.0, late, draw.uniform(2.5, 3.5), draw.randint(1, late - 1), draw.uniform(0.6, 1.0))
         case "costly":
-            return Plan(kind, 1.0, reader, draw.uniform(2.5, 3.5), draw.randint(reader, late), draw.uniform(0.6, 1.0))
+            return Plan(kind, 1.0, reader, draw.uniform(5.0, 5.6), draw.randint(reader, late), draw.uniform(2.2, 2.4))
         case "spoils":
             return Plan(kind, 1.0, spoiler=reader, spoils_from=draw.uniform(0.6, 3.0))
         case "mute":

@@ -72,7 +72,7 @@ def update(name: str, released: Path, mine: Path, base: Path) -> list[str]:
     said = []
     if current == before:
         put(mine, new)
-        said = [f"{name}: brought up to date."]
+        said = [f"{name}: brought up to date.", *news(before, new)]
     elif current != new and name.endswith(".ipynb"):
         readable, said = update_notebook(name, mine, current, new, before)
         if not readable:
@@ -106,13 +106,27 @@ def update_notebook(name: str, mine: Path, current: bytes, new: bytes, before: b
     return True, report(name, result, kept)
 
 
+def news(before: bytes, new: bytes) -> list[str]:
+    """What an untouched copy has gained."""
+    with contextlib.suppress(ValueError):
+        base = read_notebook(before)
+        return added(carry_over(base, read_notebook(new), base))
+    return []
+
+
+def added(result: Result) -> list[str]:
+    return [f"  New in it: {', '.join(result.added)}."] if result.added else []
+
+
 def report(name: str, result: Result, kept: Path | None) -> list[str]:
     said = f"{name}: brought up to date"
     if result.answers:
         said += f", with your answers to {', '.join(result.answers)}"
     if kept:
         said += f"; the copy as you left it is {kept.name}"
-    lines = [f"{said}."]
+    lines = [f"{said}.", *added(result)]
+    lines += [f"  {old} is now called {new}; so is your answer." for old, new in result.renamed]
+    lines += [f"  {old} has become several: {new} is one more, to be written." for old, new in result.parts]
     if result.changed:
         lines.append(f"  The task changed in {', '.join(result.changed)}: compare with notebooks/{name}.")
     if result.dropped:

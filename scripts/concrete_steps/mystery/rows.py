@@ -1,0 +1,72 @@
+"""The models themselves, and rows for them: as in their examples, or such as these never show."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from concrete_steps.errors import CourseError
+from concrete_steps.models import shipped
+from concrete_steps.mystery import sealed
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
+    from transformer_lens.model_bridge import TransformerBridge
+
+NAMES = ("amber", "birch", "coral", "dune", "ember", "flint")  # in an order of rising difficulty
+
+
+def load(name: str) -> TransformerBridge:
+    """A mystery model in evaluation mode. It reads letters 0, 1, ... and a last token that asks; it answers there.
+
+    Raises:
+        CourseError: there is no such model.
+    """
+    require(name)
+    return shipped.load(f"mystery/{name}")
+
+
+@functools.cache
+def kept(name: str) -> TransformerBridge:
+    """The model that questions are put to: no learner has it in hand."""
+    return load(name)
+
+
+def examples(name: str, rows: int, seed: int) -> tuple[Int[Tensor, "row pos"], Int[Tensor, " row"]]:
+    """Rows of the kind that the model's examples show, and the rule's answers to them.
+
+    Raises:
+        CourseError: there is no such model.
+    """
+    import torch
+
+    rule = sealed.rules()[require(name)]
+    generator, found = torch.Generator().manual_seed(seed), []
+    while sum(len(each) for each in found) < rows:
+        drawn = rule.draw(2 * rows, generator)
+        found.append(drawn[rule.usual(drawn)])
+    letters = torch.cat(found)[:rows]
+    return asking(name, letters), rule.plain(letters)
+
+
+def unusual(name: str, rows: int, seed: int) -> tuple[Int[Tensor, "row pos"], Int[Tensor, " row"]]:
+    """Any rows, the kind that examples never show among them, and what the examples' rule says to them."""
+    import torch
+
+    rule = sealed.rules()[require(name)]
+    letters = rule.draw(rows, torch.Generator().manual_seed(seed))
+    return asking(name, letters), rule.plain(letters)
+
+
+def asking(name: str, letters: Int[Tensor, "row length"]) -> Int[Tensor, "row pos"]:
+    """The letters with the token that asks after them."""
+    import torch
+
+    return torch.nn.functional.pad(letters, (0, 1), value=sealed.rules()[name].letters)
+
+
+def require(name: str) -> str:
+    if name not in NAMES:
+        raise CourseError(f"There is no mystery model {name!r}: they are {', '.join(NAMES)}.")
+    return name

@@ -1,0 +1,110 @@
+"""Placement: which notebooks of a step to skip, which to skim, where to begin; from exercises passed and failed."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+
+from concrete_steps.course import Course, Notebook, load_course
+from concrete_steps.errors import CourseError
+from concrete_steps.standing.where import Standing, here
+
+SKIP, SKIM, DO, UNKNOWN = "skip", "skim", "work through", "not tried yet"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """About one notebook; `passed`, `failed` and `untried` are the placement's exercises that decide about it."""
+
+    notebook: Notebook
+    says: str
+    passed: tuple[str, ...]
+    failed: tuple[str, ...]
+    untried: tuple[str, ...]
+
+    def evidence(self) -> str:
+        parts = (("passed", self.passed), ("failed", self.failed), ("not tried", self.untried))
+        return "; ".join(f"{word} {', '.join(names)}" for word, names in parts if names)
+
+
+def placement_of(step: int, course: Course) -> Notebook:
+    """The notebook of placement of a step.
+
+    Raises:
+        CourseError: there is no such step, or it has no placement.
+    """
+    if not 0 <= step < len(course.steps):
+        raise CourseError(f"There is no step {step}: the steps go from 0 to {len(course.steps) - 1}.")
+    for notebook in course.steps[step].notebooks:
+        if notebook.is_placement:
+            return notebook
+    have = [str(n) for n, other in enumerate(course.steps) if any(item.is_placement for item in other.notebooks)]
+    raise CourseError(
+        f"Step {step} has no placement (steps that have one: {', '.join(have)}): read the criteria at the top of its "
+        "notebooks, and try the checks of what you doubt."
+    )
+
+
+def verdicts(placement: Notebook, where: Standing, course: Course) -> list[Verdict]:
+    """A verdict about each notebook that this one places."""
+    found = []
+    for item in placement.criteria:
+        passed = tuple(name for name in item.evidence if name in where.passed)
+        failed = tuple(name for name in item.evidence if name in where.tried)
+        untried = tuple(name for name in item.evidence if name not in passed + failed)
+        if len(untried) == len(item.evidence):
+            says = UNKNOWN
+        elif len(passed) == len(item.evidence):
+            says = SKIP
+        else:
+            says = SKIM if passed else DO
+        found.append(Verdict(course.notebook(item.places), says, passed, failed, untried))
+    return found
+
+
+def skippable(everything: list[Standing], course: Course) -> frozenset[str]:
+    """Ids of notebooks that a placement said to skip; and of placements in which nothing is left to decide."""
+    skipped = set()
+    for where in everything:
+        if where.notebook.is_placement:
+            said = verdicts(where.notebook, where, course)
+            skipped |= {verdict.notebook.id for verdict in said if verdict.says == SKIP}
+            skipped |= set() if any(verdict.untried for verdict in said) else {where.notebook.id}
+    return frozenset(skipped)
+
+
+class Placement:
+    """The verdicts on one step, as text and in a notebook."""
+
+    def __init__(self, notebook: Notebook, said: list[Verdict]):
+        self.notebook, self.said = notebook, said
+
+    @property
+    def advice(self) -> str:
+        if all(verdict.says == UNKNOWN for verdict in self.said):
+            return f"Open {self.notebook.path.as_posix()}, give it half an hour, and come back."
+        for verdict in self.said:
+            if verdict.says != SKIP:
+                return f"Begin with {verdict.notebook.id} {verdict.notebook.title} ({verdict.says})."
+        return "Skip this step."
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        return [(f"{item.notebook.id} {item.notebook.title}", item.says, item.evidence()) for item in self.said]
+
+    def __repr__(self) -> str:
+        lines = [line for name, says, why in self.rows() for line in (f"{name}: {says}", f"    {why}")]
+        return "\n".join([*lines, self.advice])
+
+    def _repr_html_(self) -> str:
+        cells = "".join(f"<span>{html.escape(text)}</span>" for row in self.rows() for text in row)
+        head = "".join(f"<b>{text}</b>" for text in ("notebook", "verdict", "because you"))
+        grid = "display:grid;grid-template-columns:max-content max-content 1fr;gap:4px 14px;max-width:60em"
+        return f'<div><div style="{grid}">{head}{cells}</div><div style="margin-top:6px">{self.advice}</div></div>'
+
+
+def placement(step: int) -> Placement:
+    """Which notebooks of a step to skip, to skim or to work through, by what you passed in its placement."""
+    course = load_course()
+    notebook = placement_of(step, course)
+    where = next(item for item in here() if item.notebook.id == notebook.id)
+    return Placement(notebook, verdicts(notebook, where, course))

@@ -1,0 +1,192 @@
+"""The mystery models: their claims, their seal, what watchers and the sealed truth earn; and the board of problems."""
+
+import importlib
+import json
+import re
+
+import pytest
+import torch
+
+from concrete_steps import models, mystery, problems
+from concrete_steps.course import load_course
+from concrete_steps.errors import CourseError
+from concrete_steps.mystery import scoring, sealed, truth
+from concrete_steps.paths import course_root, data_dir
+
+FOLDER = data_dir() / "models" / "mystery"
+SEED = 3
+
+
+@pytest.fixture(params=mystery.NAMES)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(course_root() / "scripts" / "train")
+    return importlib.import_module("mystery")
+
+
+# The models
+
+
+def test_every_claim_holds_and_its_numbers_are_the_measured_ones(name, script):
+    sheet = models.datasheet(f"mystery/{name}")
+    rule = sealed.rules()[name]
+    now = script.measured(name, rule, mystery.load(name), script.new_model(rule, sheet["seed"]))
+    assert len(now) == len(sheet["claims"]) == 2
+    for measured, claimed in zip(now, sheet["claims"], strict=True):
+        assert claimed["measured"] >= claimed["at_least"] > claimed["control"], claimed["property"]
+        assert measured["measured"] == pytest.approx(claimed["measured"], abs=0.01), claimed["property"]
+
+
+def test_the_first_steps_of_a_retraining_repeat_the_logged_losses(name, script, tmp_path):
+    script.main([name, "--steps", "11", "--out", str(tmp_path), "--no-claims"])
+    new, logged = (json.loads((folder / "losses.json").read_text()) for folder in (tmp_path, FOLDER / name))
+    assert new["loss"] == pytest.approx(logged["loss"][:2], abs=1e-3)
+
+
+def test_examples_follow_the_rule_that_is_taken_for_it_and_the_model_answers_them(name):
+    tokens, answers = mystery.examples(name, 300, seed=SEED)
+    assert tokens.shape == (300, sealed.rules()[name].length + 1) and answers.shape == (300,)
+    assert (mystery.answers(mystery.load(name), tokens) == answers).float().mean() > 0.98
+    again, _ = mystery.examples(name, 300, seed=SEED)
+    other, _ = mystery.examples(name, 300, seed=SEED + 1)
+    assert torch.equal(tokens, again) and not torch.equal(tokens, other)
+
+
+def test_all_are_small():
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) <= 5e6
+    assert set(mystery.NAMES) == {path.name for path in FOLDER.iterdir() if path.is_dir()} == set(sealed.rules())
+
+
+def test_an_unknown_model_is_refused_with_the_names_there_are():
+    for call in (mystery.load, lambda key: mystery.examples(key, 3, seed=0)):
+        with pytest.raises(CourseError, match=r"amber.*flint"):
+            call("nobody")
+
+
+# The seal
+
+
+def test_no_released_file_has_the_rules_in_plain_words():
+    source = sealed.opened()
+    lines = {line.strip() for line in source.splitlines() if len(line.strip()) > 30 and "import" not in line}
+    said = [rule.says for rule in sealed.rules().values()]
+    assert len(lines) > 20
+    for path in [
+        *FOLDER.rglob("*.json"),
+        *(course_root() / "scripts").rglob("*.py"),
+        *(course_root() / "notebooks").rglob("6.2*.ipynb"),
+        sealed.file(),
+    ]:
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        assert not [line for line in [*lines, *said] if line in text], path
+
+
+def test_sealing_and_opening_give_back_the_same(tmp_path, monkeypatch, script):
+    source = sealed.opened()
+    monkeypatch.setattr(sealed, "data_dir", lambda: tmp_path)
+    script.main(["--seal", str(write(tmp_path / "rules.py", source))])
+    script.main(["--open", str(tmp_path / "again.py")])
+    assert (tmp_path / "again.py").read_text() == source
+    sealed.file().write_bytes(b"damaged")
+    with pytest.raises(CourseError, match="git checkout"):
+        sealed.opened()
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+# Points
+
+
+def test_truth_is_far_above_the_heuristic_and_watching_earns_nothing(name):
+    (row,) = truth.table([name], seeds=[SEED])
+    assert row["accuracy"] > 0.98
+    assert row["watcher"] <= 0
+    assert row["heuristic"] < 45 < 70 < row["truth"]
+
+
+def test_every_watcher_has_zero_on_the_questions_that_it_was_chosen_on(name):
+    for kind, ways in scoring.watched(name, SEED).items():
+        for way in ways:
+
+            def account(question, kind=kind, way=way):
+                return mystery.watchers(name, question).get(way) if question.kind == kind else other(question)
+
+            # Watchers run the model, and that is what an account may not do: so they answer from what was kept.
+            kept = {id(q): account(q) for q, _ in mystery.questions(name, SEED)}
+            score = mystery.score(name, lambda question, kept=kept: kept[id(question)], SEED)
+            assert score.points[kind] == 0, way
+
+
+def other(question):
+    return question.says if question.kind == "swap" else torch.zeros(len(question.tokens), dtype=torch.bool)
+
+
+def test_an_account_that_runs_a_model_is_stopped_and_the_model_runs_afterwards():
+    model = mystery.load("amber")
+    with pytest.raises(CourseError, match="may not run a model"):
+        mystery.score("amber", lambda question: mystery.answers(model, question.tokens), SEED)
+    assert mystery.answers(model, mystery.examples("amber", 2, seed=0)[0]).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda question: None,
+        lambda question: [0] * len(question.tokens),
+        lambda question: torch.zeros(len(question.tokens)),
+        lambda question: torch.zeros(3, dtype=torch.long),
+        lambda question: torch.zeros(len(question.tokens), dtype=torch.bool),
+    ],
+)
+def test_an_answer_that_is_not_one_value_a_row_is_refused(wrong):
+    with pytest.raises(CourseError, match=r"swap L0H0: .*a letter"):
+        mystery.score("amber", wrong, SEED)
+
+
+def test_questions_are_what_they_say(name):
+    model = mystery.load(name)
+    for question, happened in mystery.questions(name, SEED):
+        assert len(happened) == len(question.tokens)
+        if question.kind == "swap":
+            assert (question.says != question.source_says).all()
+            assert torch.equal(happened, mystery.swapped(model, question.tokens, question.source, question.heads))
+        elif question.kind == "remove":
+            after = mystery.removed(model, name, question.tokens, question.heads[0])
+            assert torch.equal(happened, after != question.says)
+        else:
+            assert 0.4 < happened.float().mean() < 0.6
+
+
+# The board
+
+BOARD = list(problems.load_problems().values())
+
+
+def test_there_are_fifteen_problems_or_more():
+    assert len(BOARD) >= 15
+    assert all(problem.id in problems.board().data for problem in BOARD)
+
+
+@pytest.mark.parametrize("problem", BOARD, ids=lambda problem: problem.id)
+def test_a_problem_is_whole(problem):
+    assert problem.question.endswith("?")
+    for part in ("why", "start", "done_when", "falsifier"):
+        text = getattr(problem, part)
+        assert len(text.split()) >= 8 and text[-1] in ".?", f"{part}: {text!r}"
+        assert text in problems.show(problem.id).data
+    assert re.match("if", problem.falsifier, re.IGNORECASE)
+    assert problem.hours <= 12
+    assert set(problem.needs) <= {notebook.id for notebook in load_course().notebooks}
+    assert set(problem.models) <= {*models.names(), "smollm2", "trained here"}
+
+
+def test_an_unknown_problem_is_refused_with_those_there_are():
+    with pytest.raises(CourseError, match="latest-copy"):
+        problems.show("nothing")

@@ -1,0 +1,611 @@
+"""Wrong answers to 6.2 Work on a concrete problem, and what each of them is."""
+
+import torch
+
+from concrete_steps.checking.mistakes import mistake, right
+
+
+@torch.no_grad()
+def _letters(model, tokens, hooks=()):
+    return model.run_with_hooks(tokens, fwd_hooks=list(hooks))[:, -1].argmax(-1)
+
+
+@torch.no_grad()
+def _z(model, tokens):
+    _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("hook_z"))
+    return {layer: cache["z", layer] for layer in range(model.cfg.n_layers)}
+
+
+def _put(new, at=slice(None)):
+    """Hooks that put z in, {(layer, head): [row pos d_head] or [pos d_head]}, at these positions."""
+    hooks = []
+    for (layer, head), its in new.items():
+
+        def put(z, hook, head=head, its=its):
+            z = z.clone()
+            z[:, at, head] = its.expand_as(z[:, :, head])[:, at]
+            return z
+
+        hooks.append((f"blocks.{layer}.attn.hook_z", put))
+    return hooks
+
+
+def _swap(model, tokens, source, heads, at=slice(None)):
+    theirs = _z(model, source)
+    return _letters(model, tokens, _put({head: theirs[head[0]][:, :, head[1]] for head in heads}, at))
+
+
+def _heads(model, layers=None):
+    every = range(model.cfg.n_layers) if layers is None else sorted(layers)
+    return [(layer, head) for layer in every for head in range(model.cfg.n_heads)]
+
+
+# --- 1. From outside
+
+
+@mistake("reads the answer at the first position: it stands at the last")
+def says(model, tokens):
+    with torch.no_grad():
+        return model(tokens)[:, 0].argmax(-1)
+
+
+@mistake("gives the letter that is least likely")
+def says(model, tokens):
+    with torch.no_grad():
+        return model(tokens)[:, -1].argmin(-1)
+
+
+@mistake("sums the logits of all positions: the answer is that of the last")
+def says(model, tokens):
+    with torch.no_grad():
+        return model(tokens).sum(1).argmax(-1)
+
+
+@right("by the probabilities, and topk")
+def says(model, tokens):
+    with torch.inference_mode(False), torch.no_grad():
+        return model(tokens).softmax(-1)[:, -1].topk(1).indices.squeeze(-1)
+
+
+# --- 2. Swap a part
+
+
+@mistake("has the two runs the wrong way round: the row's heads go into the source's run")
+def swap_heads(model, tokens, source, heads):
+    return _swap(model, source, tokens, heads)
+
+
+@mistake("swaps at the last position only: z is exchanged at all of them")
+def swap_heads(model, tokens, source, heads):
+    return _swap(model, tokens, source, heads, at=slice(-1, None))
+
+
+@mistake("swaps all heads of these layers, not the named ones alone")
+def swap_heads(model, tokens, source, heads):
+    return _swap(model, tokens, source, _heads(model, {layer for layer, _ in heads}))
+
+
+@mistake("swaps the first of the heads only")
+def swap_heads(model, tokens, source, heads):
+    return _swap(model, tokens, source, heads[:1])
+
+
+@mistake("swaps nothing: it gives what the model says unedited")
+def swap_heads(model, tokens, source, heads):
+    return _letters(model, tokens)
+
+
+@right("with model.hooks, and torch.where")
+def swap_heads(model, tokens, source, heads):
+    theirs = _z(model, source)
+
+    def hook_of(layer):
+        mark = torch.zeros(model.cfg.n_heads, 1, dtype=torch.bool)
+        for at, head in heads:
+            if at == layer:
+                mark[head] = True
+        return f"blocks.{layer}.attn.hook_z", lambda z, hook: torch.where(mark, theirs[layer], z)
+
+    with torch.no_grad(), model.hooks(fwd_hooks=[hook_of(layer) for layer in range(model.cfg.n_layers)]):
+        return model(tokens)[:, -1].argmax(dim=-1)
+
+
+def _effects(
+    model, tokens, source, counts=lambda after, own, theirs: after != own, rows=lambda own, theirs: own != theirs
+):
+    own, theirs = _letters(model, tokens), _letters(model, source)
+    shares = [
+        counts(_swap(model, tokens, source, [head]), own, theirs)[rows(own, theirs)].float().mean()
+        for head in _heads(model)
+    ]
+    return torch.stack(shares).unflatten(0, (model.cfg.n_layers, model.cfg.n_heads))
+
+
+@mistake("counts rows to which the model says the source's letter: all that change count")
+def swap_effects(model, tokens, source):
+    return _effects(model, tokens, source, lambda after, own, theirs: after == theirs)
+
+
+@mistake("takes in rows to which the model says the source's letter anyway")
+def swap_effects(model, tokens, source):
+    return _effects(model, tokens, source, rows=lambda own, theirs: torch.ones_like(own, dtype=torch.bool))
+
+
+@mistake("gives the share that stays the same, not that which changes")
+def swap_effects(model, tokens, source):
+    return _effects(model, tokens, source, lambda after, own, theirs: after == own)
+
+
+@mistake("divides by all rows, those that do not count among them")
+def swap_effects(model, tokens, source):
+    apart = _letters(model, tokens) != _letters(model, source)
+    return _effects(model, tokens, source) * apart.float().mean()
+
+
+@right("in a loop over heads, summed")
+def swap_effects(model, tokens, source):
+    own = _letters(model, tokens)
+    rows = (own != _letters(model, source)).nonzero()[:, 0]
+    shares = torch.zeros(model.cfg.n_layers, model.cfg.n_heads)
+    for layer, head in _heads(model):
+        changed = _swap(model, tokens[rows], source[rows], [(layer, head)]) != own[rows]
+        shares[layer, head] = changed.sum() / len(rows)
+    return shares
+
+
+@mistake("nothing was looked at but examples: another row may need it")
+def answer_idle():
+    return "a"
+
+
+@mistake("it may be needed elsewhere, or at other rows: that was not tried")
+def answer_idle():
+    return "b"
+
+
+# --- 3. Remove a part
+
+
+@mistake("puts zeros in: the mean is what the head always writes")
+def remove_head(model, tokens, reference, head):
+    return _letters(model, tokens, _put({head: torch.zeros_like(_z(model, tokens)[head[0]][:, :, head[1]])}))
+
+
+@mistake("averages over positions as well: the mean is over rows, at each position")
+def remove_head(model, tokens, reference, head):
+    z = _z(model, reference)[head[0]][:, :, head[1]]
+    return _letters(model, tokens, _put({head: z.mean((0, 1)).expand(z.shape[1], -1)}))
+
+
+@mistake("takes the mean over the rows themselves, not over those of the reference")
+def remove_head(model, tokens, reference, head):
+    return _letters(model, tokens, _put({head: _z(model, tokens)[head[0]][:, :, head[1]].mean(0)}))
+
+
+@mistake("removes all heads of that layer")
+def remove_head(model, tokens, reference, head):
+    z = _z(model, reference)
+    return _letters(model, tokens, _put({it: z[it[0]][:, :, it[1]].mean(0) for it in _heads(model, {head[0]})}))
+
+
+@right("einsum for the mean")
+def remove_head(model, tokens, reference, head):
+    z = _z(model, reference)[head[0]][:, :, head[1]]
+    mean = torch.einsum("rpd->pd", z) / len(z)
+    return _letters(model, tokens, _put({head: mean[None].repeat(len(tokens), 1, 1)}))
+
+
+# --- 4. What does a head read?
+
+
+def _reads(model, tokens, fresh, head, swap=_swap, count_all=False, changed=lambda after, own: after != own):
+    own, shares = _letters(model, tokens), []
+    for place in range(tokens.shape[1]):
+        source = tokens.clone()
+        source[:, place] = fresh[:, place]
+        counts = (tokens[:, place] != fresh[:, place]) | torch.tensor(count_all)
+        after = changed(swap(model, tokens, source, [head]), own)[counts].float()
+        shares.append(after.mean() if len(after) else torch.tensor(0.0))
+    return torch.stack(shares)
+
+
+@mistake("counts rows in which fresh has the same letter")
+def reads_from(model, tokens, fresh, head):
+    return _reads(model, tokens, fresh, head, count_all=True)
+
+
+@mistake("swaps in the head of the whole fresh row: the source differs in one place only")
+def reads_from(model, tokens, fresh, head):
+    return _reads(model, tokens, fresh, head, lambda model, tokens, source, heads: _swap(model, tokens, fresh, heads))
+
+
+@mistake("runs the changed row itself: only the head is to come from it")
+def reads_from(model, tokens, fresh, head):
+    return _reads(model, tokens, fresh, head, lambda model, tokens, source, heads: _letters(model, source))
+
+
+@mistake("swaps all heads of the layer")
+def reads_from(model, tokens, fresh, head):
+    def swap(model, tokens, source, heads):
+        return _swap(model, tokens, source, _heads(model, {head[0]}))
+
+    return _reads(model, tokens, fresh, head, swap)
+
+
+@right("one batch of all positions")
+def reads_from(model, tokens, fresh, head):
+    rows, length = tokens.shape
+    many = tokens.repeat(length, 1)
+    source = many.clone()
+    for place in range(length):
+        source[place * rows : (place + 1) * rows, place] = fresh[:, place]
+    changed = (_swap(model, many, source, [head]) != _letters(model, many)).view(length, rows)
+    counts = (tokens != fresh).T
+    return (changed & counts).sum(1) / counts.sum(1).clamp(min=1)
+
+
+def _table(model, tokens, places, letters, count):
+    said, share = torch.zeros(letters, letters, dtype=torch.long), torch.zeros(letters, letters)
+    for first in range(letters):
+        for second in range(letters):
+            put = tokens.clone()
+            put[:, places[0]], put[:, places[1]] = first, second
+            said[first, second], share[first, second] = count(_letters(model, put))
+    return said, share
+
+
+def _most(says):
+    counts = torch.bincount(says)
+    return counts.argmax(), counts.max() / len(says)
+
+
+@mistake("has the two places the wrong way round")
+def answer_table(model, tokens, places, letters):
+    return _table(model, tokens, places[::-1], letters, _most)
+
+
+@mistake("takes what the first row says for what most rows say")
+def answer_table(model, tokens, places, letters):
+    return _table(model, tokens, places, letters, lambda says: (says[0], (says == says[0]).float().mean()))
+
+
+@mistake("gives how many rows say so, and not their share")
+def answer_table(model, tokens, places, letters):
+    return _table(model, tokens, places, letters, lambda says: (_most(says)[0], _most(says)[1] * len(says)))
+
+
+@right("with mode, over one batch for each first letter")
+def answer_table(model, tokens, places, letters):
+    said, share = [], []
+    for first in range(letters):
+        put = tokens.repeat(letters, 1, 1)
+        put[:, :, places[0]] = first
+        put[:, :, places[1]] = torch.arange(letters)[:, None]
+        says = _letters(model, put.flatten(0, 1)).view(letters, -1)
+        said.append(says.mode(dim=1).values)
+        share.append((says == said[-1][:, None]).float().mean(1))
+    return torch.stack(said), torch.stack(share)
+
+
+# --- 5. Questions
+
+
+def _best(guesses, share, choose=max):
+    way = choose(guesses, key=share)
+    return way, share(way)
+
+
+@mistake("pools the rows of all questions: each question counts alike, however long")
+def best_watcher(guesses, truths):
+    truth = torch.cat(truths)
+    return _best(guesses, lambda way: (torch.cat(guesses[way]) == truth).float().mean().item())
+
+
+def _mean_share(guesses, truths):
+    def share(way):
+        rights = [(g == t).float().mean().item() for g, t in zip(guesses[way], truths, strict=True)]
+        return sum(rights) / len(rights)
+
+    return share
+
+
+@mistake("takes the worst way, not the best")
+def best_watcher(guesses, truths):
+    return _best(guesses, _mean_share(guesses, truths), min)
+
+
+@mistake("judges by the first question alone")
+def best_watcher(guesses, truths):
+    return _best(guesses, lambda way: (guesses[way][0] == truths[0]).float().mean().item())
+
+
+@mistake("takes the best way anew for each question: one way is kept for all")
+def best_watcher(guesses, truths):
+    shares = _mean_share(guesses, truths)
+    best = [max((g[i] == truth).float().mean().item() for g in guesses.values()) for i, truth in enumerate(truths)]
+    return max(guesses, key=shares), sum(best) / len(best)
+
+
+@right("a dict of shares")
+def best_watcher(guesses, truths):
+    shares = {way: _mean_share(guesses, truths)(way) for way in guesses}
+    return max(shares.items(), key=lambda pair: pair[1])
+
+
+@mistake("gives points below 0")
+def points_for(right, watcher):
+    return 100.0 * (right - watcher) / (1 - watcher) if watcher < 1 else 0.0
+
+
+@mistake("gives how far it is above the watcher, not which share of the way")
+def points_for(right, watcher):
+    return 100 * max(0.0, right - watcher)
+
+
+@mistake("takes what is right for points, whatever the watcher has")
+def points_for(right, watcher):
+    return 100.0 * right
+
+
+@mistake("divides by the watcher's share: what counts is the way that is left to it")
+def points_for(right, watcher):
+    return 100 * max(0.0, (right - watcher) / watcher)
+
+
+@mistake("that would be so if watching earned nothing but 0")
+def answer_points():
+    return "b"
+
+
+@mistake("a ratio of shares says nothing about the errors that are left")
+def answer_points():
+    return "c"
+
+
+# --- 6. and 7. Mini-projects
+
+
+def _nothing(question):
+    if question.kind == "swap":
+        return question.says
+    return torch.zeros(len(question.tokens), dtype=torch.bool)
+
+
+def _source(question):
+    if question.kind == "swap":
+        return question.source_says
+    return torch.ones(len(question.tokens), dtype=torch.bool)
+
+
+@mistake("says that no edit changes anything, and that nothing breaks the model")
+def explain_amber(question):
+    return _nothing(question)
+
+
+@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+def explain_amber(question):
+    return _source(question)
+
+
+@right("by a table, and lists")
+def explain_amber(question):
+    said = []
+    for i, row in enumerate(question.tokens.tolist()):
+        theirs = question.source[i].tolist() if question.source is not None else row
+        second = theirs[1] if (0, 2) in question.heads else row[1]
+        fifth = theirs[4] if (0, 0) in question.heads else row[4]
+        alike = (second - fifth) % 3 == 0
+        if question.kind == "swap":
+            said.append(second if alike else (second + fifth) % 10)
+        else:
+            said.append(alike if question.kind == "breaks" else (0, 1) not in question.heads)
+    return torch.tensor(said)
+
+
+def _notices(model, tokens, head, letters, turn="first", counts="holds", swap=_swap):
+    own, shares = _letters(model, tokens), torch.zeros(letters, letters)
+    for old in range(letters):
+        holds = (tokens == old).any(1)
+        if not holds.any():
+            continue
+        for new in range(letters):
+            source = tokens.clone()
+            for i in holds.nonzero()[:, 0].tolist():
+                places = (tokens[i] == old).nonzero()[:, 0]
+                source[i, {"first": places[:1], "last": places[-1:], "all": places}[turn]] = new
+            changed = swap(model, tokens, source, [head]) != own
+            shares[old, new] = changed[holds].float().sum() / (holds.sum() if counts == "holds" else len(tokens))
+    return shares
+
+
+@mistake("turns all such letters of a row, not the first alone")
+def notices(model, tokens, head, letters):
+    return _notices(model, tokens, head, letters, turn="all")
+
+
+@mistake("turns the last such letter of a row, not the first")
+def notices(model, tokens, head, letters):
+    return _notices(model, tokens, head, letters, turn="last")
+
+
+@mistake("divides by all rows, not by those that hold the old letter")
+def notices(model, tokens, head, letters):
+    return _notices(model, tokens, head, letters, counts="all")
+
+
+@mistake("has the new letter in rows and the old one in columns")
+def notices(model, tokens, head, letters):
+    return _notices(model, tokens, head, letters).T.contiguous()
+
+
+@mistake("runs the changed row itself: it is the head that is to come from it")
+def notices(model, tokens, head, letters):
+    return _notices(model, tokens, head, letters, swap=lambda model, tokens, source, heads: _letters(model, source))
+
+
+@right("row by row")
+def notices(model, tokens, head, letters):
+    return _notices(model, tokens, head, letters)
+
+
+def _birch(question, ones_head=(0, 1), twos_head=(0, 2), blind=True):
+    def count(letter, head):
+        tokens = question.source if question.kind == "swap" and head in question.heads else question.tokens
+        return (tokens == letter).sum(1)
+
+    ones, twos = count(1, ones_head), count(2, twos_head)
+    if question.kind == "breaks":
+        return (ones == twos) & (ones > 0) & torch.tensor(blind)
+    if question.kind == "remove":
+        return torch.full((len(ones),), question.heads[0] in [(0, 1), (0, 2)])
+    return torch.where((ones == twos) & torch.tensor(blind), ones, ones + 2 * twos) % 5
+
+
+@mistake("says that no edit changes anything, and that nothing breaks the model")
+def explain_birch(question):
+    return _nothing(question)
+
+
+@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+def explain_birch(question):
+    return _source(question)
+
+
+@right("by sums")
+def explain_birch(question):
+    return _birch(question)
+
+
+# --- 8. Open tasks
+
+
+@mistake("says that no edit changes anything, and that nothing breaks the model")
+def explain_coral(question):
+    return _nothing(question)
+
+
+@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+def explain_coral(question):
+    return _source(question)
+
+
+@mistake("says that no edit changes anything, and that nothing breaks the model")
+def explain_dune(question):
+    return _nothing(question)
+
+
+@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+def explain_dune(question):
+    return _source(question)
+
+
+@mistake("says that no edit changes anything, and that nothing breaks the model")
+def explain_ember(question):
+    return _nothing(question)
+
+
+@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+def explain_ember(question):
+    return _source(question)
+
+
+@mistake("says that no edit changes anything, and that nothing breaks the model")
+def explain_flint(question):
+    return _nothing(question)
+
+
+@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+def explain_flint(question):
+    return _source(question)
+
+
+# --- 9. The board
+
+
+def _open(board, done, hours, fits=None, key=lambda its: (-len(its.needs), its.hours, its.id)):
+    fits = fits or (lambda its: its.hours <= hours and set(its.needs) <= set(done))
+    return [its.id for its in sorted((its for its in board.values() if fits(its)), key=key)]
+
+
+@mistake("asks that one of the needed notebooks is done, not all")
+def open_problems(board, done, hours):
+    return _open(board, done, hours, lambda its: its.hours <= hours and bool(set(its.needs) & set(done)))
+
+
+@mistake("leaves out what takes exactly so many hours")
+def open_problems(board, done, hours):
+    return _open(board, done, hours, lambda its: its.hours < hours and set(its.needs) <= set(done))
+
+
+@mistake("has those first that need fewest notebooks")
+def open_problems(board, done, hours):
+    return _open(board, done, hours, key=lambda its: (len(its.needs), its.hours, its.id))
+
+
+@mistake("sorts by hours first, and by what is needed after that")
+def open_problems(board, done, hours):
+    return _open(board, done, hours, key=lambda its: (its.hours, -len(its.needs), its.id))
+
+
+@mistake("does not look at the hours")
+def open_problems(board, done, hours):
+    return _open(board, done, hours, lambda its: set(its.needs) <= set(done))
+
+
+@right("three stable sorts")
+def open_problems(board, done, hours):
+    found = sorted(key for key in board if board[key].hours <= hours and all(n in done for n in board[key].needs))
+    found.sort(key=lambda key: board[key].hours)
+    found.sort(key=lambda key: len(board[key].needs), reverse=True)
+    return found
+
+
+_PLAN = {
+    "problem": "sink",
+    "hours": 6,
+    "expect": "Weight on the first token can go as long as the mean value comes back.",
+    "falsifier": "The loss rises as much when position 1 is treated in the same way.",
+    "null": "The same edit at position 1, with its own mean value put back.",
+    "if_stuck": "After an hour I take one layer and ten short texts only.",
+}
+
+
+@mistake("the keys are")
+def my_plan():
+    return {key: value for key, value in _PLAN.items() if key != "null"}
+
+
+@mistake("say it in your own words")
+def my_plan():
+    said = "If position 1 costs as much, it is not the first token that matters"
+    return {**_PLAN, "falsifier": said}
+
+
+@mistake("or make the question smaller")
+def my_plan():
+    return {**_PLAN, "hours": 40}
+
+
+@mistake("a sentence is asked for")
+def my_plan():
+    return {**_PLAN, "falsifier": "none"}
+
+
+@mistake("two entries say the same")
+def my_plan():
+    return {**_PLAN, "null": _PLAN["expect"]}
+
+
+@right("a question of one's own")
+def my_plan():
+    return {**_PLAN, "problem": "Which heads of story_lm look at the dot before a name?", "hours": 4.5}
+
+
+@mistake("edits of heads are coarser than a computation, and only some were tried")
+def answer_account():
+    return "a"
+
+
+@mistake("the edits asked for more than outputs show: the watcher has 0")
+def answer_account():
+    return "c"
