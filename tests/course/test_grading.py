@@ -381,7 +381,8 @@ def judged_here():
     """Within, the checks run in this process: who is graded there is honest."""
 
     def judge(notebook, path, limits, trust, pair=None):
-        return run_checks(notebook, notebook.exercises, load(path, notebook.exercises))
+        results = run_checks(notebook, notebook.exercises, load(path, notebook.exercises))
+        return {name: replace(result, proven=True) for name, result in results.items()}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(marking, "grade_notebook", judge)
@@ -494,6 +495,7 @@ def test_one_damaged_notebook_stops_neither_the_table_nor_the_marks(odd, pages, 
         marks = {row["student_id"]: row["score"] for row in csv.DictReader(file)}
     assert set(marks) == set(ODD_CASES)
     assert marks["Doe, Jane"] == "3.0"
+    assert "cannot be read" in (tmp_path / "marks.csv").read_text(encoding="utf-8")
 
 
 def test_a_name_with_brackets_can_be_asked_for(odd):
