@@ -11,6 +11,7 @@ import pytest
 from concrete_steps.checking import pytest_plugin
 from concrete_steps.checking.outcomes import PASSED
 from concrete_steps.course import load_course
+from concrete_steps.grading.crossing.wire import Ended
 from concrete_steps.grading.judge import judged
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a sandbox is a process that is forked here")
@@ -284,8 +285,12 @@ def test_a_forged_answer_earns_no_proven_point(name, learners, monkeypatch):
     monkeypatch.setattr(pytest_plugin, "SECONDS", 3.0)
     start = load_course().notebook("0")
     before, body = FORGED[name]
-    with learners(f"{before}\n{DIFFERENCE}{body}\n", start.exercises) as the:
-        result, _ = judged(the.link, start, "logit_difference")
+    try:
+        with learners(f"{before}\n{DIFFERENCE}{body}\n", start.exercises) as the:
+            result, _ = judged(the.link, start, "logit_difference")
+    except Ended:
+        assert name == "gc"  # other functions' code, changed while they run, now and then ends the answer's process
+        return
     assert not result.proven
     assert result.outcome != PASSED or name in ("a changed argument", "lies about what changed")
 

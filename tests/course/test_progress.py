@@ -100,7 +100,7 @@ def test_a_criterion_is_met_when_all_its_exercises_are_passed():
 def test_an_open_task_is_an_exercise_under_its_heading():
     for notebook in COURSE.notebooks:
         cells = read_source(notebook.source, notebook.exercises)
-        headed = [place for place, cell in enumerate(cells) if cell.kind == "markdown" and "Open task" in cell.text]
+        headed = [place for place, cell in enumerate(cells) if cell.kind == "markdown" and "Open task:" in cell.text]
         under = [cell.name for place in headed[:1] for cell in cells[place:] if cell.kind == "exercise"]
         assert under == ([notebook.open_task] if notebook.open_task else []), notebook.id
 

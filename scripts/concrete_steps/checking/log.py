@@ -87,6 +87,8 @@ def watch(notebook: str) -> None:
     from IPython import get_ipython
 
     shell = get_ipython()
+    if shell is None:
+        return
     signs = getattr(shell, "concrete_steps_signs", None)
     if signs is None:
         signs = shell.concrete_steps_signs = Signs()
