@@ -1,6 +1,7 @@
 """Progress and time: the log of checks, what simulated learners' logs come to, and what is shared and merged."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,7 +11,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from concrete_steps.authoring.source import read_source
 from concrete_steps.checking import log
 from concrete_steps.checking.log import Event
 from concrete_steps.checking.outcomes import PASSED, WRONG
@@ -99,9 +99,8 @@ def test_a_criterion_is_met_when_all_its_exercises_are_passed():
 
 def test_an_open_task_is_an_exercise_under_its_heading():
     for notebook in COURSE.notebooks:
-        cells = read_source(notebook.source, notebook.exercises)
-        headed = [place for place, cell in enumerate(cells) if cell.kind == "markdown" and "Open task:" in cell.text]
-        under = [cell.name for place in headed[:1] for cell in cells[place:] if cell.kind == "exercise"]
+        _, _, below = notebook.source.read_text(encoding="utf-8").partition("Open task:")
+        under = re.findall(r'^# %% exercise="(\w+)"', below, re.MULTILINE)
         assert under == ([notebook.open_task] if notebook.open_task else []), notebook.id
 
 
