@@ -347,3 +347,16 @@ def fit(x, y, seed):
                 nn.functional.mse_loss(network(x[batch]), y[batch]).backward()
                 optimizer.step()
     return network
+
+
+@right("PyTorch's own random state")
+def fit(x, y, seed):
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(x.shape[1], 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1))
+    network.append(nn.Flatten(0))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(400):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(network(x), y).backward()
+        optimizer.step()
+    return network

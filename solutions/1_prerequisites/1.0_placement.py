@@ -173,7 +173,7 @@ def clip_gradients(gradients: list[Tensor], longest: float) -> list[Tensor]:
 # %% check="clip_gradients"
 # %% [markdown]
 # Now a whole training. `y` depends on `x` in a way that no straight line follows; 512 points of it are enough. Use what
-# PyTorch has. It must take seconds, and explain 95 % of the variance of points that it has not seen.
+# PyTorch has, its global seed too. It must take seconds, and explain 95 % of the variance of points not seen before.
 # %% exercise="fit" points=2 difficulty=3 minutes=8
 def fit(
     x: Float[Tensor, "sample feature"], y: Float[Tensor, "sample"], seed: int

@@ -19,7 +19,7 @@ from pathlib import Path
 from concrete_steps.paths import course_root
 
 FOLDER = "CONCRETE_STEPS_LOG"  # environment variable: another folder for the log; empty: none is kept
-BETWEEN_SIGNS = 120  # seconds: cells that are run sooner after the last line leave none
+BETWEEN_SIGNS = 120  # seconds: cells that are run sooner after the last sign leave none
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,8 @@ def _settings() -> list[tuple[Callable[[], Any], Callable[[Any], Any], Any]]:
 def _restore(read: Callable[[], Any], write: Callable[[Any], Any], before: Any) -> None:
     now = read()
     # States of random generators hold arrays, which cannot be compared at once: they are written back anyway.
-    comparable = (
-        isinstance(before, str | int | bool) or read is _deterministic
-    )  # writing this imports PyTorch's compiler
+    # Whether algorithms are deterministic is written only where it changed: that imports PyTorch's compiler.
+    comparable = isinstance(before, str | int | bool) or read is _deterministic
     if not comparable or now != before:
         write(before)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from concrete_steps.course import Course, Step, load_course
-from concrete_steps.standing.others import Took, guesses, known
+from concrete_steps.standing.others import TWICE, Took, guesses, known
 from concrete_steps.standing.placement import skippable
 from concrete_steps.standing.where import Standing, next_one
 
@@ -72,7 +72,7 @@ def too_long(all_of_them: list[Standing]) -> list[str]:
     for item in all_of_them:
         for name, guess in guesses(item.notebook).items() if item.tried else ():
             took = known().get((item.notebook.id, name))
-            if name in item.tried and took and took.median >= 2 * guess:
+            if name in item.tried and took and took.median >= TWICE * guess:
                 lines.append(f"{name} takes others {in_words(took.median)}, not the {in_words(guess)} of the notebook.")
     return lines
 
