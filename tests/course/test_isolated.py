@@ -16,6 +16,7 @@ from concrete_steps.course import Notebook, load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.grading import isolated, sandbox
 from concrete_steps.grading.isolated import Limits, grade_notebook
+from concrete_steps.models import smollm2_model
 from concrete_steps.paths import course_root
 
 TRUST = bool(sandbox.why_not())  # systems without a sandbox still grade, when told so
@@ -59,6 +60,22 @@ def test_ci_says_in_a_line_where_bubblewrap_cannot_start(starts: bool, tmp_path)
     sentence += "the tests of the sandbox are skipped."
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == (["sandbox: 1"] if starts else [sentence, "sandbox: none"])
+
+
+@pytest.mark.skipif(bool(sandbox.why_not()), reason="needs a sandbox")
+def test_the_sandbox_sees_the_models_that_were_fetched(tmp_path, monkeypatch):
+    """It has no network and no home: where the grader keeps them, it looks for them."""
+    monkeypatch.delenv("CONCRETE_STEPS_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    folder = smollm2_model.cached_folder()
+    folder.mkdir(parents=True)
+    assert tmp_path in folder.parents
+    environment = sandbox.environment(sandbox.SCRATCH, locked=True)
+    code = "from concrete_steps.models import smollm2_model as m; print(m.fetch())"
+    run = [*sandbox.command([folder], environment), sys.executable, "-P", "-c", code]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == (str(folder), 0), done.stderr
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -24,6 +24,7 @@ import psutil
 
 import concrete_steps
 from concrete_steps.errors import CourseError
+from concrete_steps.models.download import CACHE_VARIABLE, cache_dir
 from concrete_steps.paths import data_dir
 
 INSTALL = "sudo apt install bubblewrap"
@@ -35,7 +36,7 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
 # Of /etc what programs need to find their libraries and the time.
 SETTINGS = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime")
 # What the learner's code may know of the grader's environment; where it is trusted, all but these.
-VARIABLES = re.compile("LANG|LC_.*|TZ|LD_LIBRARY_PATH|PYTHONPATH|CONCRETE_STEPS_CACHE")
+VARIABLES = re.compile("LANG|LC_.*|TZ|LD_LIBRARY_PATH|PYTHONPATH")
 LEFT_OUT = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|^PYTEST_", re.IGNORECASE)
 # A user for each sandbox, where the grader is root: from the range that systemd keeps for such.
 USER, FIRST_USER, USERS = "CONCRETE_STEPS_USER", 61184, 4336
@@ -106,6 +107,8 @@ def environment(scratch: str, locked: bool) -> dict[str, str]:
     if locked:
         own |= {"HOME": scratch, "USER": "learner", "PATH": "/usr/local/bin:/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
         own |= {USER: str(FIRST_USER + next(_numbers) % USERS)}
+        with contextlib.suppress(CourseError):  # else it would be below the home that is none
+            own |= {CACHE_VARIABLE: str(cache_dir())}
     return kept | own
 
 

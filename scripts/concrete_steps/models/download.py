@@ -48,7 +48,7 @@ def cache_dir() -> Path:
     from platformdirs import user_cache_dir
 
     if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE])
+        return Path(os.environ[CACHE_VARIABLE]).absolute()
     with suppress(RuntimeError):  # older versions of platformdirs say "~" instead
         folder = user_cache_dir("concrete-steps", appauthor=False)
         if not folder.startswith("~"):
