@@ -9,7 +9,8 @@ from concrete_steps.paths import course_root
 
 FLOORS = (
     {"__init__", "errors", "paths", "course"},
-    {"models", "corpus", "games", "wired", "plot", "evidence", "concepts", "facts", "topics", "mystery", "problems"},
+    {"models", "corpus", "games", "wired", "plot", "evidence"}
+    | {"concepts", "facts", "topics", "mystery", "problems", "readings"},
     {"checking"},
     {"workspace", "standing"},
     {"grading"},

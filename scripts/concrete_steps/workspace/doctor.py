@@ -4,6 +4,8 @@
 The command is `python scripts/doctor.py`; where pip installed the course, `python -m concrete_steps.workspace.doctor`.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import platform
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,6 +27,9 @@ from concrete_steps.errors import CourseError
 from concrete_steps.models import gpt2_model, shipped, smollm2_model
 from concrete_steps.models.download import cache_dir, cache_problem, existing
 
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
 READY, LATER, DAMAGED = "ready", "not fetched yet", "damaged"
 # A 1000 x 1000 matrix product on one core of the machine where the notebooks' seconds were measured.
 REFERENCE_SECONDS = 0.03
@@ -32,6 +38,16 @@ ADVICE = """\
 Every notebook is made for two cores and no GPU. For work of your own: models up to GPT-2 Medium fit a free Colab; when
 a run takes over an hour, rent a machine; training on more than 100 million tokens is serious compute, so ask first
 whether a smaller model would answer the question. (Advice of Neel Nanda's Concrete Steps guide.)"""
+
+# Weights of models of usual sizes, for what_fits
+SIZES = {
+    "the course's small models": 1e6,
+    "GPT-2 small, SmolLM2-135M": 135e6,
+    "GPT-2 Medium": 355e6,
+    "GPT-2 XL": 1.5e9,
+    "a model of 7 billion": 7e9,
+}
+RUN_BYTES, TRAIN_BYTES = 5, 20  # a weight in float32, a quarter more for activations; its gradient and Adam's two
 
 
 @dataclass(frozen=True)
@@ -111,6 +127,40 @@ def show(report: Report, console: Console) -> None:
         console.print(f"[red]Problem:[/] {escape(problem)}", soft_wrap=True)
     if not report.problems:
         console.print("[green]Nothing is missing and nothing is broken.[/]")
+
+
+def what_fits() -> Markdown:
+    """What this machine can run and train, as a table of a notebook: memory now free, and the time of 1,000 tokens.
+
+    The time is a lower end: two operations a weight and token for a run, six in training, at the speed that a matrix
+    product has on one core.
+    """
+    import psutil
+    from IPython.display import Markdown
+
+    free, (gpu, seconds) = psutil.virtual_memory().available, _torch_here()
+    lines = [
+        f"{os.cpu_count()} cores, {free / 1e9:.0f} GB of memory free; GPU: {gpu}.",
+        "",
+        "| model | to run | 1,000 tokens, at least | to train | 100 steps of 1,000 tokens, at least |",
+        "|---|---|---|---|---|",
+    ]
+    for name, weights in SIZES.items():
+        row = [name]
+        for needed, operations in ((RUN_BYTES * weights, 2e3 * weights), (TRAIN_BYTES * weights, 6e5 * weights)):
+            fits = needed <= free
+            row.append(f"{needed / 1e9:.2g} GB" if fits else f"{needed / 1e9:.2g} GB: does not fit")
+            row.append(_about(operations * seconds / 2e9) if fits and seconds is not None else "-")
+        lines.append("| " + " | ".join(row) + " |")
+    return Markdown("\n".join([*lines, "", ADVICE.replace("\n", " ")]))
+
+
+def _about(seconds: float) -> str:
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 120:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.0f} hours"
 
 
 def main(arguments: list[str] | None = None) -> int:
