@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concrete_steps.errors import CourseError
+from concrete_steps.workspace import copy
 from concrete_steps.workspace.carry_over import carry_over
-from concrete_steps.workspace.copy import sync
+from concrete_steps.workspace.copy import ask_assistants, sync
 
 NAME = "1_prerequisites/1.1_tensors.ipynb"
 TODAY = datetime.date.today().isoformat()
@@ -518,3 +519,60 @@ def test_what_a_notebook_says_of_itself_may_say_nothing(place, about):
     place.release(odd)
     place.sync()
     assert "mine" in place.sources()
+
+
+# --- AGENTS.md
+
+
+def test_assistants_are_asked_for_hints_in_a_fresh_folder(place):
+    place.release(plain())
+    place.sync()
+    (said,) = ask_assistants(place.work)
+    assert said.startswith("AGENTS.md in your folder asks AI assistants for hints")
+    assert "smallest that helps" in (place.work / "AGENTS.md").read_text(encoding="utf-8")
+    assert ask_assistants(place.work) == [] and place.sync() == []
+
+
+def test_a_learner_s_own_agents_file_is_never_touched(place):
+    place.release(plain())
+    place.sync()
+    mine = place.work / "AGENTS.md"
+    mine.write_text("help me all you can", encoding="utf-8")
+    assert ask_assistants(place.work) == []
+    assert mine.read_text(encoding="utf-8") == "help me all you can"
+
+
+@pytest.mark.parametrize("change", ["none", "edited", "deleted"])
+def test_agents_file_is_renewed_only_as_the_course_wrote_it(place, change, monkeypatch, tmp_path):
+    place.release(plain())
+    place.sync()
+    ask_assistants(place.work)
+    mine = place.work / "AGENTS.md"
+    if change == "edited":
+        mine.write_text(mine.read_text(encoding="utf-8") + "and speak French", encoding="utf-8")
+    if change == "deleted":
+        mine.unlink()
+    left = mine.read_text(encoding="utf-8") if mine.exists() else None
+    (tmp_path / "newer").mkdir()
+    (tmp_path / "newer" / "AGENTS.md").write_text("newer", encoding="utf-8")
+    monkeypatch.setattr(copy, "__file__", str(tmp_path / "newer" / "copy.py"))
+    said = ask_assistants(place.work)
+    if change == "none":
+        assert said == ["AGENTS.md: brought up to date."] and mine.read_text(encoding="utf-8") == "newer"
+    else:
+        assert said == []
+        assert (mine.read_text(encoding="utf-8") if mine.exists() else None) == left
+    assert ask_assistants(place.work) == [] and place.sync() == []
+
+
+def test_an_agents_file_that_cannot_be_written_is_one_sentence(place, monkeypatch):
+    place.release(plain())
+    place.sync()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(CourseError, match=r"AGENTS.md cannot be read or written \(No space left on device\)"):
+        ask_assistants(place.work)
+    assert not (place.work / "AGENTS.md").exists()

@@ -53,13 +53,35 @@ def sync(course_root: Path, work: Path) -> list[str]:
             if not (notebooks / name).exists():
                 said += let_go(name, work / name, bases / name)
     except OSError as problem:
-        where = problem.filename or work
-        raise CourseError(
-            f"{where} cannot be read or written ({problem.strerror}): put that right and start again."
-        ) from None
+        raise _cannot(problem, work) from None
     if first_time and added:
         return [f"Your own copy of the notebooks is in {work}.", *said]
     return [*(f"{name}: a fresh copy is in your folder." for name in added), *said]
+
+
+def ask_assistants(work: Path) -> list[str]:
+    """Put AGENTS.md into `work`, which asks assistants for hints and not for answers; a line where that is news.
+
+    It is written where there is none, and brought up to date while it is as the course wrote it. One that the learner
+    wrote or changed is left alone, and one that they deleted stays away.
+
+    Raises:
+        CourseError: a file cannot be read or written.
+    """
+    mine, base = work / "AGENTS.md", work / ".released" / ".AGENTS.md"  # hidden: sync must not take it for a notebook
+    new = Path(__file__).with_name("AGENTS.md").read_bytes()
+    try:
+        before = base.read_bytes() if base.is_file() else None
+        current = mine.read_bytes() if os.path.lexists(mine) else None
+        if current != before or new == before:
+            return []
+        put(mine, new)
+        put(base, new)
+    except OSError as problem:
+        raise _cannot(problem, mine) from None
+    if before is None:
+        return ["AGENTS.md in your folder asks AI assistants for hints instead of answers; change or delete it freely."]
+    return ["AGENTS.md: brought up to date."]
 
 
 def update(name: str, released: Path, mine: Path, base: Path) -> list[str]:
@@ -83,6 +105,11 @@ def update(name: str, released: Path, mine: Path, base: Path) -> list[str]:
         said = [f"{name}: brought up to date; your changed copy is now {kept.name}."]
     put(base, new)
     return said
+
+
+def _cannot(problem: OSError, where: Path) -> CourseError:
+    where = problem.filename or where
+    return CourseError(f"{where} cannot be read or written ({problem.strerror}): put that right and start again.")
 
 
 def update_notebook(name: str, mine: Path, current: bytes, new: bytes, before: bytes | None) -> tuple[bool, list[str]]:

@@ -10,7 +10,7 @@ import zmq
 
 from concrete_steps.errors import CourseError
 from concrete_steps.models.download import cache_problem
-from concrete_steps.workspace.copy import files_in, sync
+from concrete_steps.workspace.copy import ask_assistants, files_in, sync
 from concrete_steps.workspace.own_jupyter import ensure_home, use_own_jupyter
 
 COURSE = Path(__file__).resolve().parents[3]
@@ -27,7 +27,7 @@ def main() -> None:
     try:
         if options.port is not None:
             require_free(options.port)
-        for line in [*sync(COURSE, work), *setting_aside(work), *no_room_for_models()]:
+        for line in [*sync(COURSE, work), *ask_assistants(work), *setting_aside(work), *no_room_for_models()]:
             print(line, flush=True)
     except CourseError as problem:
         sys.exit(str(problem))
