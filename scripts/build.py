@@ -49,6 +49,9 @@ def check(notebooks: list[Notebook], course: Course) -> int:
     for path, text in build.readme(course).items():
         if path.read_text(encoding="utf-8") != text:
             problems.append(f"{path} does not show the map of course.toml: run python scripts/build.py")
+    for path, text in build.pages().items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            problems.append(f"{path} differs from solutions/{path.name}: run python scripts/build.py")
     for notebook in notebooks:
         for path, text in build.build(notebook, course).items():
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -66,7 +69,7 @@ def check(notebooks: list[Notebook], course: Course) -> int:
 
 
 def write(notebooks: list[Notebook], course: Course) -> None:
-    generated = build.readme(course)
+    generated = build.readme(course) | build.pages()
     for notebook in notebooks:
         generated |= build.build(notebook, course)
     for path, text in generated.items():

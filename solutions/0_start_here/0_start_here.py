@@ -92,7 +92,8 @@ for label, scores in [("as they were", logits), ("all + 10", shifted)]:
 # through it, results have the dtype and device of the input, and chance comes from the generator that it was given.
 #
 # If `where` points into an earlier exercise's function, run that one's check again. Then open a hint. The solutions are
-# in the repository's folder `solutions/`, and worth reading *after* your own passes.
+# in the repository's folder `solutions/`, and worth reading *after* your own passes. Still stuck? [How to get
+# unstuck](../how_to_get_unstuck.md) has moves for each kind of it.
 #
 # Two questions about working here. Replace `None` by the letter, in quotes.
 #

@@ -110,6 +110,16 @@ def test_check_names_a_notebook_without_source(copy_of_course, capsys):
     assert f"{stray} has no source" in capsys.readouterr().err
 
 
+def test_check_names_a_page_that_differs_and_one_without_source(copy_of_course, capsys):
+    root, command = copy_of_course
+    (root / "solutions" / "how_to_get_unstuck.md").write_text("Try.", encoding="utf-8")
+    (root / "notebooks" / "old.md").write_text("Old.", encoding="utf-8")
+    assert command.main() == 1
+    said = capsys.readouterr().err
+    assert "how_to_get_unstuck.md differs from solutions/how_to_get_unstuck.md" in said
+    assert f"{root / 'notebooks' / 'old.md'} has no source" in said
+
+
 def test_building_keeps_the_outputs_of_unchanged_cells(copy_of_course):
     root, _ = copy_of_course
     notebook = NOTEBOOKS[0]

@@ -122,6 +122,14 @@ def readme(course: Course) -> dict[Path, str]:
     return {course_root() / "README.md": between("map", course_map(course))}
 
 
+def pages() -> dict[Path, str]:
+    """The learner's pages, which are no notebooks: solutions/NAME.md, copied to notebooks/NAME.md."""
+    root = course_root()
+    return {
+        root / "notebooks" / page.name: page.read_text(encoding="utf-8") for page in (root / "solutions").glob("*.md")
+    }
+
+
 def between(name: str, text: str) -> str:
     """The README with `text` between the two marks that are called `name`."""
     readme_text = (course_root() / "README.md").read_text(encoding="utf-8")
@@ -133,10 +141,12 @@ def between(name: str, text: str) -> str:
 
 
 def orphans(course: Course) -> list[Path]:
-    """Generated notebooks that no entry of course.toml accounts for."""
+    """Generated notebooks that no entry of course.toml accounts for, and pages without a source."""
     root = course_root()
     expected = {root / top / notebook.path for notebook in course.notebooks for top in ("notebooks", "solutions")}
     found = {path for top in ("notebooks", "solutions") for path in (root / top).rglob("*.ipynb")}
+    found |= set((root / "notebooks").rglob("*.md"))
+    expected |= set(pages())
     return sorted(path for path in found - expected if ".ipynb_checkpoints" not in path.parts)
 
 
