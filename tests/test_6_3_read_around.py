@@ -54,6 +54,8 @@ def test_reading_list(reading_list, rng):
         ({"x": [], "y": ["x"], "z": ["y"], "long": ["z"], "m": ["x"], "n": ["m"]}, set(), {"long", "n"}),
         ({"x": [], "p": ["x"], "q": ["p"], "r": [], "s": ["r"], "t": ["s", "p"]}, set(), {"q", "t", "s"}),
     ]
+    overlap = {"r": [], "a": ["r"], "w": [], "c": ["a", "w"], "u": [], "v": ["u"], "b": ["v"]}
+    cases.append((overlap, set(), {"a", "b", "c"}))  # once a is read, c is nearer than b
     for n, share in ((14, 0.25), (12, 0.4), (16, 0.15)):
         needs, names = drawn(rng, n, share)
         cases += [(needs, set(), set(names[2::4])), (needs, set(names[1::5]), set(names[-3:]) | set(names[2:4]))]
@@ -237,7 +239,7 @@ def test_impossible_percentages(impossible_percentages, rng):
         (["66.67", "66.66", "67", "66"], 3),
         (["101", "120"], 9),
     ]
-    cases += [(["14.2", "14.3", "14.29", "14.28", "14.3"], 7)]
+    cases += [(["112.5", "200", "100"], 8), (["14.2", "14.3", "14.29", "14.28", "14.3"], 7)]
     for _ in range(5):
         n, decimals = rng.integer(5, 90), rng.integer(0, 3)
         true = [f"{100 * rng.integer(0, n + 1) / n:.{decimals}f}" for _ in range(5)]

@@ -5,8 +5,8 @@
 # of them claims, whether its numbers follow, and what its claim does on a model of yours. It ends with a review of one
 # page.
 #
-# ![A paper is skimmed, one claim of it is written down with its falsifier, one number is recomputed, one figure is made
-# small on a model of one's own, and the claim is held against another paper; then one comes back.](figures/6.3_read.svg)
+# ![A paper is skimmed, one claim of it is noted with what would refute it, one number is recomputed, one figure is made
+# small on a model of one's own, the claim is held against another paper; then one comes back.](figures/6.3_read.svg)
 # %% generated="overview"
 # %% setup=True
 import math
@@ -135,8 +135,8 @@ def parse_notes(text: str) -> list[dict[str, str]]:
 # A note needs a paper that others find. Whether a link leads anywhere shows online; whether it *can* lead somewhere
 # shows in its form.
 #
-# - arXiv since April 2007: year and month `YYMM`, a dot, a number of four digits until the end of 2014 and of five since,
-#   perhaps a version `v2`: `https://arxiv.org/abs/2301.05217v3`, `arxiv.org/pdf/2301.05217`, `arXiv:2301.05217`.
+# - arXiv since April 2007: year and month `YYMM`, a dot, a number of four digits until the end of 2014 and of five
+#   since, perhaps a version `v2`: `https://arxiv.org/abs/2301.05217v3`, `arxiv.org/pdf/2301.05217`, `arXiv:2301.05217`.
 # - DOI: `10.`, four to nine digits, a slash, and something without spaces: `https://doi.org/10.23915/distill.00024`,
 #   `doi:10.23915/distill.00024`.
 # %% exercise="canonical_link" points=2 difficulty=3 minutes=15
@@ -290,15 +290,16 @@ text = {
     "an effect of d = 8.8": ("effect", "copying heads", "other heads", "8.8"),
     "others: an effect of d = 0.9": ("effect", "other heads", "no heads", "0.9"),
 }
-print("of an invented text, this cannot follow:", *does_not_follow(invented, text), sep="\n  ")
+print("of an invented text, this cannot follow:")
+print(*does_not_follow(invented, text), sep="\n")
 # %% [markdown]
-# Real tables are rounded as well: a figure that is off by its last digit may be right (bonus 1). What does not follow is
-# a question to the authors; most often a slip of the pen.
+# Real tables are rounded as well: a figure that is off by its last digit may be right (bonus 1). What does not follow
+# is a question to the authors, and may be a slip of the pen.
 # %% [markdown]
 # ## 5. Do two papers disagree?
 #
-# Two estimates with 95 % intervals, from independent data. Half of an interval's width is 1.96 standard errors, if it is
-# roughly normal; errors of a difference add as squares.
+# Two estimates with 95 % intervals, from independent data. Half of an interval's width is 1.96 standard errors, if it
+# is roughly normal; errors of a difference add as squares.
 # %% exercise="printed_difference" points=2 difficulty=4 minutes=20
 def printed_difference(a: str, b: str) -> tuple[float, float, float]:
     """a minus b with its 95 % interval (value, low, high), from two printed as
@@ -329,8 +330,8 @@ answer_overlap = "c"
 # %% [markdown]
 # ## 6. A figure at random
 #
-# Who has only read cannot do this. Take a seed that you do not choose, such as today's date; it draws a paper's measure,
-# on a model of this course, in a setting that nobody printed. Compute it. Your earlier notebooks are allowed.
+# Who has only read cannot do this. Take a seed that you do not choose, such as today's date; it draws a paper's
+# measure, on a model of this course, in a setting that nobody printed. Compute it. Your earlier notebooks are allowed.
 # %%
 SEED = 20260303
 readings.figure(SEED)
@@ -347,8 +348,8 @@ my_figure = (SEED, (power.topk(5).values.sum() / power.sum()).item())
 # not come out is a definition that was not read, more often than a wrong paper.
 #
 # **You have read four papers on a topic, and feel that you know too little. What is next?**
-# (a) the newest paper, as it cites the others; (b) one figure of theirs, on a model of yours; (c) the four papers again,
-# more slowly
+# (a) the newest paper, as it cites the others; (b) one figure of theirs, on a model of yours; (c) the four papers
+# again, more slowly
 # %% exercise="answer_next" points=1 difficulty=1 minutes=2
 answer_next = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -469,8 +470,8 @@ for what, value, beside in findings:
 # %% [markdown]
 # ## Bonus (not graded)
 #
-# 1. Let the table's means and standard deviations be rounded, as printed ones are. Which figures follow from *some* table
-#    that prints so?
+# 1. Let the table's means and standard deviations be rounded, as printed ones are. Which figures follow from *some*
+#    table that prints so?
 # 2. Replicate the first of your notes, and give your review's verdict once more.
 # 3. Give the review as a talk of five minutes to somebody who has read none of it.
 # %% [markdown]
@@ -484,6 +485,6 @@ for what, value, beside in findings:
 # | "The numbers add up, so it is right" | table and text agree; the experiment is another matter |
 # | "One paper more, then I begin" | begin: the figure tells you what to read |
 #
-# Read on: Neel Nanda, *An Extremely Opinionated Annotated List of My Favourite Mechanistic Interpretability Papers* (2022,
-# version 2 of 2024); Brown and Heathers 2017, *The GRIM Test* (for means of whole numbers); Keshav 2007, *How to Read a
-# Paper*.
+# Read on: Neel Nanda, *An Extremely Opinionated Annotated List of My Favourite Mechanistic Interpretability Papers*
+# (2022, version 2 of 2024); Brown and Heathers 2017, *The GRIM Test* (for means of whole numbers); Keshav 2007, *How to
+# Read a Paper*.

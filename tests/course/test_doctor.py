@@ -140,6 +140,19 @@ def test_time_scales_with_the_machine(monkeypatch):
     assert here(None) == "?"
 
 
+def test_what_fits_goes_by_memory_and_speed(monkeypatch):
+    import psutil
+
+    monkeypatch.setattr(doctor, "_torch_here", lambda: ("none", 0.03))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 8e9}))
+    rows = {line.split(" | ")[0].strip("| "): line for line in doctor.what_fits().data.splitlines() if "GB |" in line}
+    assert "0.68 GB | about 4 s | 2.7 GB | about 20 min" in rows["GPT-2 small, SmolLM2-135M"]
+    text = doctor.what_fits().data
+    assert "7.5 GB | about 45 s | 30 GB: does not fit | - |" in text and "35 GB: does not fit | - |" in text
+    monkeypatch.setattr(doctor, "_torch_here", lambda: ("unknown", None))
+    assert "0.68 GB | - | 2.7 GB | - |" in doctor.what_fits().data
+
+
 def test_brackets_in_a_path_are_printed_as_they_are(capsys):
     report = doctor.Report({"cache": "/home/[red]me"}, [], [], None, ["Look in /tmp/[bold]x."])
     doctor.show(report, Console(width=200))
