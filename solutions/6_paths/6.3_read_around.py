@@ -15,7 +15,7 @@ import re
 import torch
 from scipy import stats
 
-from concrete_steps import models, readings, topics
+from concrete_steps import models, plot, readings, topics
 # %%
 FIELD = topics.load_topics()
 NEEDS = {topic.id: list(topic.needs) for topic in FIELD.values()}
@@ -141,11 +141,11 @@ def parse_notes(text: str) -> list[dict[str, str]]:
 #   `doi:10.23915/distill.00024`.
 # %% exercise="canonical_link" points=2 difficulty=3 minutes=15
 def canonical_link(link: str) -> str | None:
-    """"arXiv:2301.05217" (without version) or "doi:10.23915/distill.00024", from any of the
-    forms above or the bare number; None if it has no such form.
+    """Of any of the forms above, or of the bare number: "arXiv:2301.05217" (without version)
+    or "doi:10.23915/distill.00024". None of anything else.
 
-    Case does not matter, of a DOI neither: it comes in small letters. Spaces around it go;
-    `http://` and `www.` are allowed as well, and nothing may stand behind.
+    Case does not matter; a DOI comes in small letters. Spaces around it go. `http://` and
+    `www.` are allowed as well, and nothing may stand behind it.
     """
     ### BEGIN SOLUTION
     link = link.strip()
@@ -215,9 +215,16 @@ def impossible_percentages(printed: list[str], n: int) -> list[str]:
 # </details>
 # %% experiment=True
 every = [f"{tenth / 10:.1f}" for tenth in range(1001)]
-for n in (10, 25, 50, 100, 250, 500, 900, 1000):
-    caught = len(impossible_percentages(every, n)) / len(every)
-    print(f"n = {n:>4}: a percentage made up at random is caught in {caught:.0%} of cases")
+sizes = [10, 25, 50, 100, 250, 500, 900, 1000]
+caught = [len(impossible_percentages(every, n)) / len(every) for n in sizes]
+print(*(f"n = {n}: {share:.0%}" for n, share in zip(sizes, caught, strict=True)), sep=", ")
+plot.line(
+    caught,
+    x=sizes,
+    x_label="n, of which percent are printed",
+    y_label="share caught",
+    title="Percentages with one decimal, made up at random",
+)
 # %% [markdown]
 # ### Means
 #
@@ -344,8 +351,8 @@ my_figure = (SEED, (power.topk(5).values.sum() / power.sum()).item())
 ### END SOLUTION
 # %% check="my_figure"
 # %% [markdown]
-# The definition is half of the work: over which positions, with or without the constant, which norm? A figure that does
-# not come out is a definition that was not read, more often than a wrong paper.
+# The definition is half of the work: over which positions, with or without the constant, which norm? Then its null:
+# what is your figure before training, or of random weights? The table at the end has one.
 #
 # **You have read four papers on a topic, and feel that you know too little. What is next?**
 # (a) the newest paper, as it cites the others; (b) one figure of theirs, on a model of yours; (c) the four papers
@@ -444,8 +451,8 @@ my_review = {
         "about": "Whether clock and pizza are two algorithms, or two views of one representation.",
         "settled by": "An edit of the first layer whose effect the two accounts predict differently.",
     },
-    "verdict": "They share waves; what differs is how much the answer hangs on a - b. Whether that "
-    "makes two algorithms is a matter of the word until an edit tells them apart.",
+    "verdict": "All share waves. Two measures part them, others do not: until an edit tells the "
+    "accounts apart, I would not say that there are two algorithms, nor that there is one.",
 }
 ### END SOLUTION
 # %% check="my_review"
@@ -456,12 +463,17 @@ readings.page(my_review)
 # %% experiment=True
 value, low, high = printed_difference("0.60 [0.50, 0.70]", "0.42 [0.31, 0.53]")
 none_known, course_known = (reading_list(NEEDS, known, wishes) for known in (set(), here))
-few, many = (len(impossible_percentages(every, n)) / len(every) for n in (25, 1000))
+from concrete_steps.games import modular_addition
+
+waves = {}
+for step in (0, 13_000):
+    numbers = models.load("grokking", step=step).W_E[:113].detach()
+    waves[step] = modular_addition.frequency_shares(numbers).topk(5).values.sum()
 findings = [
     ("topics for three wishes", len(none_known), f"with the course {len(course_known)}"),
-    ("made-up percentages caught, n = 25", f"{few:.0%}", f"n = 1000 {many:.0%}"),
+    ("made-up percentages caught, n = 25", f"{caught[1]:.0%}", f"n = 1000 {caught[-1]:.0%}"),
     ("difference of two overlapping estimates", f"{value:.2f}", f"[{low:.2f}, {high:.2f}]"),
-    ("a figure at random, recomputed", f"{my_figure[1]:.3f}", readings.figure(SEED).kind),
+    ("five waves, grokking, step 13,000", f"{waves[13_000]:.2f}", f"step 0 {waves[0]:.2f}"),
 ]
 for what, value, beside in findings:
     print(f"{what:<42} {value!s:<8} {beside}")

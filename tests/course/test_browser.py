@@ -65,6 +65,7 @@ SLIPS = {
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
     "5.3": ("fourier_basis", " / waves.norm(dim=1, keepdim=True)", ""),
     "6.2": ("says", "[:, -1].argmax(-1)", "[:, 0].argmax(-1)"),
+    "6.3": ("could_print", "0.5 * 10", "1.0 * 10"),
 }
 TOKEN = "browser-test"
 QUICK = 40  # seconds that a notebook runs, by the map
