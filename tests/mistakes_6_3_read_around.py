@@ -139,12 +139,12 @@ def supported():
 
 @mistake("expected one of a, b, c, d")
 def supported():
-    return {**_SAID, 2: "C"}
+    return {**_SAID, 2: "both"}
 
 
-@right("in another order")
+@right("in another order, in capitals")
 def supported():
-    return dict(sorted(_SAID.items(), reverse=True))
+    return {number: _SAID[number].upper() for number in (4, 3, 2, 1)}
 
 
 @mistake("rest there costs nothing: a head may rest on most texts and act on some")
@@ -385,6 +385,15 @@ def impossible_percentages(printed, n):
 @mistake("begins at one: 0 of n is possible")
 def impossible_percentages(printed, n):
     return [one for one in printed if not any(_fits(100 * k / n, one) for k in range(1, n + 1))]
+
+
+@mistake("rounds a half one way only: 12.5 may be printed as 12 or 13")
+def impossible_percentages(printed, n):
+    def shown(one):
+        decimals = len(one.partition(".")[2])
+        return {f"{100 * k / n:.{decimals}f}" for k in range(n + 1)}
+
+    return [one for one in printed if f"{float(one):.{len(one.partition('.')[2])}f}" not in shown(one)]
 
 
 @mistake("asks for a whole number without rounding: 33.3 % of 3 is possible")
@@ -778,8 +787,8 @@ def my_review():
 def my_review():
     return _review(
         notes__0__where="Sec. 4, Fig. 2b",
-        notes__1__where="§2.1",
-        notes__2__where="appendix B",
+        notes__1__where='Section "Induction heads"',
+        notes__2__where="appendix B, Figure S3",
         notes__2__minutes="2.5",
         disagreement={
             "between": ("olsson", "elhage"),

@@ -198,7 +198,10 @@ for label, value, printed in of_papers:
 # A share of whole things jumps: of 25 prompts, 87.5 % cannot be right.
 # %% exercise="impossible_percentages" points=1 difficulty=2 minutes=8
 def impossible_percentages(printed: list[str], n: int) -> list[str]:
-    """Those printed percentages, in order, that no number of `n` things can give."""
+    """Those printed percentages, in order, that no number of `n` things can give.
+
+    A half may have been rounded either way, as in `could_print`.
+    """
     ### BEGIN SOLUTION
     return [
         one for one in printed if not any(could_print(100 * k / n, one) for k in range(n + 1))
@@ -324,7 +327,7 @@ def printed_difference(a: str, b: str) -> tuple[float, float, float]:
 # %% [markdown]
 # **One paper prints 0.60 [0.50, 0.70], another 0.42 [0.31, 0.53]. Do their estimates differ by more than chance would
 # make them?**
-# (a) no, as the intervals overlap; (b) that needs both raw data; (c) yes, by the difference's own
+# (a) no, for the two intervals overlap; (b) unknown, without all the raw data; (c) yes, the difference leaves out 0
 # %% exercise="answer_overlap" points=1 difficulty=2 minutes=4
 answer_overlap = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -332,8 +335,8 @@ answer_overlap = "c"
 ### END SOLUTION
 # %% check="answer_overlap"
 # %% [markdown]
-# Numbers seldom settle it. More often two papers mean two things by one word: another ablation, another model, another
-# layer. So ask first: *which result would both sides call decisive?*
+# Numbers alone may not settle it: two papers can mean two things by one word, by another ablation, model or layer. So
+# ask first: *which result would both sides call decisive?*
 # %% [markdown]
 # ## 6. A figure at random
 #
@@ -378,8 +381,9 @@ doctor.what_fits()
 # Three papers or more on *one* question that you want an answer to. Two evenings to a week. Its form is graded, and
 # whether its links can be links; whether it is true, you alone see to.
 #
-# - Notes by claim, one a paper or more, with all fields. `where` is a figure, table, section, definition or theorem by
-#   its number; "the abstract" is no place. `on` is one of `readings.models()`.
+# - Notes by claim, one a paper or more, with all fields; claim, evidence, falsifier and replication have five words or
+#   more. `where` is a figure, table, section, definition or theorem by its number (a section by its title, if it has
+#   none); "the abstract" is no place. `on` is one of `readings.models()`.
 # - A disagreement between two of the papers, and what would settle it; or that you found none, and where you looked.
 # - The solution's review is an example: read its topic only after yours.
 #
