@@ -22,8 +22,8 @@ NEEDS = {topic.id: list(topic.needs) for topic in FIELD.values()}
 # %% [markdown]
 # ## How to read
 #
-# The guide's advice, in our words: skim first, and skim much more than you read. Take one claim at a time. Make one
-# figure yourself rather than read a fifth paper. Come back: the second reading, after code, is another one.
+# The guide's advice, in our words: skim first. Take one claim at a time. Make one figure yourself rather than read a
+# fifth paper. Come back: the second reading, after code, is another one.
 #
 # | minutes | what | it ends with |
 # |---|---|---|
@@ -83,7 +83,7 @@ for label, known in (("knowing nothing", set()), ("with this course", here)):
 # %%
 readings.abstracts()
 # %% exercise="supported" points=3 difficulty=3 minutes=20
-supported = None  # {1: "a", "b", "c" or "d", 2: ..., 3: ..., 4: ...}
+supported = None  # {1: "a", 2: ..., 3: ..., 4: ...}: by abstract, a letter from a to d
 ### BEGIN SOLUTION
 supported = {1: "b", 2: "c", 3: "a", 4: "d"}
 ### END SOLUTION
@@ -131,6 +131,17 @@ def parse_notes(text: str) -> list[dict[str, str]]:
     return notes
     ### END SOLUTION
 # %% check="parse_notes"
+# %% experiment=True
+invented = """claim: Head 7 is needed for induction in this model.
+evidence: Ablated to its mean, it costs 2.1 nats on repeated text;
+  of the other heads none costs more than 0.3
+where: Table 2
+
+claim: Head 7 does little else.
+falsifier: On text without repeats, its removal costs as much"""
+for note in parse_notes(invented):
+    lacks = [field for field in readings.FIELDS if field not in note]
+    print(f"{note}\n  lacks {', '.join(lacks)}")
 # %% [markdown]
 # A note needs a paper that others find. Whether a link leads anywhere shows online; whether it *can* lead somewhere
 # shows in its form.
@@ -187,13 +198,13 @@ def could_print(value: float, printed: str) -> bool:
 of_papers = [
     ("IOI: the circuit recovers 87 %", 100 * (3.56 - 0.46) / 3.56, "87"),
     ("ACDC: 68 of 32,000 edges, in percent", 100 * 68 / 32_000, "0.2"),
-    ("IOI: 26 of GPT-2's 144 heads, in percent", 100 * 26 / 144, "18"),
+    ("IOI: 26 of 144 heads, in percent", 100 * 26 / 144, "18"),
 ]
 for label, value, printed in of_papers:
     print(f"{label:<44} {value:9.3f} as {printed}: {could_print(value, printed)}")
 # %% [markdown]
-# The first is Wang et al. (2022): mean logit difference 3.56, of the circuit 0.46 less. The second is Conmy et al.
-# (2023), rounded. The last is a reader's own: is a circuit of 26 heads small?
+# The first is Wang et al. (2022): mean logit difference 3.56, of the circuit 0.46 less. The second is from Conmy et al.
+# (2023). The last is a reader's own: of all heads of GPT-2 small, how many are in the circuit?
 #
 # A share of whole things jumps: of 25 prompts, 87.5 % cannot be right.
 # %% exercise="impossible_percentages" points=1 difficulty=2 minutes=8
@@ -248,8 +259,7 @@ for meaning, sd in (("standard deviation", 1.5), ("standard error", 1.5 * math.s
     low, high = interval_from_table(3.96, sd, 50)
     print(f"3.96 ± 1.5 of 50 prompts, read as {meaning}: [{low:.2f}, {high:.2f}]")
 # %% [markdown]
-# (IOI on our SmolLM2: mean logit difference 3.96, standard deviation 1.5, 50 prompts.) Next, all together: a table, and
-# what a text says of it.
+# (An invented sentence, of a common form.) Next, all together: a table, and what a text says of it.
 #
 # | kind | of rows a, b |
 # |---|---|
@@ -289,7 +299,7 @@ def does_not_follow(
     ### END SOLUTION
 # %% check="does_not_follow"
 # %% experiment=True
-invented = {
+table = {
     "copying heads": (40, 9.2, 1.1),  # n, mean loss that ablating them adds, its deviation
     "other heads": (60, 0.5, 0.9),
     "no heads": (60, 0.0, 0.8),
@@ -301,7 +311,7 @@ text = {
     "others: an effect of d = 0.9": ("effect", "other heads", "no heads", "0.9"),
 }
 print("of an invented text, this cannot follow:")
-print(*does_not_follow(invented, text), sep="\n")
+print(*does_not_follow(table, text), sep="\n")
 # %% [markdown]
 # Real tables are rounded as well: a figure that is off by its last digit may be right (bonus 1). What does not follow
 # is a question to the authors, and may be a slip of the pen.
@@ -465,10 +475,10 @@ readings.page(my_review)
 # %% [markdown]
 # ## What was found
 # %% experiment=True
-value, low, high = printed_difference("0.60 [0.50, 0.70]", "0.42 [0.31, 0.53]")
-none_known, course_known = (reading_list(NEEDS, known, wishes) for known in (set(), here))
 from concrete_steps.games import modular_addition
 
+value, low, high = printed_difference("0.60 [0.50, 0.70]", "0.42 [0.31, 0.53]")
+none_known, course_known = (reading_list(NEEDS, known, wishes) for known in (set(), here))
 waves = {}
 for step in (0, 13_000):
     numbers = models.load("grokking", step=step).W_E[:113].detach()
@@ -482,7 +492,7 @@ findings = [
 for what, value, beside in findings:
     print(f"{what:<42} {value!s:<8} {beside}")
 # %% [markdown]
-# What this does not show: that a paper whose numbers follow is right. They say that its table and its text agree.
+# What this does not show: that a paper whose numbers follow is right. Its table and its text agree, and that is all.
 # %% [markdown]
 # ## Bonus (not graded)
 #
