@@ -503,11 +503,6 @@ def does_not_follow(table, figures):
     return _wrong(table, figures, pooled=lambda s, t, n, m: ((n - 1) * s + (m - 1) * t) / (n + m - 2))
 
 
-@mistake("divides the effect by the difference's standard error: that is a test, not an effect")
-def does_not_follow(table, figures):
-    return _wrong(table, figures, pooled=lambda s, t, n, m: math.sqrt(s**2 / n + t**2 / m))
-
-
 @mistake("takes percent of row a, not of row b")
 def does_not_follow(table, figures):
     return _wrong(table, figures, percent_of="a")
