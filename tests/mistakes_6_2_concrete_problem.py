@@ -90,6 +90,12 @@ def swap_heads(model, tokens, source, heads):
     return _swap(model, tokens, source, heads[:1])
 
 
+@mistake("swaps these head numbers in every one of the layers: a head is a layer and a number")
+def swap_heads(model, tokens, source, heads):
+    layers, numbers = {layer for layer, _ in heads}, {number for _, number in heads}
+    return _swap(model, tokens, source, [(layer, number) for layer in layers for number in numbers])
+
+
 @mistake("swaps nothing: it gives what the model says unedited")
 def swap_heads(model, tokens, source, heads):
     return _letters(model, tokens)

@@ -675,6 +675,7 @@ MODELS = [
 ]
 
 
+# equivalent mutant of find_steering, any: what finds enough on unseen models is right
 @pytest.mark.seconds(120)
 def test_find_steering(find_steering, rng):
     """At least 90 % of the clean directions and layers of unseen models, and at most 10 % others among those named."""

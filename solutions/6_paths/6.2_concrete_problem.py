@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 6.2 Work on a concrete problem
 #
-# Six small models do something, and nobody tells you what. Outputs alone will not do: you are asked what happens
-# *inside*, before it happens. Then a board of small open problems, and the first of them is yours.
+# Six small models do something, and nobody tells you what. Outputs alone earn a third at most: you are asked what
+# happens *inside*, before it happens. Then a board of small open problems, and the first of them is yours.
 #
 # ![A head's z is taken from one row's run and put into another's; the letter that the model then says is neither of
 # the two that outputs show.](figures/6.2_swap.svg)
@@ -72,6 +72,8 @@ for name in mystery.NAMES:
 #
 # Two rows, two runs. Take what one head has in the second run (its z, at all positions), and put it into the first.
 # What the model then says tells what that head *carries*. Other edits (zero, mean) only tell that it matters.
+# Layers, heads and positions count from 0. Inside a hook, `hook.name` is another name of the point: bind the layer
+# yourself.
 # %% exercise="swap_heads" points=2 difficulty=2 minutes=12
 def swap_heads(
     model: TransformerBridge,
@@ -366,7 +368,8 @@ answer_points = "a"
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# A removed head stands for *some* letter. Which one, you can measure, before you write the account.
+# What a removed head stands for can be measured before you write the account: tabulate what is said, by the letter
+# that the other head carries. It need not be one letter.
 #
 # </details>
 # %% exercise="explain_amber" points=4 difficulty=3 minutes=60
