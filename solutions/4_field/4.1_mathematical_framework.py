@@ -96,8 +96,8 @@ kls = {name: bigram_kl(counts, table) for name, table in tables.items()}
 for name, kl in kls.items():
     print(f"{name:>24}: {kl:.3f} nats from the bigram law")
 # %% [markdown]
-# A table of other stories is no nearer. About half of what is left is the chance in 3,000 stories: the datasheet has
-# the figure for 10,000, put right for it, .004 nats.
+# A table counted in other stories is further away (.018): both samples are noisy. About half of the model's .011 is
+# the noise of these 3,000 stories: with 10,000, and the noise subtracted, the datasheet has .004 nats.
 #
 # ## 2. All paths
 #
@@ -213,8 +213,7 @@ def term_importance(
 #
 # <details><summary>Answer</summary>
 #
-# Single heads most, virtual heads least, as in the paper's model. Added first, virtual heads look worth 2 nats:
-# whatever comes first takes the credit for what several could say.
+# Single heads most, virtual heads least, as in the paper's model. Added first, virtual heads look worth 2 nats.
 #
 # </details>
 # %% experiment=True
@@ -269,8 +268,8 @@ answer_order = "b"
 # %% check="answer_order"
 # %% [markdown]
 # **On repeats, virtual heads are worth .01 nats, though induction needs both layers (3.5). Why?**
-# (a) the heads of layer 0 have learned to do induction by themselves; (b) 64 rows are too few to see what virtual heads
-# do; (c) layer 0 acts on layer 1's patterns, which are held fixed
+# (a) the heads of layer 0 have learned to do induction by themselves; (b) what they say, the direct path says as
+# well; (c) layer 0 acts on layer 1's patterns, which are held fixed
 # %% exercise="answer_frozen" points=1 difficulty=2 minutes=3
 answer_frozen = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -355,8 +354,8 @@ def skip_trigram_shares(
     ### END SOLUTION
 # %% check="skip_trigram_shares"
 # %% [markdown]
-# **Predict**: of the 60 strongest of each head, how many hold in the stories? And for the same source and present, but
-# another out that is allowed there?
+# **Predict**: of the 60 strongest of each head, which share holds in the stories, on average over their sources? And
+# for the same source and present, but another out that is allowed there?
 #
 # <details><summary>Answer</summary>
 #
@@ -408,7 +407,8 @@ more = evidence.difference(held, held_null, paired=True)
 print(f"hold: {held.mean():.2f}; another allowed out: {held_null.mean():.2f};", end=" ")
 print(f"difference {more:.2f} ({len(both)} sources)")
 # %% [markdown]
-# How a story ends, that a quote is closed, that a list has a next item: read off two matrices.
+# How a story ends (`' In' ... '.' -> '[EOS]'` is of its last sentence), that a quote is closed, that a list has a next
+# item: read off two matrices.
 #
 # ## 5. The skip-trigram bug
 #
@@ -420,9 +420,9 @@ def skip_trigram_bug(
     ov: Float[Tensor, "source out"],
     wanted: list[Triple],
 ) -> set[Triple]:
-    """What the head says besides: triples (source, present, out) that are not wanted, though
-    the source is wanted with this present and some out, and with this out and some present;
-    and whose boost is at least that of the weakest wanted one of this source.
+    """What the head says besides. If (s, p1, o1) and (s, p2, o2) are wanted, (s, p1, o2) and
+    (s, p2, o1) are candidates, unless they are wanted, too. Those whose boost (above the
+    row's mean, as before) is at least that of the weakest wanted one of s are returned.
     """
     ### BEGIN SOLUTION
     above = ov - ov.mean(1, keepdim=True)
@@ -571,7 +571,7 @@ def copying_eigenvalues(
 #
 # <details><summary>Answer</summary>
 #
-# Three of four; in layer 0 of two layers none, though some are above random.
+# Three of four; in layer 0 of two layers none: three are above random, and one is below: it lowers what it looks at.
 #
 # </details>
 # %% experiment=True
@@ -587,14 +587,27 @@ for name, model in (("one layer", one), ("two layers", two)):
         ]
         said = ", ".join(f"{score:.2f}" for score in scores[name, layer])
         print(f"{name}, layer {layer}: {said}")
-# The null: the same singular values, turned at random between W_O and W_U
+# Two nulls: a head whose output is turned at random before W_U; one that reads and writes
+# directions drawn at random, with the singular values of the real one
+def turned(value: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+    return value, out @ torch.linalg.qr(torch.randn(128, 128, generator=drawn)).Q
+
+
+def redrawn(value: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+    read, write = torch.linalg.qr(torch.randn(2, 128, 32, generator=drawn)).Q
+    return read * torch.linalg.svdvals(value @ out)[:32], write.T
+
+
 null_scores = []
-for draw in range(50):
-    square = torch.randn(128, 128, generator=drawn)
-    turn, (layer, head) = torch.linalg.qr(square).Q, divmod(draw % 4, 4)
-    product_ = one.W_O[layer, head] @ turn @ one.W_U @ one.W_E @ one.W_V[layer, head]
-    null_scores.append(copying_score(torch.linalg.eigvals(product_)))
-print(f"turned at random: {min(null_scores):.2f} to {max(null_scores):.2f} (50 draws)")
+for name, model in (("one layer", one), ("two layers", two)):
+    ends_meet = model.W_U @ model.W_E
+    for null in (turned, redrawn):
+        of_null = []
+        for draw in range(100):
+            value, out = null(model.W_V[0, draw % 4], model.W_O[0, draw % 4])
+            of_null.append(copying_score(torch.linalg.eigvals(out @ ends_meet @ value)))
+        print(f"{name}, {null.__name__}: {min(of_null):.2f} to {max(of_null):.2f} (100 draws)")
+        null_scores += of_null if name == "one layer" else []
 copies = evidence.against_null(sorted(scores["one layer", 0])[1], null_scores)
 points = torch.stack([copying_eigenvalues(one, 0, head) for head in range(4)])
 plot.scatter(
@@ -647,7 +660,8 @@ def virtual_head(
 #
 # <details><summary>Answer</summary>
 #
-# One position before where the L1 head looks. None is worth more than .01 nats.
+# One position before where the L1 head looks, with about half of its weight; L0H2 does some of it, too. None is worth
+# more than about .01 nats.
 #
 # </details>
 # %% experiment=True
@@ -765,7 +779,7 @@ findings = [
     ("virtual heads, nats", f"{virtual_worth:.3f}", f"of another story {another:.3f}"),
     ("skip-trigrams: more hold, by", f"{more:.2f}", f"others: {held_null.mean():.2f} hold"),
     ("second object takes away, logits", f"{interaction:.2f}", f"fixed {most_still:.0e}"),
-    ("copying score, third of 4 heads", f"{third:.2f}", f"turned, highest {highest:.2f}"),
+    ("copying score, third of 4 heads", f"{third:.2f}", f"200 at random, highest {highest:.2f}"),
     ("best virtual head, nats", f"{best_worth:.4f}", f"of another story {best_null:.4f}"),
 ]
 for what, value, beside in findings:
