@@ -606,7 +606,7 @@ for name, model in (("one layer", one), ("two layers", two)):
         for draw in range(100):
             value, out = null(model.W_V[0, draw % 4], model.W_O[0, draw % 4])
             of_null.append(copying_score(torch.linalg.eigvals(out @ ends_meet @ value)))
-        print(f"{name}, {null.__name__}: {min(of_null):.2f} to {max(of_null):.2f} (100 draws)")
+        print(f"{name}, {null.__name__}: {min(of_null):.2f} to {max(of_null):.2f}, 100 draws")
         null_scores += of_null if name == "one layer" else []
 copies = evidence.against_null(sorted(scores["one layer", 0])[1], null_scores)
 points = torch.stack([copying_eigenvalues(one, 0, head) for head in range(4)])

@@ -112,7 +112,7 @@ def test_start_serves_the_first_notebook_and_ctrl_c_ends_it(server, tmp_path):
     assert path == "0_start_here/0_start_here.ipynb"
     root = url.partition("/lab")[0]
     with open_soon(f"{root}/api/contents/?token={token}") as answer:
-        assert [entry["name"] for entry in json.load(answer)["content"]] == ["0_start_here"]
+        assert [entry["name"] for entry in json.load(answer)["content"]] == ["0_start_here", "AGENTS.md"]
     with urllib.request.urlopen(url, timeout=60) as answer:
         page = answer.read().decode()
     assert "@jupyterlab/apputils-extension:announcements" in page.partition("disabledExtensions")[2]
