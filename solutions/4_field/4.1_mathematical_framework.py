@@ -779,7 +779,7 @@ findings = [
     ("virtual heads, nats", f"{virtual_worth:.3f}", f"of another story {another:.3f}"),
     ("skip-trigrams: more hold, by", f"{more:.2f}", f"others: {held_null.mean():.2f} hold"),
     ("second object takes away, logits", f"{interaction:.2f}", f"fixed {most_still:.0e}"),
-    ("copying score, third of 4 heads", f"{third:.2f}", f"200 at random, highest {highest:.2f}"),
+    ("copying score, third of 4 heads", f"{third:.2f}", f"200 drawn, highest {highest:.2f}"),
     ("best virtual head, nats", f"{best_worth:.4f}", f"of another story {best_null:.4f}"),
 ]
 for what, value, beside in findings:
