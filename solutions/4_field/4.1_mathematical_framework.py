@@ -571,7 +571,7 @@ def copying_eigenvalues(
 #
 # <details><summary>Answer</summary>
 #
-# Three of four; in layer 0 of two layers none: three are above random, and one is below: it lowers what it looks at.
+# Three of four; in layer 0 of two layers none, and one is far below 0: it lowers what it looks at.
 #
 # </details>
 # %% experiment=True
