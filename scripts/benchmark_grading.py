@@ -40,7 +40,7 @@ def compared(step: Step, learners: int) -> Iterator[tuple[str, float, str, str]]
                 hand_in(step, place / "submitted" / f"learner{number}" / step.folder, whole=number % 2 == 0)
         source = stock / "source" / step.folder
         source.mkdir(parents=True)
-        for notebook in step.notebooks:
+        for notebook in step.handed_out:
             shutil.copy(course_root() / "solutions" / notebook.path, source)
         (stock / "nbgrader_config.py").write_text(CONFIG)
         grade = [sys.executable, str(course_root() / "scripts" / "grade.py"), "--home", str(home)]
@@ -50,7 +50,7 @@ def compared(step: Step, learners: int) -> Iterator[tuple[str, float, str, str]]
         run([*nbgrader, "generate_assignment", step.folder], stock)
         theirs = run([*nbgrader, "autograde", step.folder], stock)
         same = "the same marks" if marks(home) == marks(stock) else f"OTHER MARKS: {marks(home)}, {marks(stock)}"
-    what = f"{len(step.notebooks)} notebooks of {step.folder}"
+    what = f"{len(step.handed_out)} notebooks of {step.folder}"
     for name, (wall, cpu) in (("grade.py", ours), ("stock nbgrader", theirs)):
         yield f"{name}, {what}", cpu / learners, "s of a core a learner", f"{wall / learners:.0f} s on the clock"
     yield (
@@ -63,7 +63,7 @@ def compared(step: Step, learners: int) -> Iterator[tuple[str, float, str, str]]
 
 def hand_in(step: Step, folder: Path, whole: bool) -> None:
     folder.mkdir(parents=True)
-    for notebook in step.notebooks:
+    for notebook in step.handed_out:
         solved, blank = (
             json.loads((course_root() / kind / notebook.path).read_text(encoding="utf-8"))
             for kind in ("solutions", "notebooks")

@@ -94,6 +94,11 @@ class Step:
     about: str
     notebooks: tuple[Notebook, ...]
 
+    @property
+    def handed_out(self) -> tuple[Notebook, ...]:
+        """What a class gets and is marked for: a placement is each learner's own, and would count the step twice."""
+        return tuple(notebook for notebook in self.notebooks if not notebook.is_placement)
+
 
 @dataclass(frozen=True)
 class Course:

@@ -46,6 +46,7 @@ SLIPS = {
     ),
     "1.4": ("unbroadcast", "grad = grad.sum(axis, keepdim=True)", "grad = grad"),
     "1.5": ("relu", "x.clamp(min=0)", "x.abs()"),
+    "2.0": ("min_p", "logits.amax(-1, keepdim=True)", "logits.amax()"),
     "2.1": ("merge", "i += 2 if found else 1", "i += 1"),
     "2.2": ("value_table", "W_O[:, spaces[into]] = table", "W_O[:, spaces[into]] = table * len(table) ** 0.5"),
     "2.3": ("LayerNorm", "centred.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True)"),

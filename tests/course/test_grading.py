@@ -33,7 +33,8 @@ from concrete_steps.course import load_course
 from concrete_steps.grading import grader, marking, sandbox
 from concrete_steps.grading.marking import Verdicts
 from concrete_steps.grading.nbgrader_paths import glob_of, regular_expression
-from concrete_steps.grading.nbgrader_settings import HOME, GradeApart
+from concrete_steps.grading.nbgrader_settings import HOME, GradeApart, leave_out_placements
+from concrete_steps.grading.submissions import tidy
 from concrete_steps.paths import course_root
 
 STEP = "0_start_here"
@@ -555,6 +556,32 @@ def test_release_gives_the_committed_notebooks(tmp_path):
     assert done.returncode == 0, done.stderr
     released = nbformat.read(tmp_path / "release" / STEP / f"{STEP}.ipynb", as_version=4)
     assert released.cells == nbformat.read(NOTEBOOK, as_version=4).cells
+
+
+PLACEMENTS = [(step, item) for step in load_course().steps for item in step.notebooks if item.is_placement]
+
+
+@pytest.mark.parametrize(("step", "placement"), PLACEMENTS[:1], ids=lambda item: item.folder)
+def test_release_leaves_a_placement_out(step, placement, tmp_path):
+    done = grade(tmp_path, "release", step.folder)
+    assert done.returncode == 0, done.stderr
+    released = {path.name for path in (tmp_path / "release" / step.folder).iterdir()}
+    assert released == {item.path.name for item in step.notebooks} - {placement.path.name}
+
+
+@pytest.mark.parametrize(("step", "placement"), PLACEMENTS, ids=lambda item: item.folder)
+def test_a_placement_that_is_handed_in_is_not_marked(step, placement, tmp_path):
+    paths = [str(ROOT / "solutions" / item.path) for item in step.notebooks]
+    leave_out_placements(step.folder, ".", paths)
+    assert [Path(path).name for path in paths] == [item.path.name for item in step.handed_out]
+    assert placement not in step.handed_out
+    folder = tmp_path / "submitted" / "s" / step.folder
+    folder.mkdir(parents=True)
+    for item in (placement, step.handed_out[0]):
+        shutil.copy(ROOT / "notebooks" / item.path, folder)
+    submission = tidy(folder)
+    assert list(submission.notebooks) == [step.handed_out[0]]
+    assert submission.remarks == [f"not used: {placement.path.name} is notebook {placement.id}"]
 
 
 def test_bad_input_gets_one_sentence(tmp_path):

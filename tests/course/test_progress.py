@@ -13,7 +13,7 @@ from rich.console import Console
 
 from concrete_steps.checking import log
 from concrete_steps.checking.log import Event
-from concrete_steps.checking.outcomes import PASSED, WRONG
+from concrete_steps.checking.outcomes import NOT_ATTEMPTED, PASSED, WRONG
 from concrete_steps.course import Course, load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.standing import others
@@ -90,6 +90,12 @@ def test_no_time_counts_twice_and_none_is_negative():
     assert sum(minutes(TWO_MACHINES).values()) == pytest.approx(10)
 
 
+def test_an_untouched_stub_whose_check_ran_was_not_tried():
+    where = where_in("1.1", learner((0, "1.1", A, NOT_ATTEMPTED), (5, "1.1", B, WRONG), (6, "1.1", C, NOT_ATTEMPTED)))
+    assert where.tried == {B}
+    assert where.minutes == {B: 5, C: 1}
+
+
 def test_a_criterion_is_met_when_all_its_exercises_are_passed():
     criterion = FIRST.criteria[0]
     events = [Event("m", START + n, "1.1", name, PASSED) for n, name in enumerate(criterion.evidence)]
@@ -136,16 +142,21 @@ def placed(step: int, passed=(), failed=()) -> Placement:
     return Placement(notebook, verdicts(notebook, where_in(notebook.id, events), COURSE))
 
 
-def test_placement_says_what_was_shown():
-    every = placement_of(1, COURSE).exercises
-    assert {item.says for item in placed(1, passed=every).said} == {SKIP}
-    assert placed(1, passed=every).advice == "Skip this step."
-    assert {item.says for item in placed(1, failed=every).said} == {DO}
-    assert "Begin with 1.1" in placed(1, failed=every).advice
-    assert {item.says for item in placed(1).said} == {UNKNOWN}
-    assert "1.0_placement.ipynb" in placed(1).advice
+PLACEMENTS = [number for number, step in enumerate(COURSE.steps) if any(item.is_placement for item in step.notebooks)]
+
+
+@pytest.mark.parametrize("step", PLACEMENTS)
+def test_placement_says_what_was_shown(step):
+    every = placement_of(step, COURSE).exercises
+    assert {item.says for item in placed(step, passed=every).said} == {SKIP}
+    assert placed(step, passed=every).advice == "Skip this step."
+    assert {item.says for item in placed(step, failed=every).said} == {DO}
+    assert f"Begin with {placement_of(step, COURSE).criteria[0].places}" in placed(step, failed=every).advice
+    assert {item.says for item in placed(step).said} == {UNKNOWN}
+    assert placement_of(step, COURSE).path.name in placed(step).advice
+    assert f"begin with {placement_of(step, COURSE).criteria[0].places}" in placed(step).advice
     first, second, *rest = every
-    mixed = placed(1, passed=[first, *rest], failed=[second])
+    mixed = placed(step, passed=[first, *rest], failed=[second])
     assert [item.says for item in mixed.said] == [SKIM, SKIP, SKIP, SKIP, SKIP]
     assert mixed.said[0].evidence() == f"passed {first}; failed {second}"
     assert f"failed {second}" in repr(mixed) and f"failed {second}" in mixed._repr_html_()
@@ -164,8 +175,50 @@ def test_what_a_placement_skips_is_not_next():
     assert next_one(everything, skippable(everything, COURSE))[0].notebook.id == "1.2"
 
 
+@pytest.mark.parametrize("step", PLACEMENTS)
+def test_verdicts_about_people_of_each_kind(step):
+    notebook = placement_of(step, COURSE)
+    evidence = [criterion.evidence for criterion in notebook.criteria]
+    known, unknown = sum(evidence[:3], ()), sum(evidence[3:], ())
+    places = [COURSE.notebook(criterion.places) for criterion in notebook.criteria]
+    # who knows the first three notebooks, and fails at the rest or leaves it alone
+    for failed in (unknown, ()):
+        person = placed(step, passed=known, failed=failed)
+        assert [item.says for item in person.said] == [SKIP] * 3 + [DO] * (len(evidence) - 3)
+        assert person.advice == f"Begin with {places[3].id} {places[3].title} (work through)."
+        assert [item.failed or item.untried for item in person.said[3:]] == evidence[3:]
+    # who knows all, but for a slip in each of the notebooks by turns
+    for number, (slip, *_) in enumerate(evidence):
+        for failed in ((slip,), ()):
+            person = placed(step, passed=set(notebook.exercises) - {slip}, failed=failed)
+            assert [item.says for item in person.said] == [SKIM if n == number else SKIP for n in range(len(evidence))]
+            assert person.advice == f"Begin with {places[number].id} {places[number].title} (skim)."
+    # who mends the slip has shown it
+    assert placed(step, passed=notebook.exercises, failed=evidence[1][:1]).advice == "Skip this step."
+    # who fails at the first and goes home
+    person = placed(step, failed=evidence[0][:1])
+    assert {item.says for item in person.said} == {DO}
+    assert f"Begin with {places[0].id}" in person.advice
+
+
+@pytest.mark.parametrize("step", PLACEMENTS)
+def test_whoever_begins_a_notebook_has_done_with_its_placement(step):
+    notebook = placement_of(step, COURSE)
+    before = [item for item in COURSE.notebooks if item.folder < notebook.folder]
+    events = [Event("m", START, item.id, name, PASSED) for item in before for name in item.exercises]
+    events += [Event("m", START, notebook.id, name, PASSED) for name in notebook.criteria[0].evidence]
+    first, second = (criterion.places for criterion in notebook.criteria[:2])
+    everything = standing(COURSE, events)
+    assert next_one(everything, skippable(everything, COURSE))[0].notebook.id == notebook.id
+    events.append(Event("m", START, second, COURSE.notebook(second).exercises[0], WRONG))
+    everything = standing(COURSE, events)
+    assert {first, notebook.id} <= skippable(everything, COURSE)
+    assert next_one(everything, skippable(everything, COURSE))[0].notebook.id == second
+
+
 def test_a_step_without_placement_is_told_in_one_sentence():
-    with pytest.raises(CourseError, match=r"Step 3 has no placement \(steps that have one: 1\)"):
+    said = rf"Step 3 has no placement \(steps that have one: {', '.join(map(str, PLACEMENTS))}\)"
+    with pytest.raises(CourseError, match=said):
         placement_of(3, COURSE)
     with pytest.raises(CourseError, match="There is no step 9"):
         placement_of(9, COURSE)

@@ -198,7 +198,7 @@ class Grader:
         return self.home / "autograded" / submission.student / submission.step.folder
 
     def _print(self, step: Step, submissions: list[Submission], failures: dict[str, str]) -> None:
-        names = ("student", *(notebook.name for notebook in step.notebooks), "to look at")
+        names = ("student", *(notebook.name for notebook in step.handed_out), "to look at")
         caption = TRUSTED if sandbox.why_not() else CAPTION
         table = Table(*(Column(name, overflow="fold") for name in names), caption=caption)
         with self.gradebook() as gradebook:
@@ -211,7 +211,7 @@ class Grader:
                     else:
                         table.add_row(*map(shown, [submission.student, *row]))
         for student, reason in failures.items():
-            row = [student, *("-" for _ in step.notebooks), f"NOT MARKED: {reason}"]
+            row = [student, *("-" for _ in step.handed_out), f"NOT MARKED: {reason}"]
             table.add_row(*map(shown, row), style="red")
         Console(width=None if sys.stdout.isatty() else 160).print(table)
 
@@ -219,7 +219,7 @@ class Grader:
         saved = gradebook.find_submission(submission.step.folder, submission.student)
         marks = {notebook.name: f"{notebook.score:g} of {notebook.max_score:g}" for notebook in saved.notebooks}
         remarks = list(submission.remarks)
-        for notebook in submission.step.notebooks:
+        for notebook in submission.step.handed_out:
             path = self._autograded(submission) / notebook.path.name
             if path.is_file():
                 nb = nbformat.read(path, as_version=4)
@@ -228,7 +228,7 @@ class Grader:
                     marks[notebook.name] += f" ({trusted:g} trusted)"
             else:
                 remarks.append(f"{notebook.name} is missing")
-        return [*(marks[notebook.name] for notebook in submission.step.notebooks), "; ".join(remarks)]
+        return [*(marks[notebook.name] for notebook in submission.step.handed_out), "; ".join(remarks)]
 
     def _must(self, answer: dict, failed: str, about: str = "") -> None:
         if not answer["success"]:

@@ -62,6 +62,7 @@ def configure(c) -> None:
     c.Exchange.root = str(home / "exchange")
     c.ExportApp.plugin_class = "nbgrader.plugins.CsvExportPlugin"
     prepare = "nbgrader.preprocessors.{}"
+    c.GenerateAssignment.pre_convert_hook = "concrete_steps.grading.nbgrader_settings.leave_out_placements"
     c.GenerateAssignment.preprocessors = [
         "concrete_steps.grading.release.ClearAnswers",
         "concrete_steps.grading.release.LetExperimentsFail",
@@ -76,6 +77,12 @@ def configure(c) -> None:
         "concrete_steps.grading.nbgrader_settings.GradeApart",
         *map(prepare.format, ("SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata")),
     ]
+
+
+def leave_out_placements(assignment: str, student: str, notebooks: list[str]) -> None:
+    """nbgrader's pre-convert hook: of a step's notebooks those that a class is given; changes `notebooks`."""
+    given = {notebook.name for notebook in load_course().notebooks if not notebook.is_placement}
+    notebooks[:] = [path for path in notebooks if Path(path).stem in given]
 
 
 def tidy_submission(assignment: str, student: str, notebooks: list[str]) -> None:

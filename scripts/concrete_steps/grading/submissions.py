@@ -72,11 +72,11 @@ class File:
         """By the exercises in it; by its name if they do not tell."""
         if self.is_script or self.is_most_of(notebook):
             return self.is_most_of(notebook)
-        if any(self.is_most_of(other) for other in step.notebooks):
+        if any(self.is_most_of(other) for other in step.handed_out):
             return False
         if self.cells is None:
             return notebook.name in self.path.name
-        most = max(len(self.exercises_of(other)) for other in step.notebooks)
+        most = max(len(self.exercises_of(other)) for other in step.handed_out)
         return self.is_named_as(notebook) or 0 < most == len(self.exercises_of(notebook))
 
     def rank(self, notebook: Notebook) -> tuple:
@@ -99,7 +99,7 @@ def step_named(name: str) -> Step:
     Raises:
         CourseError: there is none, or it has no notebooks yet; names those that there are.
     """
-    ready = [step for step in load_course().steps if step.notebooks]
+    ready = [step for step in load_course().steps if step.handed_out]
     for step in ready:
         if name in (step.folder, step.folder.partition("_")[0]):
             return step
@@ -130,14 +130,14 @@ def tidy(folder: Path) -> Submission:
         )
     texts = {}
     used = set()
-    for notebook in step.notebooks:
+    for notebook in step.handed_out:
         copies = [file for file in files if file.is_copy(notebook, step)]
         if copies:
             texts[notebook.path.name] = _choose(submission, notebook, copies, others)
             used |= {id(file) for file in copies}
     strays = [file for file in files if id(file) not in used and not file.is_script]
     if not submission.notebooks and strays:
-        notebook = step.notebooks[0]
+        notebook = step.handed_out[0]
         texts[notebook.path.name] = _choose(submission, notebook, strays, others)
     else:
         submission.remarks += [f"not used: {_why_not(file)}" for file in strays]
@@ -179,7 +179,7 @@ def _files(place: Path) -> tuple[list[File], list[str], list[str]]:
 
 
 def _is_script_of(file: File, step: Step) -> bool:
-    return file.is_script and any(file.is_most_of(notebook) for notebook in step.notebooks)
+    return file.is_script and any(file.is_most_of(notebook) for notebook in step.handed_out)
 
 
 def _choose(submission: Submission, notebook: Notebook, copies: list[File], others: Iterable[str]) -> bytes:

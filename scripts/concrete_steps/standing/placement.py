@@ -48,12 +48,13 @@ def placement_of(step: int, course: Course) -> Notebook:
 def verdicts(placement: Notebook, where: Standing, course: Course) -> list[Verdict]:
     """A verdict about each notebook that this one places."""
     found = []
+    any_tried = bool(where.passed | where.tried)
     for item in placement.criteria:
         passed = tuple(name for name in item.evidence if name in where.passed)
         failed = tuple(name for name in item.evidence if name in where.tried)
         untried = tuple(name for name in item.evidence if name not in passed + failed)
         if len(untried) == len(item.evidence):
-            says = UNKNOWN
+            says = DO if any_tried else UNKNOWN  # to leave out what one does not know is an answer
         elif len(passed) == len(item.evidence):
             says = SKIP
         else:
@@ -63,13 +64,19 @@ def verdicts(placement: Notebook, where: Standing, course: Course) -> list[Verdi
 
 
 def skippable(everything: list[Standing], course: Course) -> frozenset[str]:
-    """Ids of notebooks that a placement said to skip; and of placements in which nothing is left to decide."""
+    """Ids of notebooks that a placement said to skip; and of placements in which nothing is left to decide.
+
+    So it is where all is tried, and where the learner has begun a notebook that it would place: what was left out
+    there, was left out.
+    """
     skipped = set()
+    begun = {where.notebook.id for where in everything if where.passed or where.tried}
     for where in everything:
         if where.notebook.is_placement:
             said = verdicts(where.notebook, where, course)
             skipped |= {verdict.notebook.id for verdict in said if verdict.says == SKIP}
-            skipped |= set() if any(verdict.untried for verdict in said) else {where.notebook.id}
+            if not any(verdict.untried for verdict in said) or begun & {verdict.notebook.id for verdict in said}:
+                skipped.add(where.notebook.id)
     return frozenset(skipped)
 
 
@@ -82,7 +89,9 @@ class Placement:
     @property
     def advice(self) -> str:
         if all(verdict.says == UNKNOWN for verdict in self.said):
-            return f"Open {self.notebook.path.as_posix()}, give it half an hour, and come back."
+            first = f"{self.said[0].notebook.id} {self.said[0].notebook.title}"
+            half_an_hour = f"Open {self.notebook.path.as_posix()}, give it half an hour, and come back"
+            return f"{half_an_hour}; or, if nothing there looks familiar, begin with {first}."
         for verdict in self.said:
             if verdict.says != SKIP:
                 return f"Begin with {verdict.notebook.id} {verdict.notebook.title} ({verdict.says})."

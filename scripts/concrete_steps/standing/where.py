@@ -9,7 +9,7 @@ from pathlib import Path
 
 from concrete_steps.checking.checks import SIGNS
 from concrete_steps.checking.log import Event, read
-from concrete_steps.checking.outcomes import PASSED
+from concrete_steps.checking.outcomes import NOT_ATTEMPTED, PASSED
 from concrete_steps.course import Course, Criterion, Notebook, load_course
 from concrete_steps.paths import course_root
 from concrete_steps.standing.times import minutes
@@ -52,7 +52,7 @@ def standing(course: Course, events: list[Event], seen: dict[str, set[str]] | No
         spent[key][exercise] = value
     by_id = {item.id: Standing(item, minutes=spent[item.id]) for item in course.notebooks}
     for event in events:
-        if event.notebook in by_id:
+        if event.notebook in by_id and event.outcome != NOT_ATTEMPTED:  # as "run all" leaves of every stub
             where = by_id[event.notebook]
             (where.passed if event.outcome == PASSED else where.tried).add(event.exercise)
     for key, names in (seen or {}).items():
