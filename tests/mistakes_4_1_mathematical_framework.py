@@ -1,5 +1,6 @@
 """Wrong answers to 4.1 A Mathematical Framework, in code, and what each of them is."""
 
+import functools
 import itertools
 import math
 
@@ -630,6 +631,39 @@ def find_paths(model, tokens):
     return {path for path, term in terms.items() if _kl(whole, whole - term) > 0.05}
 
 
+@mistake("cancelling")
+def find_paths(model, tokens):
+    """Leaves out, one by one, what is missed least: of two that cancel none can go first."""
+    terms = _terms(model, tokens)
+    whole = left = sum(terms.values())
+    keep = set(terms)
+    while keep:
+        costs = {path: _kl(whole, left - terms[path]) for path in keep}
+        least = min(costs, key=costs.get)
+        if costs[least] > 0.02:
+            break
+        keep.remove(least)
+        left = left - terms[least]
+    return keep
+
+
+@mistake("others were named, too")
+def find_paths(model, tokens):
+    """The mean over orders of what a path adds in nats (Shapley): of two that cancel one gets what the other loses."""
+    terms = _terms(model, tokens)
+    whole = sum(terms.values())
+    generator, names = torch.Generator().manual_seed(0), list(terms)
+    worth = dict.fromkeys(names, 0.0)
+    for _ in range(20):
+        total, before = torch.zeros_like(whole), _kl(whole, torch.zeros_like(whole))
+        for i in torch.randperm(len(names), generator=generator).tolist():
+            total = total + terms[names[i]]
+            after = _kl(whole, total)
+            worth[names[i]] += before - after
+            before = after
+    return {path for path, its in worth.items() if its > 0.05 * sum(worth.values())}
+
+
 @mistake("alike")
 def find_paths(model, tokens):
     """The loudest terms."""
@@ -671,3 +705,89 @@ def find_paths(model, tokens):
         for path, term in terms.items()
         if (2 * whole * term - term.square()).sum() > 0.05 * scale
     ]
+
+
+def _without_loss(terms, base, whole):
+    """Leaves out one or two of the terms at a time, as long as the predictions stay."""
+    keep = set(terms)
+    while keep:
+        left = base + sum(terms[path] for path in keep)
+        for n in (1, 2):
+            costs = {
+                some: _kl(whole, left - sum(terms[path] for path in some))
+                for some in itertools.combinations(sorted(keep), n)
+            }
+            if costs and min(costs.values()) < 0.02:
+                keep -= set(min(costs, key=costs.get))
+                break
+        else:
+            return keep
+    return keep
+
+
+@right("paths left out of the logits by ones and by twos, in nats")
+def find_paths(model, tokens):
+    terms = _terms(model, tokens)
+    whole = sum(terms.values())
+    heard = {path: term for path, term in terms.items() if _kl(whole, whole - term) > 1e-3}
+    return _without_loss(heard, whole - sum(heard.values()), whole)
+
+
+@right("paths set to their means, by ones and by twos, in nats")
+def find_paths(model, tokens):
+    terms = _terms(model, tokens)
+    whole = sum(terms.values())
+    moves = {path: term - term.mean((0, 1)) for path, term in terms.items()}
+    heard = {path: term for path, term in moves.items() if _kl(whole, whole - term) > 1e-3}
+    return _without_loss(heard, whole - sum(heard.values()), whole)
+
+
+@right("gradient times path proposes the next, and what is not missed is left out again")
+def find_paths(model, tokens):
+    terms = {path: term - term.mean(-1, keepdim=True) for path, term in _terms(model, tokens).items()}
+    whole = sum(terms.values())
+    found, total = {}, torch.zeros_like(whole)
+    while _kl(whole, total) > 0.01 and len(found) < len(terms):
+        slope = whole.softmax(-1) - total.softmax(-1)
+        helps = {
+            path: ((slope * term).sum() / (term.norm() + 1e-6)).item()
+            for path, term in terms.items()
+            if path not in found
+        }
+        best = max(helps, key=helps.get)
+        found[best] = terms[best]
+        total = total + terms[best]
+    return _without_loss(found, torch.zeros_like(whole), whole)
+
+
+@right("heads silenced in runs with the patterns held fixed, by inclusion and exclusion, in squares")
+def find_paths(model, tokens):
+    heads = [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
+    _, cache = model.run_with_cache(tokens)
+
+    @functools.cache
+    def run(heard):
+        hooks = []
+        for layer in range(model.cfg.n_layers):
+            silent = [head for its, head in heads if its == layer and (its, head) not in heard]
+
+            def silence(z, hook, silent=silent):
+                z = z.clone()
+                z[:, :, silent] = 0
+                return z
+
+            fixed = cache["pattern", layer]
+            hooks.append((f"blocks.{layer}.attn.hook_pattern", lambda x, hook, fixed=fixed: fixed))
+            hooks.append((f"blocks.{layer}.attn.hook_z", silence))
+        logits = model.run_with_hooks(tokens, fwd_hooks=hooks)
+        return logits - logits.mean(-1, keepdim=True)
+
+    whole, found = run(frozenset(heads)), set()
+    for n in range(model.cfg.n_layers + 1):
+        for path in itertools.combinations(heads, n):
+            if len({layer for layer, _ in path}) == n:
+                parts = [(k, some) for k in range(n + 1) for some in itertools.combinations(path, k)]
+                term = sum((-1) ** (n - k) * run(frozenset(some)) for k, some in parts)
+                if (2 * whole * term - term.square()).sum() > 0.05 * whole.square().sum():
+                    found.add(path)
+    return found

@@ -422,7 +422,7 @@ def _judge(concept, held_out=True, fold=True, ends=True, axes=True):
         return "nothing"
     if bent < 0.25 or not fold:
         r = torch.corrcoef(torch.cat([codes[:, :1], acts], dim=1).T)[0, 1:]
-        return "neuron" if axes and r.abs().max() > 0.86 else "direction"
+        return "neuron" if axes and r.abs().max() > 0.79 else "direction"
     a, b = (torch.stack([acts[its & (value == v)].mean(0) for v in range(n)]) for its in (half, ~half))
 
     def apart(i, j):
@@ -454,6 +454,15 @@ def find_kind(concept):
     return _judge(concept, ends=False)
 
 
+@mistake("calls it a neuron since one neuron is loud: what is loud need not go with the value")
+def find_kind(concept):
+    kind = _judge(concept)
+    if kind in ("neuron", "direction"):
+        variance = concept.acts.var(0)
+        return "neuron" if variance.max() > 4 * variance.median() else "direction"
+    return kind
+
+
 @mistake("says the same of all concepts")
 def find_kind(concept):
     return next(iter(concepts.KINDS))
@@ -462,3 +471,87 @@ def find_kind(concept):
 @right("with the mean activations of each value")
 def find_kind(concept):
     return _judge(concept)
+
+
+def _means(acts, value, n):
+    return torch.stack([acts[value == v].mean(0) for v in range(n)])
+
+
+def _shuffles(value, draws):
+    generator = torch.Generator().manual_seed(0)
+    return [value[torch.randperm(len(value), generator=generator)] for _ in range(draws)]
+
+
+@right("discriminants: values' means in units of the noise within values, against shuffled values")
+def find_kind(concept):
+    acts, value, n = concept.acts.double(), concept.value, concept.n_values
+
+    def discriminants(value):
+        means = _means(acts, value, n)
+        within = acts - means[value]
+        covariance = within.T @ within / (len(acts) - n) + 0.1 * torch.eye(acts.shape[1])
+        return (means - means.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(covariance)).T
+
+    u, sizes, _ = torch.linalg.svd(discriminants(value), full_matrices=False)
+    chance = max(torch.linalg.svdvals(discriminants(shuffled))[0] for shuffled in _shuffles(value, 60))
+    if sizes[0] <= chance:
+        return "nothing"
+    means = _means(acts, value, n)
+    if sizes[1] <= chance:
+        by_neuron = means.var(0) - (acts - means[value]).var(0) / 14
+        return "neuron" if by_neuron.max() > 0.5 * by_neuron.clamp(min=0).sum() else "direction"
+    plane = u[:, :2] * sizes[:2]
+    return "circle" if (plane[-1] - plane[0]).norm() < 2 * (plane[1:] - plane[:-1]).norm(dim=1).mean() else "arc"
+
+
+@right("a map of the values by their distances (classical scaling), the distances' noise taken off")
+def find_kind(concept):
+    acts, value, n = concept.acts.double(), concept.value, concept.n_values
+    pairs = ~torch.eye(n, dtype=torch.bool)
+
+    def distances(value):
+        means = _means(acts, value, n)
+        within = acts - means[value]
+        covariance = within.T @ within / (len(acts) - n)
+        inverse = torch.linalg.inv(covariance + 0.5 * torch.eye(acts.shape[1]))
+        apart = means[:, None] - means[None]
+        noise = 2 / 14 * (inverse @ covariance).trace()
+        return ((apart @ inverse * apart).sum(-1) - noise) * pairs
+
+    found = distances(value)
+    if found[pairs].mean() <= 3 * max(distances(shuffled)[pairs].mean().abs() for shuffled in _shuffles(value, 30)):
+        return "nothing"
+    centre = torch.eye(n, dtype=torch.float64) - 1 / n
+    sizes, axes = torch.linalg.eigh(-0.5 * centre @ found @ centre)
+    if sizes[-2] < 0.25 * sizes[-1]:
+        along = (axes[:, -1] @ _means(acts, value, n)).square()
+        return "neuron" if along.max() > 0.5 * along.sum() else "direction"
+    return "circle" if found[0, -1] < 1.2 * found.diagonal(2).mean() else "arc"
+
+
+@right("codes foretold on four parts in turn, each against shuffled values; then the best neuron alone")
+def find_kind(concept):
+    acts, value, n = concept.acts.double(), concept.value, concept.n_values
+    angle = 2 * math.pi * (value.double() + 0.5) / n
+    part = torch.arange(len(value))[_shuffles(torch.arange(len(value)), 1)[0]] % 4
+
+    def foretold(x, y):
+        out = torch.zeros_like(y)
+        for its in range(4):
+            fit = part != its
+            a, mean = x[fit] - x[fit].mean(0), y[fit].mean()
+            weights = torch.linalg.solve(a.T @ a + 5 * torch.eye(x.shape[1]), a.T @ (y[fit] - mean))
+            out[~fit] = (x[~fit] - x[fit].mean(0)) @ weights + mean
+        return (1 - (out - y).square().sum() / (y - y.mean()).square().sum()).item()
+
+    def beyond_chance(y):
+        share = foretold(acts, y)
+        return share if share > max(0.2, *(foretold(acts, other) for other in _shuffles(y, 10))) else 0.0
+
+    line, bent, side = beyond_chance(value.double()), beyond_chance(angle.cos()), beyond_chance(angle.sin())
+    if not max(line, bent, side):
+        return "nothing"
+    if not bent:
+        best = max(foretold(acts[:, [i]], value.double()) for i in range(acts.shape[1]))
+        return "neuron" if best > line - 0.1 else "direction"
+    return "circle" if side > line + 0.12 else "arc"

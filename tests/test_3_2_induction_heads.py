@@ -1,16 +1,13 @@
 """Checks of 3.2 Attention heads and induction. Most run on patterns made by hand, or on tiny random models."""
 
 import contextlib
-import functools
 from collections import Counter
 from functools import partial
 from itertools import combinations
 
 import pytest
 import torch
-from transformer_lens import TransformerBridgeConfig
 from transformer_lens.hook_points import HookPoint
-from transformer_lens.model_bridge import TransformerBridge
 
 from concrete_steps import wired
 from concrete_steps.checking.testing import (
@@ -21,6 +18,7 @@ from concrete_steps.checking.testing import (
     assert_plain,
     assert_precise,
     assert_tensor,
+    drawn_bridge,
     nothing_left_behind,
     settled,
     strided,
@@ -283,31 +281,10 @@ def test_answer_zero(answer_zero):
 # --- 7. Which heads matter
 
 
-@functools.cache
-def blank(layers, heads):
-    """A tiny attention-only model; its weights are drawn anew by `tiny`."""
-    config = TransformerBridgeConfig(
-        d_model=10,
-        d_head=4,
-        n_heads=heads,
-        n_layers=layers,
-        n_ctx=16,
-        d_vocab=12,
-        attn_only=True,
-        normalization_type=None,
-        seed=0,
-    )
-    return TransformerBridge.boot_native(config, tokenizer=None).eval()
-
-
 def tiny(layers, heads, rng):
-    """A tiny model of random weights, large enough that each head shows in the loss."""
-    model = blank(layers, heads).requires_grad_(True)  # whatever an earlier answer did to it
-    model.reset_hooks()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.5 * rng.normal(*parameter.shape))
-    return model
+    """A tiny attention-only model of random weights, large enough that each head shows in the loss."""
+    sizes = {"d_model": 10, "d_head": 4, "n_ctx": 16, "d_vocab": 12, "attn_only": True, "normalization_type": None}
+    return drawn_bridge(rng, n_layers=layers, n_heads=heads, **sizes)
 
 
 def bend_and_shift(z, hook, heads):

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from transformer_lens import TransformerBridgeConfig
-from transformer_lens.model_bridge import TransformerBridge
 
 from concrete_steps import wired
 from concrete_steps.checking.testing import (
@@ -19,6 +17,7 @@ from concrete_steps.checking.testing import (
     assert_mostly_found,
     assert_precise,
     assert_tensor,
+    drawn_bridge,
     nothing_left_behind,
     settled,
     strided,
@@ -628,31 +627,10 @@ def test_answer_bag(answer_bag):
 # --- 7. Used?
 
 
-@functools.cache
-def blank_model(n_layers, d_model):
-    config = TransformerBridgeConfig(
-        d_model=d_model,
-        d_head=4,
-        n_heads=2,
-        n_layers=n_layers,
-        n_ctx=12,
-        d_vocab=9,
-        d_mlp=8,
-        act_fn="gelu",
-        normalization_type="LN",
-        seed=0,
-    )
-    return TransformerBridge.boot_native(config, tokenizer=None).eval()
-
-
 def random_model(n_layers, d_model, rng):
     """A tiny model of random weights, with MLPs and LayerNorm: nothing in it is linear."""
-    model = blank_model(n_layers, d_model).requires_grad_(True)
-    model.reset_hooks()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.5 * rng.normal(*parameter.shape))
-    return model
+    sizes = {"d_head": 4, "n_heads": 2, "n_ctx": 12, "d_vocab": 9, "d_mlp": 8}
+    return drawn_bridge(rng, n_layers=n_layers, d_model=d_model, act_fn="gelu", normalization_type="LN", **sizes)
 
 
 def first_less_last(logits):
@@ -775,30 +753,12 @@ OPEN_D, OPEN_TOKENS = 4, 9
 WEIGHTS = (1.5, -0.5)  # what a row's effect counts: rows of the two sorts, by their last token
 
 
-@functools.cache
-def blank_open_model():
-    config = TransformerBridgeConfig(
-        d_model=OPEN_D,
-        d_head=4,
-        n_heads=1,
-        n_layers=1,
-        n_ctx=8,
-        d_vocab=OPEN_TOKENS,
-        attn_only=True,
-        normalization_type=None,
-        seed=0,
-    )
-    return TransformerBridge.boot_native(config, tokenizer=None).eval()
-
-
 def open_model(rng):
     """Logit k is coordinate k of the last stream, in a basis of its own; the last logit tells a row's sort."""
-    model = blank_open_model()
-    model.reset_hooks()
     basis = torch.linalg.qr(rng.normal(OPEN_D, OPEN_D)).Q
+    sizes = {"d_model": OPEN_D, "d_head": 4, "n_heads": 1, "n_layers": 1, "n_ctx": 8, "d_vocab": OPEN_TOKENS}
+    model = drawn_bridge(rng, attn_only=True, normalization_type=None, **sizes)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.5 * rng.normal(*parameter.shape))
         model.blocks[0].attn.o.weight.zero_()
         model.unembed.weight[:OPEN_D] = basis
         model.unembed.weight[-1] = basis[0]

@@ -7,8 +7,6 @@ import itertools
 
 import pytest
 import torch
-from transformer_lens import TransformerBridgeConfig
-from transformer_lens.model_bridge import TransformerBridge
 
 from concrete_steps import wired
 from concrete_steps.checking.testing import (
@@ -18,6 +16,7 @@ from concrete_steps.checking.testing import (
     assert_plain,
     assert_precise,
     assert_tensor,
+    drawn_bridge,
     nothing_left_behind,
     settled,
     strided,
@@ -45,21 +44,10 @@ SIZES = {
 D_MODEL, D_VOCAB = 8, 11
 
 
-@functools.cache
-def blank(kind):
-    config = TransformerBridgeConfig(
-        **{"d_model": D_MODEL, "d_head": 4, "n_ctx": 16, "d_vocab": D_VOCAB, "seed": 0} | SIZES[kind]
-    )
-    return TransformerBridge.boot_native(config, tokenizer=None).eval()
-
-
 def tiny(kind, rng):
     """A tiny model of random weights, large enough that every part shows in the logits."""
-    model = copy.deepcopy(blank(kind))  # of its own: a call that is put again later must find the same weights
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.5 * rng.normal(*parameter.shape))
-    return model
+    sizes = {"d_model": D_MODEL, "d_head": 4, "n_ctx": 16, "d_vocab": D_VOCAB} | SIZES[kind]
+    return copy.deepcopy(drawn_bridge(rng, **sizes))  # of its own: a call put again later must find the same weights
 
 
 def first_less_last(logits):

@@ -1,14 +1,11 @@
 """Checks of 4.1 A Mathematical Framework, in code: on tiny random models, on tables, and on models of known paths."""
 
 import contextlib
-import functools
 import itertools
 import math
 
 import pytest
 import torch
-from transformer_lens import TransformerBridgeConfig
-from transformer_lens.model_bridge import TransformerBridge
 
 from concrete_steps import wired
 from concrete_steps.checking.testing import (
@@ -17,6 +14,7 @@ from concrete_steps.checking.testing import (
     assert_mostly_found,
     assert_plain,
     assert_tensor,
+    drawn_bridge,
     nothing_left_behind,
     refuse_large,
     settled,
@@ -38,21 +36,11 @@ SIZES = {
 }
 
 
-@functools.cache
-def blank(kind):
-    """A tiny model; its weights are drawn anew by `tiny`."""
-    sizes = {"d_model": 10, "d_head": 3, "n_ctx": 8, "d_vocab": 9, **SIZES[kind]}
-    config = TransformerBridgeConfig(attn_only=True, normalization_type=None, init_weights=False, **sizes)
-    return TransformerBridge.boot_native(config, tokenizer=None).eval()
-
-
 def tiny(kind, rng, scale=0.6):
-    """A tiny model of random weights and no biases, which asks for no gradients."""
-    model = blank(kind).requires_grad_(False)  # whatever an earlier answer did to it
-    model.reset_hooks()
-    for parameter in model.parameters():
-        parameter.copy_(scale * rng.normal(*parameter.shape) if parameter.ndim > 1 else torch.zeros(parameter.shape))
-    return settled(model)
+    """A tiny attention-only model of random weights and no biases, which asks for no gradients."""
+    sizes = {"d_model": 10, "d_head": 3, "n_ctx": 8, "d_vocab": 9, **SIZES[kind]}
+    model = drawn_bridge(rng, scale, biases=False, attn_only=True, normalization_type=None, **sizes)
+    return settled(model.requires_grad_(False))
 
 
 def models(rng):

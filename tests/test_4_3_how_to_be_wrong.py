@@ -6,8 +6,6 @@ from collections import Counter
 
 import pytest
 import torch
-from transformer_lens import TransformerBridgeConfig
-from transformer_lens.model_bridge import TransformerBridge
 
 from concrete_steps import evidence, wired
 from concrete_steps.checking.testing import (
@@ -16,6 +14,7 @@ from concrete_steps.checking.testing import (
     assert_plain,
     assert_precise,
     assert_tensor,
+    bent_bridge,
     nothing_left_behind,
     settled,
     strided,
@@ -25,31 +24,7 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of find_fault, any: what names enough of unseen claims rightly is right
 
 
-@functools.cache
-def tiny(n_layers, n_heads):
-    """Random weights, with LayerNorm and MLPs: nothing in it is linear. Made once, and never changed."""
-    config = TransformerBridgeConfig(
-        d_model=8,
-        d_head=3,
-        n_heads=n_heads,
-        n_layers=n_layers,
-        n_ctx=6,
-        d_vocab=9,
-        d_mlp=10,
-        act_fn="gelu",
-        normalization_type="LN",
-        seed=0,
-    )
-    state = torch.random.get_rng_state()
-    model = TransformerBridge.boot_native(config, tokenizer=None).eval()
-    torch.random.set_rng_state(state)
-    generator = torch.Generator().manual_seed(10 * n_layers + n_heads)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            drawn = torch.randn(parameter.shape, generator=generator)
-            heads_matter = 1.2 if ".attn." in name else 0.6
-            parameter.copy_(1 + 0.2 * drawn if "ln" in name and "weight" in name else heads_matter * drawn)
-    return settled(model)
+tiny = functools.partial(bent_bridge, d_vocab=9, heads_matter=1.2)
 
 
 def first_less_last(logits):

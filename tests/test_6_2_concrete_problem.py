@@ -5,8 +5,6 @@ import functools
 
 import pytest
 import torch
-from transformer_lens import TransformerBridgeConfig
-from transformer_lens.model_bridge import TransformerBridge
 
 from concrete_steps import mystery, problems
 from concrete_steps.checking.testing import (
@@ -14,8 +12,8 @@ from concrete_steps.checking.testing import (
     assert_close,
     assert_plain,
     assert_tensor,
+    bent_bridge,
     nothing_left_behind,
-    settled,
     unchanged,
 )
 from concrete_steps.errors import CourseError
@@ -24,31 +22,7 @@ SOLVED_POINTS, OPEN_POINTS = 70, 60
 DRAWS = 4  # of questions: they are kept, so that many answers can be tried in the time of a few
 
 
-@functools.cache
-def tiny(n_layers, n_heads):
-    """Random weights, with LayerNorm and MLPs: nothing in it is linear. Made once, and never changed."""
-    config = TransformerBridgeConfig(
-        d_model=8,
-        d_head=3,
-        n_heads=n_heads,
-        n_layers=n_layers,
-        n_ctx=6,
-        d_vocab=6,
-        d_mlp=10,
-        act_fn="gelu",
-        normalization_type="LN",
-        seed=0,
-    )
-    state = torch.random.get_rng_state()
-    model = TransformerBridge.boot_native(config, tokenizer=None).eval()
-    torch.random.set_rng_state(state)
-    generator = torch.Generator().manual_seed(10 * n_layers + n_heads)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            drawn = torch.randn(parameter.shape, generator=generator)
-            heads_matter = 1.5 if ".attn." in name else 0.6
-            parameter.copy_(1 + 0.2 * drawn if "ln" in name and "weight" in name else heads_matter * drawn)
-    return settled(model)
+tiny = functools.partial(bent_bridge, d_vocab=6, heads_matter=1.5)
 
 
 @contextlib.contextmanager

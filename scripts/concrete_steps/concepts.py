@@ -5,7 +5,8 @@
     concept.acts, concept.value          # [row neuron], and which of the ordered values each row has
 
 Everything but the way is drawn alike for all of them: size, noise, each neuron's mean, other features in random
-directions, how often each value occurs.
+directions, how often each value occurs. Each set holds something in every way, and two loud neurons more: only which of
+these goes with the value differs, so the activations alone, without the values, tell nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ KINDS = {
 }
 SPREAD = 4.0  # of the concept, in standard deviations of the noise
 OTHERS = 12  # features that have nothing to do with the value
+LOUD = 2  # neurons as loud as the concept's, which have nothing to do with the value
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,13 @@ def concept(kind: str, seed: int) -> Concept:
     acts = torch.randn(len(value), neurons, generator=generator)
     on = torch.rand(len(value), OTHERS, generator=generator) < 0.2
     acts += 4 * on.float() @ _directions(OTHERS, neurons, generator)
-    where = _directions(2, neurons, generator)
-    if kind == "neuron":
-        where = torch.eye(neurons)[torch.randperm(neurons, generator=generator)[:2]]
-    acts += SPREAD * _code(kind, value, n_values) @ where
+    axes = torch.eye(neurons)[torch.randperm(neurons, generator=generator)]
+    ways = [way for way in KINDS if way != "nothing"]
+    for i, way in enumerate(ways + LOUD * ["neuron"]):
+        shuffled = value[torch.randperm(len(value), generator=generator)]
+        held = value if way == kind and i < len(ways) else shuffled
+        where = axes[i : i + 2] if way == "neuron" else _directions(2, neurons, generator)
+        acts += SPREAD * _code(way, held, n_values) @ where
     return Concept(acts + 3 * torch.randn(neurons, generator=generator), value, n_values)
 
 
@@ -90,8 +95,6 @@ def _code(kind: str, value: Int[Tensor, " row"], n_values: int) -> Float[Tensor,
     import torch
 
     place = value.float()
-    if kind == "nothing":
-        return torch.zeros(len(value), 2)
     if kind in ("neuron", "direction"):
         centred = place - place.mean()
         return torch.stack([centred / centred.std(), torch.zeros_like(centred)], 1)

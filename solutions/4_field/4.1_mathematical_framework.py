@@ -620,6 +620,10 @@ plot.scatter(
     title="One layer: eigenvalues of the heads' OV circuits",
 )
 # %% [markdown]
+# *Turned* breaks the head away from the embeddings: an easy null. *Tokens mixed* keeps all three matrices, and breaks
+# only which token is which, among tokens as frequent. It comes much higher, as does an untrained head between trained
+# embeddings. One layer's three heads are above all nulls.
+#
 # **All eigenvalues of an OV circuit are positive. What does that say of its rows (a token looked at)?**
 # (a) not which token it raises most: that may be another one; (b) that every token raises itself more than any other;
 # (c) that all entries are positive, on the diagonal and off it

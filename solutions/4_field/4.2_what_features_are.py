@@ -638,8 +638,9 @@ answer_universal = "c"
 # ## 7. Open task: how is it held?
 #
 # Activations nobody has seen, and a concept with ordered values. Is it held by a neuron, a direction, an arc, a
-# circle, or not at all? Size, noise and the neurons' means are drawn alike for all. There are few rows: whatever is
-# fitted must be tested on others.
+# circle, or not at all? Size, noise and the neurons' means are drawn alike for all. In each set something is held in
+# every way, and other neurons are loud: only which of these goes with the *value* differs. There are few rows:
+# whatever is fitted must be tested on others.
 #
 # <details><summary>Hint</summary>
 #
@@ -678,7 +679,7 @@ def find_kind(concept: concepts.Concept) -> str:
         return "nothing"
     if fold < 0.25:
         r = torch.corrcoef(torch.cat([codes[:, :1], acts], dim=1).T)[0, 1:]
-        return "neuron" if r.abs().max() > 0.86 else "direction"
+        return "neuron" if r.abs().max() > 0.79 else "direction"
     # Squared distances of values' means, without the noise: one difference from each half.
     a, b = (
         torch.stack([acts[its & (value == v)].mean(0) for v in range(n)])

@@ -5,18 +5,20 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass
 
 import nbformat
 import pytest
 import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from torch import nn
 
 import concrete_steps
 from concrete_steps.checking import checks
 from concrete_steps.checking.checks import Check, CheckFailed, Panel, run_check
 from concrete_steps.checking.loader import Loaded, load
-from concrete_steps.checking.mistakes import Call
+from concrete_steps.checking.mistakes import Call, copied
 from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, again
 from concrete_steps.checking.pytest_plugin import _under_its_name
 from concrete_steps.course import load_course
@@ -177,6 +179,21 @@ def test_a_check_that_comes_to_no_verdict_has_not_passed(monkeypatch):
     monkeypatch.setattr("concrete_steps.checking.outcomes.Judge.failed", breaks_down)
     result = result_of(function("return logits[wrong]"))
     assert result.outcome == ERROR and "no verdict" in result.message
+
+
+def test_a_record_is_copied_part_by_part_and_its_model_is_shared():
+    @dataclass(frozen=True)
+    class Claim:
+        model: nn.Module
+        rows: torch.Tensor
+        heads: list
+
+    claim = Claim(nn.Linear(2, 2), torch.zeros(3), [(0, 1)])
+    twin = copied(claim)
+    claim.rows[0] = 1
+    claim.heads.append((1, 1))
+    assert twin.rows.tolist() == [0, 0, 0] and twin.heads == [(0, 1)]
+    assert twin.model is claim.model
 
 
 def test_the_failing_case_can_be_copied_and_run():

@@ -49,6 +49,25 @@ def test_the_right_option_does_not_give_itself_away():
     assert min(drawn[letter] for letter in topics.LETTERS) > 0.28 * drawn.total()
 
 
+HEDGED = re.compile(
+    r"\b(may|might|can|could|often|mostly|usually|partly|little|not always|perhaps|likely|unknown)\b", re.I
+)
+FLAT = re.compile(r"\b(always|never|only|all|any|every|nothing|none|no|must|cannot|yes)\b", re.I)
+
+
+def test_no_tone_gives_the_right_option_away():
+    """The right option is not the careful one among flat ones, nor the shortest, nor a No against two Yes."""
+    careful = [t.id for t in TOPICS if HEDGED.search(t.right) and not any(HEDGED.search(w) for w, _ in t.wrong)]
+    assert len(careful) <= 1, careful
+    rightly = sum(bool(FLAT.search(t.right)) for t in TOPICS) / len(TOPICS)
+    wrongly = sum(bool(FLAT.search(w)) for t in TOPICS for w, _ in t.wrong) / (2 * len(TOPICS))
+    assert wrongly < 2 * rightly, f"flat words: {rightly:.0%} of the right options, {wrongly:.0%} of the wrong ones"
+    shortest = [t.id for t in TOPICS if len(t.right) < min(len(w) for w, _ in t.wrong)]
+    assert len(shortest) < len(TOPICS) / 2.5, shortest
+    verdicts = [t.id for t in TOPICS if any(re.match("(Yes|No|Not)\\b[,:]", o) for o in (t.right, *dict(t.wrong)))]
+    assert not verdicts, f"of three options two would say the same: {verdicts}"
+
+
 def test_the_same_seed_asks_the_same_and_none_asks_anew():
     assert topics.quiz(3) == topics.quiz(3) != topics.quiz(4)
     assert topics.quiz() != topics.quiz()

@@ -442,6 +442,22 @@ def test_expansions_find_places_for_paths_that_fit_whatever_the_seed():
         wired.expansions(seed, n_layers=3, n_heads=4, n_tokens=6, decoys=("cancelling", "cancelling virtual"))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("seed", "sizes"),
+    [(50152, {"n_heads": 8, "real": ("single", "single", "virtual", "virtual")}), (50471, {"noise": 0.02})],
+)
+def test_no_decoy_path_fetches_what_a_real_one_does(seed, sizes):
+    """Two heads that look one and two back would fetch what a single head fetches from three back."""
+    model, truth = wired.expansions(seed, **sizes)
+    terms = {path: term - term.mean(-1, keepdim=True) for path, term in terms_of(model, truth.tokens(8, seed)).items()}
+    loud = {path: term for path, term in terms.items() if term.norm() > 20}
+    assert len(loud) >= len(truth.paths) + 4
+    for path, real in itertools.product(loud.keys() - truth.paths, truth.paths):
+        cosine = torch.cosine_similarity(terms[path].flatten(), terms[real].flatten(), dim=0)
+        assert cosine.abs() < 0.5, (path, real)
+
+
 def test_expansions_that_do_not_fit_or_are_unknown_are_refused():
     with pytest.raises(CourseError, match="give more heads"):
         wired.expansions(0, n_layers=1)

@@ -18,7 +18,7 @@ import functools
 import importlib.util
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,11 @@ def copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: copied(item) for key, item in value.items()}
     try:
+        if is_dataclass(value) and not isinstance(value, type):  # part by part: a model in it is shared, as it is alone
+            twin = copy.copy(value)
+            for part in fields(value):
+                object.__setattr__(twin, part.name, copied(getattr(value, part.name)))
+            return twin
         return copy.deepcopy(value)
     except Exception:
         return value

@@ -126,7 +126,8 @@ class _Maker:
         self.last_layer = n_layers - 1
         self.paths: set[Path] = set()
         self.unread = list(spaces.previous)
-        self.offsets = draw.sample(range(spaces.n_ctx // 2), spaces.n_ctx // 2)  # no two paths end at one place
+        self.offsets = draw.sample(range(spaces.n_ctx // 2), spaces.n_ctx // 2)
+        self.reached: set[int] = set()  # how far back paths fetch a token: no two from one place
         for head in self.grid.values():  # idle: looks somewhere, writes where nobody reads
             self.writes(head, draw.randint(0, 3), spaces.words, spaces.junk, 1.0)
 
@@ -145,8 +146,9 @@ class _Maker:
         else:
             note = self.unread.pop()
             writer = self.take(f"{kind}: writer", before_last=True)
-            self.writes(self.grid[writer], self.draw.randint(0, 2), self.spaces.words, note, 1.0)
-            back = self.offset()
+            ahead = self.draw.randint(0, 2)
+            self.writes(self.grid[writer], ahead, self.spaces.words, note, 1.0)
+            back = self.offset(ahead)
             for gain in (GAIN,) if kind == VIRTUAL else (LOUD, -LOUD):
                 reader = self.to_logits(f"{kind}: reader", gain, back, note, above=writer[0])
                 if kind == VIRTUAL:
@@ -180,10 +182,17 @@ class _Maker:
                 return place
         raise CourseError("The layers do not hold these paths and decoys: give more heads.")
 
-    def offset(self) -> int:
-        if not self.offsets:
-            raise CourseError("There are more paths than places to look at: give a longer n_ctx.")
-        return self.offsets.pop()
+    def offset(self, ahead: int = 0) -> int:
+        """How far back a head looks that finds what one before it fetched from `ahead` further back.
+
+        A decoy that fetched what a real path fetches would say the same, only louder.
+        """
+        for back in reversed(self.offsets):
+            if back + ahead not in self.reached:
+                self.offsets.remove(back)
+                self.reached.add(back + ahead)
+                return back
+        raise CourseError("There are more paths than places to look at: give a longer n_ctx.")
 
     def shuffled(self) -> Tensor:
         return torch.randperm(self.spaces.n_tokens, generator=self.generator)

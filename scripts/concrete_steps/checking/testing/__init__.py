@@ -17,6 +17,8 @@ always tries, where it applies:
 | hooks, modes, random state left behind        | `nothing_left_behind`, of a bridge that is `settled` |
 | a generator seeded anew in every call         | `assert_draws_from` |
 | rows or runs that share their random numbers  | `assert_independent`, `assert_uncorrelated` |
+
+Tiny transformers of random weights to try answers on: `drawn_bridge`, and `bent_bridge`, in which nothing is linear.
 """
 
 from concrete_steps.checking.testing.draws import assert_draws_from, assert_independent, assert_uncorrelated
@@ -24,6 +26,7 @@ from concrete_steps.checking.testing.gradients import assert_gradient_flows, ass
 from concrete_steps.checking.testing.inputs import Rng, awkward, shapes_with_ones, strided
 from concrete_steps.checking.testing.memory import refuse_large
 from concrete_steps.checking.testing.state import nothing_left_behind, settled, unchanged
+from concrete_steps.checking.testing.tiny import bent_bridge, blank_bridge, drawn_bridge
 from concrete_steps.checking.testing.values import (
     assert_choice,
     assert_close,
@@ -51,6 +54,9 @@ __all__ = [
     "assert_tensor",
     "assert_uncorrelated",
     "awkward",
+    "bent_bridge",
+    "blank_bridge",
+    "drawn_bridge",
     "nothing_left_behind",
     "refuse_large",
     "settled",
