@@ -10,7 +10,7 @@ from concrete_steps.paths import course_root
 FLOORS = (
     {"__init__", "errors", "paths", "course"},
     {"models", "corpus", "games", "wired", "plot", "evidence"}
-    | {"concepts", "facts", "topics", "mystery", "problems", "readings"},
+    | {"concepts", "facts", "topics", "mystery", "problems", "readings", "study"},
     {"checking"},
     {"workspace", "standing"},
     {"grading"},

@@ -1,0 +1,602 @@
+# %% [markdown]
+# # 6.1 Explore and build on a paper
+#
+# A paper says something about models. You take one claim of it, run it again, put a null beside it, ask a second model,
+# and write two pages in which no number can be wrong.
+#
+# ![One card names one measure. The measure runs on the claim's rows and on the null's, in two models: four runs. The
+# table of the write-up is filled from them, and an auditor compares both.](figures/6.1_four_runs.svg)
+#
+# One claim is worked through here, from a paper that step 5 leaves out. Then comes yours.
+# %% generated="overview"
+# %% setup=True
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import torch
+from IPython.display import Markdown
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from concrete_steps import corpus, evidence, plot, study
+
+# (model, tokens [row pos], layer) -> logits [row pos d_vocab] of a run with that layer changed
+Change = Callable[[TransformerBridge, Tensor, int], Tensor]
+# %% [markdown]
+# ## How to go about it
+#
+# The guide's advice, in our words. 6.1, 6.2 and 6.3 are options and no sequence: take what draws you. Learning and fun
+# come before importance; nobody's first project has to matter. Take small models: twenty experiments a day teach more
+# than one a week. Be the first to attack your own result. And when weeks bring nothing, change the path: what you
+# learned comes along.
+#
+# ## 1. Choose
+#
+# | ask of a paper | good sign |
+# |---|---|
+# | Do I want to know? | you would read it on a Sunday |
+# | Is one claim a number? | a measure, a direction, on stated data |
+# | What would refute it? | you can say it before you run |
+# | Can I run it by tonight? | a model that you have; minutes, not days |
+# | What is left to find? | no null in it, few models, a choice that nobody explains |
+#
+# **Which of these would you take, for a week on a laptop?**
+# (a) a model of 70B plans its rhymes: ten poems; (b) small models mirror moods: see our pictures; (c) heads at commas
+# can go: two small models
+# %% exercise="answer_choice" points=1 difficulty=1 minutes=4
+answer_choice = None  # "a", "b" or "c"
+### BEGIN SOLUTION
+answer_choice = "c"
+### END SOLUTION
+# %% check="answer_choice"
+# %% [markdown]
+# ## 2. The card
+#
+# The worked paper: Lad, Lee, Gurnee and Tegmark 2024, *The Remarkable Robustness of LLMs: Stages of Inference?* Its
+# abstract, in our words: in models of several families and sizes, single layers were deleted, or neighbours swapped,
+# with no training afterwards. 72 to 95 % of the top-1 accuracy stayed. First and last layers cost most, middle ones
+# little. From the pattern over depth the authors read four stages of inference.
+#
+# That is several claims. A card takes *one*, and takes it apart before anything is run: afterwards you would find
+# reasons for what came out.
+#
+# The check looks at the structure alone. Whether the card is any *good*, only a reader can say: show it to one.
+#
+# <details><summary>Hint</summary>
+#
+# A falsifier is an outcome of the same measure, with a figure: "below ... on ...". What is left open in the abstract:
+# which layers, which texts, which mean? That is where numbers can be picked.
+#
+# </details>
+# %% exercise="claim_card" points=2 difficulty=2 minutes=20
+claim_card = None  # study.ClaimCard(paper=..., claim=..., measure=..., evidence=...,
+#            falsifier=..., cherry_picked=..., breaks=...), all texts. `paper` holds its year;
+#            `claim` is one sentence; `falsifier` has a figure and a word of `measure`;
+#            all but `paper` have six words or more
+### BEGIN SOLUTION
+claim_card = study.ClaimCard(
+    paper="Lad, Lee, Gurnee and Tegmark 2024, The Remarkable Robustness of LLMs: Stages of Inference?",
+    claim="When one layer of the middle third is deleted, 72 % or more of the top-1 predictions stay.",
+    measure="The share of positions whose top-1 prediction stays, mean over the layers of the middle third.",
+    evidence="Deletions and swaps in several families of models; 72 to 95 % is what the abstract reports.",
+    falsifier="A share whose interval lies wholly below 0.72, or one that is no larger than the null's.",
+    cherry_picked="Which layers the 72 to 95 % are a mean of, and whether they count the true token or the old one.",
+    breaks="In models of few layers, and at layers that write much, such as the one that makes the sink.",
+)
+### END SOLUTION
+# %% check="claim_card"
+# %% [markdown]
+# ## 3. The measure
+#
+# Accuracy that *stays* can be read in two ways: the likeliest token is the same as before, or it is still the true one.
+# The abstract does not say; the authors' code keeps all three tokens. We take the first reading, and come back to the
+# second. One number a row: rows are independent here, positions of one text are not (1.3). The first position sees
+# [BOS] alone, and is left out, as in their code.
+# %% exercise="kept_predictions" points=1 difficulty=1 minutes=5
+def kept_predictions(
+    before: Float[Tensor, "row pos d_vocab"], after: Float[Tensor, "row pos d_vocab"]
+) -> Float[Tensor, "row"]:
+    """Of each row, the share of positions from 1 on whose likeliest token stays the same."""
+    ### BEGIN SOLUTION
+    return (before.argmax(-1) == after.argmax(-1))[:, 1:].float().mean(1)
+    ### END SOLUTION
+# %% check="kept_predictions"
+# %% [markdown]
+# To delete a layer is to leave the residual stream as it was: what comes out is what went in.
+#
+# <details><summary>Hint</summary>
+#
+# Two hooks: one keeps what `blocks.{layer}.hook_resid_pre` sees, the other returns it at `hook_resid_post`.
+#
+# </details>
+# %% exercise="delete_layer" points=2 difficulty=2 minutes=12
+def delete_layer(
+    model: TransformerBridge, tokens: Int[Tensor, "row pos"], layer: int
+) -> Float[Tensor, "row pos d_vocab"]:
+    """Logits of a run in which the layer adds nothing to the residual stream, attention and
+    MLP alike.
+
+    No gradient is kept and no hook stays behind; this holds for all functions below.
+    """
+    ### BEGIN SOLUTION
+    kept = {}
+
+    def keep(resid, hook):
+        kept["before"] = resid
+
+    hooks = [
+        (f"blocks.{layer}.hook_resid_pre", keep),
+        (f"blocks.{layer}.hook_resid_post", lambda resid, hook: kept["before"]),
+    ]
+    with torch.no_grad():
+        return model.run_with_hooks(tokens, fwd_hooks=hooks)
+    ### END SOLUTION
+# %% check="delete_layer"
+# %% [markdown]
+# ## 4. A matched null
+#
+# Say .7 stay. Is that *robust*? Perhaps any change of that size would leave .7: a layer late in a model adds little to
+# a stream that has grown long. Then the number would tell how small the change is, and nothing of the layer.
+#
+# A matched null has everything but the claim: the same statistic, rows, places and size of change. A deletion takes
+# away the update $u = r_\text{post} - r_\text{pre}$. The null leaves the layer in, and adds a vector of the same length
+# in a random direction: $r_\text{post} + \lVert u \rVert\, \epsilon / \lVert \epsilon \rVert$, with
+# $\epsilon \sim \mathcal N(0, I)$ drawn anew for each row and position.
+#
+# <details><summary>Hint</summary>
+#
+# A `torch.Generator` of its own, seeded with the layer, gives the same draw at each call and leaves the global state.
+#
+# </details>
+# %% exercise="push_layer" points=2 difficulty=3 minutes=12
+def push_layer(
+    model: TransformerBridge, tokens: Int[Tensor, "row pos"], layer: int
+) -> Float[Tensor, "row pos d_vocab"]:
+    """Logits of a run in which, after the layer, a random vector is added at each row and
+    position, as long as what the layer added there. Called again, it gives the same.
+    """
+    ### BEGIN SOLUTION
+    kept, generator = {}, torch.Generator().manual_seed(layer)
+
+    def keep(resid, hook):
+        kept["before"] = resid
+
+    def push(resid, hook):
+        size = (resid - kept["before"]).norm(dim=-1, keepdim=True)
+        noise = torch.randn(resid.shape, generator=generator)
+        return resid + size * noise / noise.norm(dim=-1, keepdim=True)
+
+    hooks = [
+        (f"blocks.{layer}.hook_resid_pre", keep),
+        (f"blocks.{layer}.hook_resid_post", push),
+    ]
+    with torch.no_grad():
+        return model.run_with_hooks(tokens, fwd_hooks=hooks)
+    ### END SOLUTION
+# %% check="push_layer"
+# %% [markdown]
+# **Predict**: SmolLM2 has 30 layers. Where does a deletion cost most, and is the push of the same size milder, worse,
+# or about as bad?
+#
+# <details><summary>Answer</summary>
+#
+# Both cost most at the very beginning, and go up and down together after it. At layers 9 and 29 the push is far worse,
+# elsewhere about as bad. One layer in the middle, 11, costs nearly as much as the first: it writes the huge vector at the
+# first position, on which attention rests later (3.1).
+#
+# </details>
+# %%
+smol, small = study.load("smollm2"), study.load("story_lm")
+TEXTS = [story.text for story in corpus.stories(60, corpus.HELD_OUT) if len(story.text) > 200]
+
+
+def first_tokens(model: TransformerBridge, rows: int, length: int) -> Int[Tensor, "row pos"]:
+    """The beginnings of so many stories, [BOS] first."""
+    return torch.cat([model.to_tokens(text)[:, :length] for text in TEXTS[:rows]])
+# %% experiment=True
+few, layers = first_tokens(smol, 4, 20), sorted([0, 2, *range(1, 30, 2)])
+with torch.no_grad():
+    intact = smol(few)
+by_layer = {
+    name: torch.stack(
+        [kept_predictions(intact, change(smol, few, layer)) for layer in layers]
+    )
+    for name, change in {"deleted": delete_layer, "pushed": push_layer}.items()
+}
+for layer in (0, 5, 11, 17, 29):
+    shares = {name: its[layers.index(layer)] for name, its in by_layer.items()}
+    both = (f"{name} {evidence.interval(its):.2f}" for name, its in shares.items())
+    print(f"layer {layer:>2}:", "; ".join(both))
+curves = torch.stack([its.mean(1) for its in by_layer.values()])
+more = int((curves[1] > curves[0]).sum())
+print(f"the push keeps more at {more} of these {len(layers)} layers;", end=" ")
+print(f"the curves' correlation is {torch.corrcoef(curves)[0, 1]:.2f}")
+plot.line(
+    {name: its.mean(1) for name, its in by_layer.items()},
+    x=layers,
+    x_label="layer",
+    y_label="share of top-1 predictions kept",
+    title="SmolLM2, one layer at a time (4 stories)",
+)
+# %% [markdown]
+# **A claim: the best of 270 heads scores .6 on texts that repeat. What is its matched null?**
+# (a) the mean of 270, on texts that repeat; (b) the best of 270, on texts that do not; (c) the same head's entropy, on
+# both kinds
+# %% exercise="answer_null" points=1 difficulty=2 minutes=3
+answer_null = None  # "a", "b" or "c"
+### BEGIN SOLUTION
+answer_null = "b"
+### END SOLUTION
+# %% check="answer_null"
+# %% [markdown]
+# ## 5. Replicate
+#
+# The rule comes before the run. Ours: layers $l$ with $\lfloor n/3 \rfloor \le l < n - \lfloor n/3 \rfloor$, the mean
+# over them for each row, and the abstract's .72 as the bar. All of the middle third counts, the odd layer too.
+# %% exercise="kept_in_the_middle" points=2 difficulty=3 minutes=12
+def kept_in_the_middle(
+    model: TransformerBridge, tokens: Int[Tensor, "row pos"], change: Change
+) -> Float[Tensor, "row"]:
+    """Of each row, the share of predictions kept (as in `kept_predictions`) when one layer
+    of the middle third is changed: the mean over these layers.
+    """
+    ### BEGIN SOLUTION
+    n_layers = model.cfg.n_layers
+    third = n_layers // 3
+    with torch.no_grad():
+        before = model(tokens)
+    shares = [
+        kept_predictions(before, change(model, tokens, layer))
+        for layer in range(third, n_layers - third)
+    ]
+    return torch.stack(shares).mean(0)
+    ### END SOLUTION
+# %% check="kept_in_the_middle"
+# %% exercise="verdict" points=2 difficulty=3 minutes=12
+def verdict(
+    claim: Float[Tensor, "row"], null: Float[Tensor, "row"], bar: float
+) -> tuple[str, str]:
+    """What the rule says, from 95 % intervals (evidence.interval, evidence.difference).
+
+    First about the claim's mean: "holds" if its interval lies wholly above the bar, "fails"
+    if wholly below, else "open". Then about claim less null, paired by row: "above" if that
+    interval lies wholly above 0, "below" if wholly below, else "no different".
+    """
+    ### BEGIN SOLUTION
+    def side(interval, at, names):
+        below, above, neither = names
+        return below if interval.high < at else above if interval.low > at else neither
+
+    level = side(evidence.interval(claim), bar, ("fails", "holds", "open"))
+    gap = evidence.difference(claim, null, paired=True)
+    return level, side(gap, 0, ("below", "above", "no different"))
+    ### END SOLUTION
+# %% check="verdict"
+# %% [markdown]
+# Now ONE measure, and what it runs on: `kept(model, rows)`, where `rows` say which change. `study.carry_out` calls it
+# for both arms and both models, and keeps values, the measure's name and a fingerprint of the weights.
+# %%
+def kept(model: TransformerBridge, rows: tuple[Tensor, Change]) -> Float[Tensor, "row"]:
+    """The measure: the same function for claim and null, first model and second."""
+    tokens, change = rows
+    return kept_in_the_middle(model, tokens, change)
+
+
+def rows_of(model: TransformerBridge, arm: str) -> tuple[Tensor, Change]:
+    """The same stories for both arms and both models."""
+    return first_tokens(model, 12, 24), delete_layer if arm == "claim" else push_layer
+
+
+def verdicts_of(runs: list[study.Run], bar: float) -> dict[str, str]:
+    """The verdict on each model, for the write-up."""
+    said = {}
+    for claim, null in zip(runs[::2], runs[1::2], strict=True):
+        level, beside = verdict(torch.tensor(claim.values), torch.tensor(null.values), bar)
+        said[claim.model] = f"the claim: {level}; beside its null: {beside}"
+    return said
+# %% experiment=True
+worked = study.Study(claim_card, kept, ("smollm2", "story_lm"), rows_of)
+runs = study.carry_out(worked)
+print("| arm | model | measure | rows | mean | low | high |")
+print(*map(study.table_row, runs), sep="\n")
+for name, said in verdicts_of(runs, bar=0.72).items():
+    print(f"{name}: {said}")
+# %% [markdown]
+# The claim, taken so, *fails* narrowly on SmolLM2. And the deletion keeps *less* than the push: a change of that size
+# in a random direction is milder than the loss of the layer.
+#
+# **Predict**: two choices could have been others: layer 11 left out, and the second reading of *accuracy*, hits of the
+# true token. Which of them would have turned the verdict?
+#
+# <details><summary>Answer</summary>
+#
+# Both. Without layer 11 the interval holds the bar: open. And hits are nearly as many as before.
+#
+# </details>
+# %% experiment=True
+tokens = first_tokens(smol, 12, 24)
+
+
+def hits(logits: Float[Tensor, "row pos d_vocab"]) -> Float[Tensor, "row"]:
+    """Of each row, the share of positions from 1 on where the likeliest token comes."""
+    return (logits.argmax(-1)[:, 1:-1] == tokens[:, 2:]).float().mean(1)
+
+
+with torch.no_grad():
+    intact = smol(tokens)
+print(f"untouched: hits {evidence.interval(hits(intact)):.2f}")
+for name, change in {"deleted": delete_layer, "pushed": push_layer}.items():
+    after = [change(smol, tokens, layer) for layer in range(10, 20)]
+    same = torch.stack([kept_predictions(intact, logits) for logits in after])
+    hit = torch.stack([hits(logits) for logits in after]).mean(0)
+    without = torch.cat([same[:1], same[2:]]).mean(0)
+    lost = evidence.difference(hit, hits(intact), paired=True)
+    print(f"{name}: same token {evidence.interval(same.mean(0)):.2f},", end=" ")
+    print(f"without layer 11 {evidence.interval(without):.2f}")
+    print(f"  hits {evidence.interval(hit):.2f}, change {lost:.2f},", end=" ")
+    print(f"{hit.mean() / hits(intact).mean():.2f} times as many")
+# %% [markdown]
+# By the second reading SmolLM2 is within the paper's 72 to 95 %, and so is the push. Neither reading is wrong. To run
+# both and report the kinder one alone would be.
+#
+# What this is not: the paper's models, its texts (ours are made by a grammar), or its mean over layers.
+#
+# ## 6. A second model
+#
+# `story_lm` was trained by us, on stories: 3 layers (its middle third is one), other data, another tokenizer. A copy of
+# SmolLM2 under another name would be no second model, nor one that was fine-tuned a little. Names do not tell; weights
+# do.
+# %% exercise="same_training" points=1 difficulty=2 minutes=8
+def same_training(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether two fingerprints are of one model, or of one that was changed a little: as many
+    weights, and the length of a - b is less than a tenth of the longer of the two.
+    """
+    ### BEGIN SOLUTION
+    if len(a) != len(b):
+        return False
+    return math.dist(a, b) < 0.1 * max(math.hypot(*a), math.hypot(*b))
+    ### END SOLUTION
+# %% check="same_training"
+# %% experiment=True
+prints = {"smollm2": study.fingerprint(smol), "story_lm": study.fingerprint(small)}
+prints["a copy, +1 %"] = [1.01 * weight for weight in prints["smollm2"]]
+for (name, a), (other, b) in combinations(prints.items(), 2):
+    print(f"{name} and {other}: one training? {same_training(a, b)}")
+print(*map(study.table_row, runs[2:]), sep="\n")
+# %% [markdown]
+# **On story_lm far fewer predictions stay. What may be said?**
+# (a) by this measure it fails there; (b) it is wrong for small models; (c) it is refuted everywhere
+# %% exercise="answer_transfer" points=1 difficulty=2 minutes=3
+answer_transfer = None  # "a", "b" or "c"
+### BEGIN SOLUTION
+answer_transfer = "a"
+### END SOLUTION
+# %% check="answer_transfer"
+# %% [markdown]
+# ## 7. A write-up that cannot drift
+#
+# Numbers go wrong on the way from the cell to the page: a run is repeated, the text is not. `study.write_up` fills its
+# table and its differences from the runs. What you type beside them, an auditor reads. You write it.
+#
+# First it must find numbers. Only those with a decimal point count: years and counts are no measurements.
+#
+# <details><summary>Hint</summary>
+#
+# `re.findall`, with a look behind: `(?<!\d)` before a minus says that no digit stands there.
+#
+# </details>
+# %% exercise="numbers_in" points=2 difficulty=3 minutes=15
+def numbers_in(text: str) -> list[float]:
+    """The numbers with a decimal point and digits after it, in their order: "0.66", ".66",
+    "-0.05".
+
+    A minus (- or −) right before a number belongs to it, unless a digit stands before the
+    minus: "0.63-0.70" are two positive numbers. What has two points, as "4.3.0", is none.
+    """
+    ### BEGIN SOLUTION
+    behind_a_dash = re.compile(r"(?<=\d)-(?=\d*\.\d)")
+    found = re.findall(
+        r"(?<![\d.])(-?\d*\.\d+)(?!\d|\.\d)", behind_a_dash.sub(" ", text.replace("−", "-"))
+    )
+    return [float(number) for number in found]
+    ### END SOLUTION
+# %% check="numbers_in"
+# %% [markdown]
+# ### The auditor
+#
+# `study.FAULTS` names six faults. `study.example(faults, seed)` makes a study up, with these faults in it: text, card,
+# runs. Nothing in it was measured.
+# %%
+for fault, meaning in study.FAULTS.items():
+    print(f"{fault:>10}: {meaning}")
+text, card, made_up = study.example(["number", "measure"], seed=0)
+table = text[text.index("| claim |") : text.index("![")].strip()
+print("in the text:", table, sep="\n")
+print("of the runs:", *map(study.table_row, made_up), sep="\n")
+print("", text[text.index("## What came out") :], sep="\n")
+# %% [markdown]
+# What may stand in the text, to two decimals: mean, low and high of each run (`study.interval(run)`); the
+# same of each model's `study.gap(claim, null)`; the card's own numbers. In the table each line is its run's.
+#
+# <details><summary>Hint 1</summary>
+#
+# One `set` of faults, one paragraph of code for each. Runs in a dict by `(arm, model)`.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# The table: the text's lines that begin with `| claim |` or `| null |`, as a set, against the set of `study.table_row`.
+#
+# </details>
+# %% exercise="audit" points=5 difficulty=4 minutes=50
+def audit(text: str, card: study.ClaimCard, runs: list[study.Run]) -> set[str]:
+    """The names of the faults (study.FAULTS) that a write-up has: an empty set if none."""
+    ### BEGIN SOLUTION
+    faults, of = set(), {(its.arm, its.model): its for its in runs}
+    models = list(dict.fromkeys(its.model for its in runs))
+    if not any(sign.isdigit() for sign in card.falsifier):
+        faults.add("falsifier")
+
+    true = set(numbers_in(" ".join(card)))
+    intervals = [study.interval(its) for its in runs]
+    for model in models:
+        claim, null = of["claim", model], of.get(("null", model))
+        if null is None:
+            faults.add("null")
+            continue
+        intervals.append(study.gap(claim, null))
+        if null.measure != claim.measure:
+            faults.add("measure")
+        if len(null.values) != len(claim.values):
+            faults.add("rows")
+
+    weights = [of["claim", model].weights for model in models]
+    if len(models) < 2 or any(same_training(a, b) for a, b in combinations(weights, 2)):
+        faults.add("model")
+
+    true.update(round(x, 2) for its in intervals for x in (its.value, its.low, its.high))
+    lines = {line.strip() for line in text.splitlines()}
+    table = {line for line in lines if line.startswith(("| claim |", "| null |"))}
+    typed = {round(x, 2) for x in numbers_in(text)}
+    if table != {study.table_row(its) for its in runs} or not typed <= {round(x, 2) for x in true}:
+        faults.add("number")
+    return faults
+    ### END SOLUTION
+# %% check="audit"
+# %% [markdown]
+# **Predict**: which fault can an auditor of this kind never see: a null that is measured otherwise, a null that is too
+# easy, or a number that was altered?
+#
+# <details><summary>Answer</summary>
+#
+# A null that is too easy. It has the right form, and only someone who knows the field can say that it lacks the effect
+# for another reason. Nor does it see a right number in a wrong sentence.
+#
+# </details>
+# %% experiment=True
+caught, alarms = Counter(), Counter()
+DRAWS = 20
+for fault in (None, *study.FAULTS):
+    for seed in range(DRAWS):
+        said = audit(*study.example([fault] if fault else [], seed=1000 + seed))
+        caught[fault] += fault in said
+        alarms[fault] += bool(said - {fault})
+print(f"{'planted':>10}  caught  false alarms   ({DRAWS} write-ups each)")
+for fault in (None, *study.FAULTS):
+    found = caught[fault] if fault else "-"
+    print(f"{fault or 'nothing':>10}  {found:>6}  {alarms[fault]:>12}")
+# %% [markdown]
+# Now the worked study, two pages. `open("write_up.md", "w").write(pages)` keeps them.
+# %% experiment=True
+remarks = (
+    "All layers of the middle third count, also layer 11 of SmolLM2, where both changes "
+    "cost most; without it the first verdict would be open. Counted by hits of the true "
+    "token, nearly as many are left; that reading was run after the verdict. The texts "
+    "are a grammar's stories. The paper's models were not run, and its mean may be over "
+    "other layers."
+)
+pages = study.write_up(claim_card, runs, verdicts_of(runs, 0.72), remarks)
+print("the auditor finds:", audit(pages, claim_card, runs) or "nothing")
+Markdown(pages)
+# %% [markdown]
+# ## 8. Open task: your paper
+#
+# Choose, fill the card, write a measure, find rows without the effect, take a second model. `my_study` returns it all.
+# Any model of the course will do: `study.load("smollm2")`, `"story_lm"`, `"attn_only_2l"`, `"othello_6x6"`, ... The
+# grader runs it twice: the same values must come, from weights that differ, with claim and null apart; every number
+# that you type into `remarks` must be one of a run. Eight rows or more; take small ones, five minutes are the limit.
+#
+# | hours | what | it ends with |
+# |---|---|---|
+# | 2 | read three abstracts, one paper | a card |
+# | 2 | measure on one model, look at single rows | a number that you believe |
+# | 2 | the null; then attack: what duller thing gives this? | a null that could have won |
+# | 1 | the second model, first guess written down | four runs |
+# | 1 | write, and give it to somebody | two pages, one objection |
+#
+# The example below takes another claim: that models rest much attention on the first token (Xiao et al. 2023). Small
+# ones may have no need to.
+#
+# <details><summary>Hint</summary>
+#
+# Papers with a number that a small model can have: successor heads (Gould et al. 2023), copy suppression (McDougall et
+# al. 2023), growth of the residual stream (Heimersheim and Turner 2023), near-linear layers (Razzhigaev et al. 2024).
+#
+# </details>
+# %% exercise="my_study" points=8 difficulty=5 minutes=240
+def my_study() -> tuple[study.Study, str]:
+    """Your study: study.Study(card, measure, models, rows), and remarks for its write-up."""
+    ### BEGIN SOLUTION
+    card = study.ClaimCard(
+        paper="Xiao, Tian, Chen, Han and Lewis 2023, Efficient Streaming Language Models with Attention Sinks",
+        claim="Of their attention, queries give 0.30 or more to the first token, as a mean over all heads.",
+        measure="The mean attention of queries from position 8 on to one key, over all heads and layers.",
+        evidence="Maps of attention in large models, in which most heads of later layers rest on the first token.",
+        falsifier="A mean attention below 0.30, or one that is no larger than that to the second token.",
+        cherry_picked="The maps show single layers; the figure of 0.30 is ours, as the paper gives none for a mean.",
+        breaks="In small models, which may have no use for a place where attention does nothing.",
+    )
+
+    def attention_to(model, rows):
+        tokens, key = rows
+        with torch.no_grad():
+            _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("pattern"))
+        layers = range(model.cfg.n_layers)
+        shares = [cache["pattern", layer][:, :, 8:, key].mean((1, 2)) for layer in layers]
+        return torch.stack(shares).mean(0)
+
+    def rows(model, arm):
+        return first_tokens(model, 16, 32), 0 if arm == "claim" else 1
+
+    remarks = "The null is the second token: as near to the beginning, with nothing special about it."
+    return study.Study(card, attention_to, ("story_lm", "attn_only_2l"), rows), remarks
+    ### END SOLUTION
+# %% check="my_study"
+# %% experiment=True
+mine, my_remarks = my_study()
+my_runs = study.carry_out(mine)
+my_pages = study.write_up(mine.card, my_runs, verdicts_of(my_runs, 0.30), my_remarks)
+print("the auditor finds:", audit(my_pages, mine.card, my_runs) or "nothing")
+Markdown(my_pages)
+# %% [markdown]
+# ## What was found
+#
+# Means over rows with 95 % intervals; beside each claim its null, and the bar that was set before.
+# %% experiment=True
+bars = [("middle layers deleted", runs, 0.72), ("first token", my_runs, 0.30)]
+print(f"{'claim':<22} {'model':<13} {'claim':<18} {'null':<18} bar   verdict")
+for what, its, bar in bars:
+    for claim_run, null_run in zip(its[::2], its[1::2], strict=True):
+        a, b = torch.tensor(claim_run.values), torch.tensor(null_run.values)
+        shown = (f"{evidence.interval(values):.2f}" for values in (a, b))
+        print(f"{what:<22} {claim_run.model:<13}", *(f"{one:<18}" for one in shown), end=" ")
+        print(f"{bar:.2f}  {', '.join(verdict(a, b, bar))}")
+# %% [markdown]
+# Two claims, three models, none of the papers' own; a dozen stories. That a claim fails here says that it does not hold
+# *for these*, by our measure.
+#
+# ## Bonus (not graded)
+#
+# 1. Twelve English sentences of your own in place of the stories: on which side of the bar is SmolLM2 then?
+# 2. Swap neighbours instead of deleting. Which null matches a swap?
+# 3. `othello_6x6` has six layers. Write down your guess, then run `kept` on games.
+# 4. The median over layers in place of the mean: which verdict? Why may you not choose it now?
+# 5. A fault that `audit` does not see: plant it, and mend the auditor.
+# %% [markdown]
+# ## Recap
+#
+# | confusion | what holds |
+# |---|---|
+# | "I replicated the paper" | one claim, by one measure, on these rows |
+# | "It fails, so the paper is wrong" | other models, texts, means: say which |
+# | "The null is zero" | what does the same measure give without the effect? |
+# | "It works on a second model, too" | is it another one, and where is its null? |
+# | "The numbers are in my notes" | in the runs, and looked up |
+#
+# Read on: Lad et al. 2024, *The Remarkable Robustness of LLMs: Stages of Inference?*; Xiao et al. 2023, *Efficient
+# Streaming Language Models with Attention Sinks*; Razzhigaev et al. 2024, *Your Transformer is Secretly Linear*; Neel
+# Nanda, *Concrete Steps to Get Started in Transformer Mechanistic Interpretability*.

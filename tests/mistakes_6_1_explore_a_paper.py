@@ -1,0 +1,668 @@
+"""Wrong answers to 6.1 Explore and build on a paper, and what each of them is."""
+
+import math
+import re
+from itertools import combinations
+
+import torch
+
+from concrete_steps import evidence, study
+from concrete_steps.checking.mistakes import mistake, right
+
+
+@mistake("what would refute it, and can you run it by tonight?")
+def answer_choice():
+    return "a"
+
+
+@mistake("(b) is not it")
+def answer_choice():
+    return "b"
+
+
+# --- 2. The card
+
+_CARD = study.ClaimCard(
+    paper="Lad et al. 2024, Stages of Inference",
+    claim="Deleting a middle layer leaves 72 % of top-1 predictions or more.",
+    measure="The share of positions with the same top-1 prediction as before.",
+    evidence="Curves over layers in several families of language models.",
+    falsifier="A share below 0.72 as the mean over the middle layers.",
+    cherry_picked="Which layers are averaged is not said in the abstract.",
+    breaks="In models that have only two or three layers at all.",
+)
+
+
+@mistake("'falsifier' has no figure")
+def claim_card():
+    return _CARD._replace(falsifier="The share of positions turns out otherwise than the paper says.")
+
+
+@mistake("it must be an outcome of the same measure")
+def claim_card():
+    return _CARD._replace(falsifier="A loss above 3.5 nats after the layer went away.")
+
+
+@mistake("which of them will you test?")
+def claim_card():
+    return _CARD._replace(claim="Middle layers can be deleted at little cost. There are four stages of inference.")
+
+
+@mistake("a sentence of six words or more is asked for")
+def claim_card():
+    return _CARD._replace(cherry_picked="nothing")
+
+
+@mistake("two entries of the card say the same")
+def claim_card():
+    return _CARD._replace(breaks=_CARD.evidence)
+
+
+@mistake("names no year")
+def claim_card():
+    return _CARD._replace(paper="Lad et al., Stages of Inference")
+
+
+@mistake("expected a study.ClaimCard")
+def claim_card():
+    return {name: getattr(_CARD, name) for name in _CARD._fields}
+
+
+@right("another card, without a full stop")
+def claim_card():
+    return _CARD._replace(claim="At least 0.72 of the top-1 predictions stay")
+
+
+# --- 3. The measure
+
+
+def _same(before, after):
+    return before.argmax(-1) == after.argmax(-1)
+
+
+@mistake("counts the first position, which sees [BOS] alone")
+def kept_predictions(before, after):
+    return _same(before, after).float().mean(1)
+
+
+@mistake("gives one number for all rows together")
+def kept_predictions(before, after):
+    return _same(before, after)[:, 1:].float().mean()
+
+
+@mistake("gives the share that changes, not the share that stays")
+def kept_predictions(before, after):
+    return 1 - _same(before, after)[:, 1:].float().mean(1)
+
+
+@mistake("leaves out the last position, not the first")
+def kept_predictions(before, after):
+    return _same(before, after)[:, :-1].float().mean(1)
+
+
+@mistake("counts positions and does not divide by how many there are")
+def kept_predictions(before, after):
+    return _same(before, after)[:, 1:].float().sum(1)
+
+
+@right("row by row")
+def kept_predictions(before, after):
+    pairs = zip(before[:, 1:], after[:, 1:], strict=True)
+    return torch.tensor([(b.max(1).indices == a.max(1).indices).double().mean().item() for b, a in pairs])
+
+
+def _hooks(layer, then):
+    kept = {}
+
+    def keep(resid, hook):
+        kept["before"] = resid
+
+    return [
+        (f"blocks.{layer}.hook_resid_pre", keep),
+        (f"blocks.{layer}.hook_resid_post", lambda resid, hook: then(kept["before"], resid)),
+    ]
+
+
+@torch.no_grad()
+def _run(model, tokens, hooks):
+    return model.run_with_hooks(tokens, fwd_hooks=hooks)
+
+
+@mistake("sets the residual stream after the layer to zero: what came in is to go on")
+def delete_layer(model, tokens, layer):
+    return _run(model, tokens, _hooks(layer, lambda before, after: torch.zeros_like(after)))
+
+
+@mistake("takes away the attention alone: the MLP still writes")
+def delete_layer(model, tokens, layer):
+    return _run(model, tokens, [(f"blocks.{layer}.hook_attn_out", lambda out, hook: torch.zeros_like(out))])
+
+
+@mistake("takes away the MLP alone: the attention still writes")
+def delete_layer(model, tokens, layer):
+    return _run(model, tokens, [(f"blocks.{layer}.hook_mlp_out", lambda out, hook: torch.zeros_like(out))])
+
+
+@mistake("deletes this layer and all after it")
+def delete_layer(model, tokens, layer):
+    hooks = [pair for each in range(layer, model.cfg.n_layers) for pair in _hooks(each, lambda before, after: before)]
+    return _run(model, tokens, hooks)
+
+
+@mistake("keeps only what the layer adds, without what came in")
+def delete_layer(model, tokens, layer):
+    return _run(model, tokens, _hooks(layer, lambda before, after: after - before))
+
+
+@right("attention and MLP at zero")
+def delete_layer(model, tokens, layer):
+    points = [f"blocks.{layer}.{part}" for part in ("hook_attn_out", "hook_mlp_out")]
+    return _run(model, tokens, [(point, lambda out, hook: torch.zeros_like(out)) for point in points])
+
+
+@right("two runs")
+def delete_layer(model, tokens, layer):
+    name = f"blocks.{layer}.hook_resid_pre"
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=name)
+        return _run(model, tokens, [(f"blocks.{layer}.hook_resid_post", lambda resid, hook: cache[name])])
+
+
+# --- 4. A matched null
+
+
+def _noise(shape, layer):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(layer))
+
+
+def _unit(x):
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+@mistake("the layer's update is taken away; the null leaves the layer in")
+def push_layer(model, tokens, layer):
+    def then(before, after):
+        size = (after - before).norm(dim=-1, keepdim=True)
+        return before + size * _unit(_noise(after.shape, layer)) * 0
+
+    return _run(model, tokens, _hooks(layer, then))
+
+
+@mistake("adds noise of unit length, not as long as what the layer added")
+def push_layer(model, tokens, layer):
+    return _run(model, tokens, _hooks(layer, lambda before, after: after + _unit(_noise(after.shape, layer))))
+
+
+@mistake("is as long as the whole residual stream, not as what the layer added")
+def push_layer(model, tokens, layer):
+    def then(before, after):
+        return after + after.norm(dim=-1, keepdim=True) * _unit(_noise(after.shape, layer))
+
+    return _run(model, tokens, _hooks(layer, then))
+
+
+@mistake("has one length for all positions, their mean")
+def push_layer(model, tokens, layer):
+    def then(before, after):
+        return after + (after - before).norm(dim=-1).mean() * _unit(_noise(after.shape, layer))
+
+    return _run(model, tokens, _hooks(layer, then))
+
+
+@mistake("two positions are pushed in the very same direction")
+def push_layer(model, tokens, layer):
+    def then(before, after):
+        return after + (after - before).norm(dim=-1, keepdim=True) * _unit(_noise(after.shape[-1:], layer))
+
+    return _run(model, tokens, _hooks(layer, then))
+
+
+@mistake("leaves the noise at its own length, which is not that of the update")
+def push_layer(model, tokens, layer):
+    def then(before, after):
+        return after + (after - before).norm(dim=-1, keepdim=True) * _noise(after.shape, layer)
+
+    return _run(model, tokens, _hooks(layer, then))
+
+
+@mistake("draws from (or seeds)")
+def push_layer(model, tokens, layer):
+    torch.manual_seed(layer)
+
+    def then(before, after):
+        return after + (after - before).norm(dim=-1, keepdim=True) * _unit(torch.randn(after.shape))
+
+    return _run(model, tokens, _hooks(layer, then))
+
+
+@mistake("called again, the logits differ")
+def push_layer(model, tokens, layer):
+    generator = torch.Generator()
+    generator.seed()
+
+    def then(before, after):
+        noise = torch.randn(after.shape, generator=generator)
+        return after + (after - before).norm(dim=-1, keepdim=True) * _unit(noise)
+
+    return _run(model, tokens, _hooks(layer, then))
+
+
+@right("from the cache of a first run, with numbers of NumPy's")
+def push_layer(model, tokens, layer):
+    import numpy as np
+
+    names = [f"blocks.{layer}.hook_resid_{end}" for end in ("pre", "post")]
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=names)
+    update = cache[names[1]] - cache[names[0]]
+    drawn = np.random.default_rng(layer).normal(size=tuple(update.shape))
+    noise = torch.nn.functional.normalize(torch.tensor(drawn, dtype=update.dtype), dim=-1)
+    return _run(model, tokens, [(names[1], lambda resid, hook: resid + update.norm(dim=-1)[..., None] * noise)])
+
+
+@mistake("the same statistic, the same choosing of the best, and no effect to be found?")
+def answer_null():
+    return "a"
+
+
+@mistake("(c) is not it")
+def answer_null():
+    return "c"
+
+
+# --- 5. Replicate
+
+
+def _kept(model, tokens, change, layers, pool=lambda shares: shares.mean(0)):
+    with torch.no_grad():
+        before = model(tokens)
+    return pool(torch.stack([_same(before, change(model, tokens, i))[:, 1:].float().mean(1) for i in layers]))
+
+
+def _middle(model):
+    third = model.cfg.n_layers // 3
+    return range(third, model.cfg.n_layers - third)
+
+
+@mistake("takes all layers, not those of the middle third")
+def kept_in_the_middle(model, tokens, change):
+    return _kept(model, tokens, change, range(model.cfg.n_layers))
+
+
+@mistake("ends the middle at two thirds, rounded down: of 7 layers the fifth is missing")
+def kept_in_the_middle(model, tokens, change):
+    n = model.cfg.n_layers
+    return _kept(model, tokens, change, range(n // 3, max(2 * n // 3, n // 3 + 1)))
+
+
+@mistake("takes the median over layers, not their mean")
+def kept_in_the_middle(model, tokens, change):
+    return _kept(model, tokens, change, _middle(model), lambda shares: shares.median(0).values)
+
+
+@mistake("takes the best layer of the middle third for each row, not their mean")
+def kept_in_the_middle(model, tokens, change):
+    return _kept(model, tokens, change, _middle(model), lambda shares: shares.max(0).values)
+
+
+@mistake("gives one number for each layer, not one for each row")
+def kept_in_the_middle(model, tokens, change):
+    return _kept(model, tokens, change, _middle(model), lambda shares: shares.mean(1))
+
+
+@mistake("takes the first layer of the middle third alone")
+def kept_in_the_middle(model, tokens, change):
+    return _kept(model, tokens, change, _middle(model)[:1])
+
+
+@right("a running sum")
+def kept_in_the_middle(model, tokens, change):
+    with torch.no_grad():
+        said, total = model(tokens).argmax(-1), 0
+    for layer in _middle(model):
+        total = total + (change(model, tokens, layer).argmax(-1)[:, 1:] == said[:, 1:]).sum(1)
+    return total / (len(_middle(model)) * (tokens.shape[1] - 1))
+
+
+def _verdict(claim, null, bar, paired=True, by_value=False):
+    its, gap = evidence.interval(claim), evidence.difference(claim, null, paired=paired)
+    if by_value:
+        its, gap = (evidence.Interval(x.value, x.value, x.value, x.n) for x in (its, gap))
+    level = "holds" if its.low > bar else "fails" if its.high < bar else "open"
+    return level, "above" if gap.low > 0 else "below" if gap.high < 0 else "no different"
+
+
+@mistake("goes by the means alone: the intervals are to decide")
+def verdict(claim, null, bar):
+    return _verdict(claim, null, bar, by_value=True)
+
+
+@mistake("does not pair the rows: the difference is of the same rows")
+def verdict(claim, null, bar):
+    return _verdict(claim, null, bar, paired=False)
+
+
+@mistake("has above and below the wrong way round: it is claim less null")
+def verdict(claim, null, bar):
+    level = _verdict(claim, null, bar)[0]
+    return level, _verdict(null, claim, bar)[1]
+
+
+@mistake("says that it fails wherever it does not hold: an interval that holds the bar is open")
+def verdict(claim, null, bar):
+    level, beside = _verdict(claim, null, bar)
+    return ("holds" if level == "holds" else "fails"), beside
+
+
+@mistake("holds the null against the bar, not the claim")
+def verdict(claim, null, bar):
+    return _verdict(null, null, bar)[0], _verdict(claim, null, bar)[1]
+
+
+@right("scipy's paired test for the second")
+def verdict(claim, null, bar):
+    from scipy import stats
+
+    its = evidence.interval(claim)
+    result = stats.ttest_rel(claim.numpy(), null.numpy())
+    beside = "no different" if result.pvalue >= 0.05 else ("above" if result.statistic > 0 else "below")
+    return "fails" if its.high < bar else "holds" if its.low > bar else "open", beside
+
+
+# --- 6. A second model
+
+
+@mistake("asks for the very same weights: a model that was changed a little is no second one")
+def same_training(a, b):
+    return tuple(a) == tuple(b)
+
+
+@mistake("has a fixed limit of 0.1 for the distance, whatever the size of the weights")
+def same_training(a, b):
+    return len(a) == len(b) and math.dist(a, b) < 0.1
+
+
+@mistake("compares lengths alone, not the weights")
+def same_training(a, b):
+    return len(a) == len(b) and abs(math.hypot(*a) - math.hypot(*b)) < 0.1 * max(math.hypot(*a), math.hypot(*b))
+
+
+@mistake("goes by the angle alone: weights that are twice as large are other weights")
+def same_training(a, b):
+    if len(a) != len(b):
+        return False
+    return sum(x * y for x, y in zip(a, b, strict=True)) > 0.99 * math.hypot(*a) * math.hypot(*b)
+
+
+@mistake("leaves the order of the weights out: sorted, they may agree")
+def same_training(a, b):
+    return len(a) == len(b) and math.dist(sorted(a), sorted(b)) < 0.1 * max(math.hypot(*a), math.hypot(*b))
+
+
+@mistake("compares only as many weights as both have")
+def same_training(a, b):
+    a, b = a[: len(b)], b[: len(a)]
+    return math.dist(a, b) < 0.1 * max(math.hypot(*a), math.hypot(*b))
+
+
+@right("with tensors")
+def same_training(a, b):
+    if len(a) != len(b):
+        return False
+    a, b = torch.tensor(a), torch.tensor(b)
+    return (a - b).norm().item() < max(a.norm().item(), b.norm().item()) / 10
+
+
+@mistake("how many models were looked at, and by how many measures?")
+def answer_transfer():
+    return "b"
+
+
+@mistake("(c) is not it")
+def answer_transfer():
+    return "c"
+
+
+# --- 7. A write-up that cannot drift
+
+_NUMBER = r"(?<![\d.])(-?\d*\.\d+)(?!\d|\.\d)"
+
+
+def _numbers(text, pattern=_NUMBER, minus="-", split=True):
+    text = text.replace("−", minus)
+    if split:
+        text = re.sub(r"(?<=\d)-(?=\d*\.\d)", " ", text)
+    return [float(found) for found in re.findall(pattern, text)]
+
+
+@mistake("finds no number that begins with its point")
+def numbers_in(text):
+    return _numbers(text, r"(?<![\d.])(-?\d+\.\d+)(?!\d|\.\d)")
+
+
+@mistake("leaves minus signs away")
+def numbers_in(text):
+    return [abs(number) for number in _numbers(text)]
+
+
+@mistake("takes the dash of a range for a minus")
+def numbers_in(text):
+    text = re.sub(r"\d+\.\d+\.[\d.]*\d", "", text.replace("−", "-"))
+    return [float(found) for found in re.findall(r"-?\d*\.\d+", text)]
+
+
+@mistake("takes whole numbers as well: those have no decimal point")
+def numbers_in(text):
+    text = re.sub(r"(?<=\d)-(?=\d*\.\d)", " ", text.replace("−", "-"))
+    text = re.sub(r"\d+\.\d+\.[\d.]*\d", "", text)
+    return [float(found) for found in re.findall(r"-?(?:\d*\.\d+|\d+)", text)]
+
+
+@mistake("takes parts of a version, which has two points, for numbers")
+def numbers_in(text):
+    return _numbers(text, r"-?\d*\.\d+")
+
+
+@mistake("gives each number once: what stands twice is two numbers")
+def numbers_in(text):
+    return list(dict.fromkeys(_numbers(text)))
+
+
+@mistake("gives the numbers sorted, not in their order")
+def numbers_in(text):
+    return sorted(_numbers(text))
+
+
+@mistake("does not know the minus sign −, only the hyphen")
+def numbers_in(text):
+    return _numbers(text, minus=" ")
+
+
+@right("word by word, with a scan")
+def numbers_in(text):
+    found, i = [], 0
+    text = text.replace("−", "-")
+    while i < len(text):
+        if not (text[i].isdigit() or text[i] == "."):
+            i += 1
+            continue
+        end = i
+        while end < len(text) and (text[end].isdigit() or (text[end] == "." and text[end + 1 : end + 2].isdigit())):
+            end += 1
+        word = text[i:end]
+        if word.count(".") == 1 and word[-1] != ".":
+            minus = i > 0 and text[i - 1] == "-" and not (i > 1 and text[i - 2].isdigit())
+            found.append(-float(word) if minus else float(word))
+        i = max(end, i + 1)
+    return found
+
+
+def _close(a, b):
+    return len(a) == len(b) and math.dist(a, b) < 0.1 * max(math.hypot(*a), math.hypot(*b))
+
+
+def _two(values):
+    return {round(x, 2) for x in values}
+
+
+def _audit(text, card, runs, without=(), same=_close, gaps=True, cards=True, table=True, prose=True):
+    of, faults = {(its.arm, its.model): its for its in runs}, set()
+    models = list(dict.fromkeys(its.model for its in runs))
+    if not re.search(r"\d", card.falsifier):
+        faults.add("falsifier")
+    intervals = [study.interval(its) for its in runs]
+    for model in models:
+        claim, null = of["claim", model], of.get(("null", model))
+        if null is None:
+            faults.add("null")
+            continue
+        if gaps:
+            intervals.append(study.gap(claim, null))
+        if null.measure != claim.measure:
+            faults.add("measure")
+        if len(null.values) != len(claim.values):
+            faults.add("rows")
+    weights = [of["claim", model].weights for model in models]
+    if len(models) < 2 or any(same(a, b) for a, b in combinations(weights, 2)):
+        faults.add("model")
+    true = _two(x for its in intervals for x in (its.value, its.low, its.high))
+    if cards:
+        true |= _two(_numbers(" ".join(card)))
+    lines = {line for line in text.splitlines() if line.startswith(("| claim |", "| null |"))}
+    slip = table and lines != {study.table_row(its) for its in runs}
+    if slip or (prose and not _two(_numbers(text)) <= true):
+        faults.add("number")
+    return faults - set(without)
+
+
+@mistake("does not see that two lines of the table have changed their numbers: each line is to be its run's")
+def audit(text, card, runs):
+    return _audit(text, card, runs, table=False)
+
+
+@mistake("looks at the table alone: a number in a sentence may be altered, too")
+def audit(text, card, runs):
+    return _audit(text, card, runs, prose=False)
+
+
+@mistake("takes the differences of claim and null for altered numbers")
+def audit(text, card, runs):
+    return _audit(text, card, runs, gaps=False)
+
+
+@mistake("takes the card's own numbers for altered ones")
+def audit(text, card, runs):
+    return _audit(text, card, runs, cards=False)
+
+
+@mistake("takes two models for the same only if all weights are equal: a copy that was changed by a hair gets through")
+def audit(text, card, runs):
+    return _audit(text, card, runs, same=lambda a, b: tuple(a) == tuple(b))
+
+
+@mistake("goes by the models' names: the same weights under another name get through")
+def audit(text, card, runs):
+    return _audit(text, card, runs, same=lambda a, b: False)
+
+
+@mistake("does not look at which measure the null has")
+def audit(text, card, runs):
+    return _audit(text, card, runs, ["measure"])
+
+
+@mistake("does not see that a null is missing")
+def audit(text, card, runs):
+    return _audit(text, card, runs, ["null"])
+
+
+@mistake("does not count the null's rows")
+def audit(text, card, runs):
+    return _audit(text, card, runs, ["rows"])
+
+
+@mistake("finds a falsifier wherever there is a text, also without a figure")
+def audit(text, card, runs):
+    return _audit(text, card, runs, [] if not card.falsifier else ["falsifier"])
+
+
+@mistake("stops at the first fault: a write-up may have several")
+def audit(text, card, runs):
+    return set(sorted(_audit(text, card, runs))[:1])
+
+
+@right("from one function")
+def audit(text, card, runs):
+    return _audit(text, card, runs)
+
+
+# --- 8. Open task
+
+
+def _rows(model, arm, seed=0):
+    tokens = torch.randint(5, model.cfg.d_vocab, (10, 12), generator=torch.Generator().manual_seed(seed))
+    return tokens, 0 if arm == "claim" else 1
+
+
+def _first_key(model, rows):
+    tokens, key = rows
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=lambda name: name.endswith("pattern"))
+    return torch.stack([cache["pattern", i][:, :, 4:, key].mean((1, 2)) for i in range(model.cfg.n_layers)]).mean(0)
+
+
+_MODELS = ("attn_only_2l", "attn_only_1l")
+_MINE = _CARD._replace(
+    measure="The mean attention of later queries to one key.", falsifier="A mean attention below 0.30 to the first key."
+)
+
+
+@mistake("claim and null have the very same values")
+def my_study():
+    return study.Study(_MINE, _first_key, _MODELS, lambda model, arm: _rows(model, "claim")), ""
+
+
+@mistake("a second model is asked for")
+def my_study():
+    return study.Study(_MINE, _first_key, _MODELS[:1], _rows), ""
+
+
+@mistake("'falsifier' has no figure")
+def my_study():
+    card = _MINE._replace(falsifier="The mean attention is not what the paper says it is.")
+    return study.Study(card, _first_key, _MODELS, _rows), ""
+
+
+@mistake("seed what you draw")
+def my_study():
+    def rows(model, arm):
+        generator = torch.Generator()
+        return _rows(model, arm, generator.seed() % 10**6)
+
+    return study.Study(_MINE, _first_key, _MODELS, rows), ""
+
+
+@mistake("which is no number of a run or of the card")
+def my_study():
+    return study.Study(_MINE, _first_key, _MODELS, _rows), "The first key gets 0.97 of the attention."
+
+
+@mistake("it is to look at each row")
+def my_study():
+    def pooled(model, rows):
+        return _first_key(model, rows).mean().expand(10)
+
+    return study.Study(_MINE, pooled, _MODELS, _rows), ""
+
+
+@mistake("eight or more are asked for")
+def my_study():
+    def rows(model, arm):
+        tokens, key = _rows(model, arm)
+        return tokens[:4], key
+
+    return study.Study(_MINE, _first_key, _MODELS, rows), ""
+
+
+@right("random tokens, no remarks")
+def my_study():
+    return study.Study(_MINE, _first_key, _MODELS, _rows), ""

@@ -1,0 +1,401 @@
+"""Checks of 6.1 Explore and build on a paper: tiny models, made-up studies, and the learner's own study run twice."""
+
+import contextlib
+import functools
+import math
+import re
+
+import pytest
+import torch
+from transformer_lens import TransformerBridgeConfig
+from transformer_lens.model_bridge import TransformerBridge
+
+from concrete_steps import evidence, study
+from concrete_steps.checking.testing import (
+    assert_choice,
+    assert_close,
+    assert_plain,
+    assert_tensor,
+    nothing_left_behind,
+    settled,
+    unchanged,
+)
+
+FIELDS = ("paper", "claim", "measure", "evidence", "falsifier", "cherry_picked", "breaks")
+
+
+@functools.cache
+def tiny(n_layers, zeroed=(), norm=None):
+    """Random weights, more tokens than dimensions; the layers in `zeroed` add nothing. Made once, never changed."""
+    config = TransformerBridgeConfig(
+        d_model=6,
+        d_head=3,
+        n_heads=2,
+        n_layers=n_layers,
+        n_ctx=12,
+        d_vocab=9,
+        d_mlp=10,
+        act_fn="gelu",
+        normalization_type=norm,
+        seed=0,
+    )
+    state = torch.random.get_rng_state()
+    model = TransformerBridge.boot_native(config, tokenizer=None).eval()
+    torch.random.set_rng_state(state)
+    generator = torch.Generator().manual_seed(n_layers)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            drawn = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + 0.2 * drawn if "ln" in name and "weight" in name else 0.5 * drawn)
+            layer = re.match(r"layers\.(\d+)\.", name)
+            writes = ".o._original" in name or "fc_out" in name
+            if layer and int(layer[1]) in zeroed and writes:
+                parameter.zero_()
+    return settled(model)
+
+
+@contextlib.contextmanager
+def as_found(model, *inputs):
+    """No hook stays, and model, inputs, modes and random state are as before."""
+    with unchanged(*inputs), nothing_left_behind(model):
+        try:
+            yield
+        finally:
+            left = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
+            model.reset_hooks()
+            assert not left, (
+                f"hooks stay behind in the model, at {left[0]}: run_with_hooks takes its hooks away, add_hook not"
+            )
+
+
+def test_answer_choice(answer_choice):
+    """A claim that is a number, on models that you have."""
+    assert_choice(answer_choice, "c", "what would refute it, and can you run it by tonight?")
+
+
+# --- 2. The card
+
+
+def card_is_whole(card):
+    """The structure of a card; what it says, no check can judge."""
+    missing = [name for name in FIELDS if not hasattr(card, name)]
+    assert not missing, f"expected a study.ClaimCard; it has no {', '.join(missing)}"
+    texts = {name: getattr(card, name) for name in FIELDS}
+    for name, text in texts.items():
+        assert_plain(text, str)
+        assert text.strip(), f"{name!r} is empty"
+    assert re.search(r"\b(19|20)\d\d\b", card.paper), f"'paper' names no year: {card.paper!r}"
+    for name in FIELDS[1:]:
+        count = len(texts[name].split())
+        assert count >= 6, f"{name!r} has {count} words: a sentence of six words or more is asked for"
+    said = [text.strip().lower() for text in texts.values()]
+    assert len(set(said)) == len(said), "two entries of the card say the same"
+    sentences = 1 + len(re.findall(r"[.!?]\s+(?=[A-Z])", card.claim.strip()))
+    assert sentences == 1, f"'claim' is to be one sentence, here are {sentences}: which of them will you test?"
+    assert re.search(r"\d", card.falsifier), "'falsifier' has no figure: which outcome would refute the claim?"
+    words = [set(re.findall(r"[^\W\d_]{4,}", text.lower())) for text in (card.measure, card.falsifier)]
+    assert words[0] & words[1], (
+        "'falsifier' shares no word of four letters or more with 'measure': it must be an outcome of the same measure"
+    )
+
+
+def test_claim_card(claim_card):
+    """Structure: one claim, a measure, a falsifier with a figure. Whether it is a good card, a reader must say."""
+    card_is_whole(claim_card)
+
+
+# --- 3. The measure
+
+
+def test_kept_predictions(kept_predictions, rng):
+    """Of each row, positions from 1 on whose likeliest token is the same."""
+    for rows, pos, vocab in [(1, 2, 3), (4, 7, 5), (6, 2, 2), (5, 11, 4)]:
+        before, after = rng.normal(rows, pos, vocab), rng.normal(rows, pos, vocab)
+        after = torch.where(rng.uniform(rows, pos, 1) < 0.5, before + 0.01, after) - 20
+        expected = []
+        for row in range(rows):
+            same = [int(before[row, p].argmax()) == int(after[row, p].argmax()) for p in range(1, pos)]
+            expected.append(sum(same) / len(same))
+        with unchanged(before, after), nothing_left_behind():
+            given = kept_predictions(before, after)
+        given = assert_tensor(given, shape=(rows,), dtype=torch.float32)
+        assert_close(given, torch.tensor(expected), f"{rows} rows of {pos} positions, {vocab} tokens")
+
+
+def test_delete_layer(delete_layer, rng):
+    """The logits are those of a model in which this layer writes nothing; the others work as before."""
+    for n_layers, layer, rows, pos, norm in [
+        (2, 0, 3, 4, None),
+        (3, 1, 4, 6, "LN"),
+        (3, 2, 1, 5, None),
+        (1, 0, 2, 3, "LN"),
+        (4, 2, 3, 12, None),
+    ]:
+        tokens, model = rng.integers(0, 9, rows, pos), tiny(n_layers, (), norm)
+        with torch.no_grad():
+            expected = tiny(n_layers, (layer,), norm)(tokens)
+        with as_found(model, tokens):
+            given = delete_layer(model, tokens, layer)
+        given = assert_tensor(given, shape=tuple(expected.shape), dtype=torch.float32)
+        assert not given.requires_grad, "the logits keep a gradient: run under torch.no_grad()"
+        said = f"layer {layer} of {n_layers}, {rows} rows: these are not the logits without what that layer writes"
+        assert_close(given, expected, said, rtol=1e-3, atol=1e-3)
+
+
+# --- 4. A matched null
+
+
+def pushes(model, tokens, given):
+    """[row pos d_model] what was added to the last residual stream: there are more tokens than dimensions."""
+    with torch.no_grad():
+        W_U = next(weight for name, weight in model.named_parameters() if name.startswith("head"))
+        return torch.linalg.lstsq(W_U.double(), (given - model(tokens)).double().flatten(0, 1).T).solution.T.view(
+            *tokens.shape, -1
+        )
+
+
+def test_push_layer(push_layer, rng):
+    """As long as the layer's update at each row and position, in directions that have nothing in common."""
+    for n_layers, layer, rows, pos in [(1, 0, 3, 4), (2, 1, 40, 12), (3, 1, 30, 10), (2, 0, 1, 5)]:
+        later = tuple(range(layer + 1, n_layers))
+        model, tokens = tiny(n_layers, later), rng.integers(0, 9, rows, pos)
+        with torch.no_grad():
+            _, cache = model.run_with_cache(tokens)
+            update = cache["resid_post", layer] - cache["resid_pre", layer]
+        with as_found(model, tokens):
+            given = push_layer(model, tokens, layer)
+        with torch.no_grad():
+            given = assert_tensor(given, shape=(rows, pos, 9), dtype=torch.float32)
+        assert not given.requires_grad, "the logits keep a gradient: run under torch.no_grad()"
+        added, where = pushes(model, tokens, given), f"layer {layer} of {n_layers}, {rows} rows of {pos}"
+        without = (added + update.double()).norm() < 1e-3 * update.norm()
+        assert not without, f"{where}: the layer's update is taken away; the null leaves the layer in"
+        sizes = added.norm(dim=-1), update.double().norm(dim=-1)
+        assert_close(sizes[0], sizes[1], f"{where}: lengths of what is added [row pos]", rtol=1e-2, atol=1e-2)
+        unit = (added / added.norm(dim=-1, keepdim=True)).flatten(0, 1)
+        along = (unit * (update / update.norm(dim=-1, keepdim=True)).double().flatten(0, 1)).sum(1)
+        if rows > 9:
+            cosines = (unit @ unit.T)[~torch.eye(len(unit), dtype=torch.bool)]
+            assert cosines.abs().max() < 0.9999, f"{where}: two positions are pushed in the very same direction"
+            assert cosines.mean().abs() < 0.15, f"{where}: the pushes have a direction in common"
+            assert unit.mean(0).norm() < 0.3, f"{where}: the pushes have a direction in common"
+            assert along.mean().abs() < 0.15, f"{where}: the pushes go along the layer's own update, or against it"
+        again = push_layer(model, tokens, layer)
+        assert_close(again, given, f"{where}: called again, the logits differ")
+    model = tiny(3)
+    tokens = rng.integers(0, 9, 4, 6)
+    with torch.no_grad():
+        intact = model(tokens)
+    moved = (push_layer(model, tokens, 0) - intact).abs().max()
+    assert moved > 1e-3, "layer 0 of 3: the logits are those of the untouched run"
+
+
+def test_answer_null(answer_null):
+    """The same selection, without the effect."""
+    assert_choice(answer_null, "b", "the same statistic, the same choosing of the best, and no effect to be found?")
+
+
+# --- 5. Replicate
+
+
+def test_kept_in_the_middle(kept_in_the_middle, rng):
+    """Layers from a third on to the last third, each changed alone; means over them, row by row."""
+    for n_layers, rows, pos in [(3, 4, 5), (9, 6, 11), (6, 3, 7), (7, 5, 6), (1, 2, 4), (2, 3, 3), (5, 1, 9)]:
+        model, tokens = tiny(n_layers), rng.integers(0, 9, rows, pos)
+        with torch.no_grad():
+            intact = model(tokens)
+        changed = [torch.where(rng.uniform(rows, pos, 1) < 0.5, intact, -intact) for _ in range(n_layers)]
+        third = n_layers // 3
+        middle = range(third, n_layers - third)
+        shares = [(changed[i].argmax(-1) == intact.argmax(-1))[:, 1:].float().mean(1) for i in middle]
+
+        def change(model, tokens, layer, changed=changed):
+            return changed[layer]
+
+        with as_found(model, tokens):
+            given = kept_in_the_middle(model, tokens, change)
+        given = assert_tensor(given, shape=(rows,), dtype=torch.float32)
+        expected = torch.stack(shares).mean(0)
+        assert_close(given, expected, f"{n_layers} layers (the middle: {list(middle)}), {rows} rows of {pos}")
+
+
+def standardised(x):
+    """With mean 0 and standard deviation 1, so that every interval is where the case wants it."""
+    return (x - x.mean()) / x.std()
+
+
+def test_verdict(verdict, rng):
+    """By the intervals: on either side of the bar, or open; of the paired difference, on either side of 0."""
+    cases = []
+    for bar in (0.5, 0.72):
+        for level in (-0.12, -0.03, 0.03, 0.12):
+            for gap in (-0.05, -0.003, 0.003, 0.05):
+                noise, own = (sd * standardised(rng.normal(12)) for sd in (0.13, 0.01))
+                claim = bar + level + noise
+                cases.append((claim, claim - gap - own, bar, level, gap))
+    for claim, null, bar, level, gap in cases:
+        with unchanged(claim, null):
+            given = verdict(claim, null, bar)
+        assert isinstance(given, tuple | list) and len(given) == 2, "return two texts: about the bar, about the null"
+        expected = (
+            "open" if abs(level) < 0.1 else "holds" if level > 0 else "fails",
+            "no different" if abs(gap) < 0.01 else "above" if gap > 0 else "below",
+        )
+        its, apart = evidence.interval(claim), evidence.difference(claim, null, paired=True)
+        said = f"claim {its:.3f}, bar {bar}; claim less null, paired {apart:.3f}"
+        assert tuple(given) == expected, f"{said}: expected {expected}, got {tuple(given)}"
+
+
+# --- 6. A second model
+
+
+def test_same_training(same_training, rng):
+    """The same weights, and those changed by less than a tenth; other models, other lengths."""
+    for size in (64, 20):
+        a = rng.normal(size)
+        other, step = rng.normal(size), rng.normal(size)
+        step = step / step.norm() * a.norm()
+        cases = [
+            (a, a, True, "the same weights"),
+            (a, a + 0.001 * step, True, "the same, changed by a thousandth"),
+            (a, a.bfloat16().float(), True, "the same, kept in bfloat16"),
+            (a, 1.05 * a, True, "the same, each 5 % larger"),
+            (10 * a, 10 * a + 0.5 * step, True, "large weights, changed by a twentieth of their length"),
+            (0.01 * a, 0.01 * other, False, "small weights of two trainings"),
+            (a, other, False, "weights of two trainings"),
+            (a, 2 * a, False, "twice as large"),
+            (a, -a, False, "signs turned"),
+            (a, a.flip(0), False, "the same in another order"),
+            (a, a[:-1], False, "one weight fewer"),
+            (a, torch.cat([a, a]), False, "twice as many"),
+        ]
+        for first, second, expected, what in cases:
+            for pair in ((first, second), (second, first)):
+                given = same_training(*(tuple(its.tolist()) for its in pair))
+                assert bool(given) == expected, f"{what}: expected {expected}, got {given}"
+
+
+def test_answer_transfer(answer_transfer):
+    """What one second model shows."""
+    assert_choice(answer_transfer, "a", "how many models were looked at, and by how many measures?")
+
+
+# --- 7. A write-up that cannot drift
+
+
+def test_numbers_in(numbers_in, rng):
+    """Decimal numbers with their signs, in order; no whole ones, versions or dots that end a sentence."""
+    draw = [f"{x:.2f}" for x in rng.normal(3).tolist()]
+    cases = {
+        "the mean is 0.66": [0.66],
+        "it has .66, over 12 rows.": [0.66],
+        f"{draw[0]}, then {draw[1]} and {draw[2]}": [float(x) for x in draw],
+        "In 2024 we read 12. Then 3 more.": [],
+        "-0.05 [-0.07, -0.02]": [-0.05, -0.07, -0.02],
+        "from 0.63-0.70": [0.63, 0.7],
+        "a fall of −0.05": [-0.05],
+        "from .63−.70": [0.63, 0.7],
+        "transformer_lens 4.3.0": [],
+        "It is 0.72. And 1.5.": [0.72, 1.5],
+        "| claim | wren | 10 | 0.72 | 12.50 | -.08 |": [0.72, 12.5, -0.08],
+        "(0.72)": [0.72],
+        "between 0.1, 100.25 and 3": [0.1, 100.25],
+        "": [],
+        "twice: 0.5 and 0.5": [0.5, 0.5],
+    }
+    for text, expected in cases.items():
+        given = assert_plain(numbers_in(text), list, float)
+        assert len(given) == len(expected) and all(map(math.isclose, given, expected)), (
+            f"in {text!r}: expected {expected}, got {given}"
+        )
+
+
+PLANTED = ("number", "measure", "rows", "null", "model", "falsifier")
+TOGETHER = (("number", "model"), ("measure", "falsifier"), ("rows", "null"), ("number", "measure", "rows"))
+
+
+def test_audit(audit, rng):
+    """Each planted fault, alone and with others, in made-up studies that nobody has seen; no alarm at clean ones."""
+    text, card, runs = study.example((), rng.integer(0, 10**9))
+    copied = [*runs[:2], *(its._replace(weights=runs[0].weights) for its in runs[2:])]
+    found = set(audit(text, card, copied))
+    assert found == {"model"}, f"two models have the very same weights: expected {{'model'}}, got {found or 'nothing'}"
+    for faults in [(), *((fault,) for fault in PLANTED), *TOGETHER]:
+        draws = 8 if faults in ((), ("number",)) else 4
+        for _ in range(draws):
+            seed = rng.integer(0, 10**9)
+            text, card, runs = study.example(faults, seed)
+            with unchanged(runs):
+                given = audit(text, card, runs)
+            assert isinstance(given, set | frozenset), f"expected a set, got {type(given).__name__}"
+            unknown = sorted(map(str, set(given) - set(PLANTED)))
+            assert not unknown, f"{unknown[0]!r} is none of study.FAULTS"
+            missed, extra = set(faults) - set(given), set(given) - set(faults)
+            its = f"study.example({list(faults)}, {seed})"
+            assert not missed, f"{its}: {sorted(missed)[0]!r} is not found: {study.FAULTS[sorted(missed)[0]]}"
+            assert not extra, f"{its}: {sorted(extra)[0]!r} is named, but it does not have that fault"
+
+
+def test_audit__one_model(audit, rng):
+    """One model alone is no transfer; three must all differ."""
+    _, card, runs = study.example((), rng.integer(0, 10**9))
+    alone = study.write_up(card, runs[:2], {})
+    found = set(audit(alone, card, runs[:2]))
+    assert found == {"model"}, f"a study of one model: expected {{'model'}}, got {found or 'nothing'}"
+    third = [its._replace(model="again", weights=runs[-1].weights) for its in runs[:2]]
+    three = [*runs, *third]
+    found = set(audit(study.write_up(card, three, {}), card, three))
+    assert found == {"model"}, (
+        f"of three models the third is the second: expected {{'model'}}, got {found or 'nothing'}"
+    )
+
+
+# --- 8. Open task
+
+
+@pytest.mark.seconds(600)
+def test_my_study(my_study):
+    """Card, four runs that come out again, other weights, a null apart from the claim, and remarks without a slip."""
+    given = my_study()
+    assert isinstance(given, tuple | list) and len(given) == 2, "return two things: the study, and the remarks"
+    its, remarks = given
+    assert_plain(remarks, str)
+    lacks = [name for name in ("card", "measure", "models", "rows") if not hasattr(its, name)]
+    assert not lacks, f"expected a study.Study; it has no {', '.join(lacks)}"
+    card_is_whole(its.card)
+    names = list(its.models)
+    assert len(set(names)) >= 2, f"a second model is asked for; here is {', '.join(map(str, names)) or 'none'}"
+    runs = study.carry_out(its)
+    for run in runs:
+        said = f"{run.model}, {run.arm}"
+        assert len(run.values) >= 8, f"{said}: {len(run.values)} rows; eight or more are asked for"
+        assert all(map(math.isfinite, run.values)), f"{said}: some values are not finite"
+    for claim, null in zip(runs[::2], runs[1::2], strict=True):
+        assert len(claim.values) == len(null.values), f"{claim.model}: claim and null differ in their number of rows"
+        assert claim.values != null.values, (
+            f"{claim.model}: claim and null have the very same values: is the null run on rows of its own?"
+        )
+        flat = max(claim.values) == min(claim.values)
+        assert not flat, f"{claim.model}: the measure gives one value for all rows: it is to look at each row"
+    prints = {run.model: torch.tensor(run.weights, dtype=torch.float64) for run in runs}
+    for i, one in enumerate(names):
+        for other in names[:i]:
+            a, b = prints[one], prints[other]
+            assert (a - b).norm() >= 0.1 * max(a.norm(), b.norm()), f"{one} and {other} are the same model"
+    for before, after in zip(runs, study.carry_out(its), strict=True):
+        slack = 1e-4 * max(1.0, *map(abs, before.values))
+        apart = max(abs(a - b) for a, b in zip(before.values, after.values, strict=True))
+        assert apart <= slack, (
+            f"{before.model}, {before.arm}: run again, values differ by {apart:.2g}: seed what you draw"
+        )
+    true = {round(x, 2) for text in its.card for x in decimals(text)}
+    pairs = zip(runs[::2], runs[1::2], strict=True)
+    for interval in [*(study.interval(run) for run in runs), *(study.gap(*pair) for pair in pairs)]:
+        true |= {round(interval.value, 2), round(interval.low, 2), round(interval.high, 2)}
+    for number in decimals(remarks):
+        assert round(number, 2) in true, f"the remarks say {number}, which is no number of a run or of the card"
+
+
+def decimals(text):
+    text = re.sub(r"(?<=\d)-(?=\d*\.\d)", " ", text.replace("−", "-"))
+    return [float(found) for found in re.findall(r"(?<![\d.])(-?\d*\.\d+)(?!\d|\.\d)", text)]
