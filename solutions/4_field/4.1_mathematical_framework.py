@@ -579,36 +579,44 @@ def copying_score(eigenvalues: Tensor) -> float:
     return (eigenvalues.real.sum() / eigenvalues.abs().sum()).item()
 
 
-scores = {}
-for name, model in (("one layer", one), ("two layers", two)):
-    for layer in range(model.cfg.n_layers):
+def mixed_tokens() -> Int[Tensor, "token"]:
+    """An order in which tokens change places among ten that are about as frequent."""
+    order = frequency.argsort()
+    mixed = torch.empty_like(order)
+    for some in order.split(10):
+        mixed[some] = some[torch.randperm(len(some), generator=drawn)]
+    return mixed
+
+
+def turned() -> Float[Tensor, "d_model d_model"]:
+    return torch.linalg.qr(torch.randn(128, 128, generator=drawn)).Q
+
+
+scores, nulls = {}, {}
+for name, layers in (("one layer", 1), ("two layers", 2)):
+    model = models.load(f"attn_only_{layers}l").requires_grad_(False)
+    start = models.load(f"attn_only_{layers}l", step=0).requires_grad_(False)
+    W_E, W_U = model.W_E, model.W_U
+    for layer in range(layers):
         scores[name, layer] = [
             copying_score(copying_eigenvalues(model, layer, head)) for head in range(4)
         ]
+        made = {"turned": [], "tokens mixed": [], "untrained head": []}
+        for draw in range(60):
+            V, O = model.W_V[layer, draw % 4], model.W_O[layer, draw % 4]
+            made["turned"].append(O @ turned() @ W_U @ W_E @ V)
+            made["tokens mixed"].append(O @ W_U @ W_E[mixed_tokens()] @ V)
+        for V, O in zip(start.W_V[layer], start.W_O[layer], strict=True):
+            made["untrained head"].append(O @ W_U @ W_E @ V)
+        nulls[name, layer] = {
+            null: [copying_score(torch.linalg.eigvals(its)) for its in all_of]
+            for null, all_of in made.items()
+        }
         said = ", ".join(f"{score:.2f}" for score in scores[name, layer])
-        print(f"{name}, layer {layer}: {said}")
-# Two nulls: a head whose output is turned at random before W_U; one that reads and writes
-# directions drawn at random, with the singular values of the real one
-def turned(value: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-    return value, out @ torch.linalg.qr(torch.randn(128, 128, generator=drawn)).Q
-
-
-def redrawn(value: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-    read, write = torch.linalg.qr(torch.randn(2, 128, 32, generator=drawn)).Q
-    return read * torch.linalg.svdvals(value @ out)[:32], write.T
-
-
-null_scores = []
-for name, model in (("one layer", one), ("two layers", two)):
-    ends_meet = model.W_U @ model.W_E
-    for null in (turned, redrawn):
-        of_null = []
-        for draw in range(100):
-            value, out = null(model.W_V[0, draw % 4], model.W_O[0, draw % 4])
-            of_null.append(copying_score(torch.linalg.eigvals(out @ ends_meet @ value)))
-        print(f"{name}, {null.__name__}: {min(of_null):.2f} to {max(of_null):.2f}, 100 draws")
-        null_scores += of_null if name == "one layer" else []
-copies = evidence.against_null(sorted(scores["one layer", 0])[1], null_scores)
+        print(f"{name}, layer {layer}: {said}; highest of the nulls:", end=" ")
+        print(", ".join(f"{null} {max(of):.2f}" for null, of in nulls[name, layer].items()))
+wide = nulls["one layer", 0]["tokens mixed"]
+copies = evidence.against_null(sorted(scores["one layer", 0])[1], wide)
 points = torch.stack([copying_eigenvalues(one, 0, head) for head in range(4)])
 plot.scatter(
     points.real.flatten(),
@@ -622,7 +630,7 @@ plot.scatter(
 # %% [markdown]
 # *Turned* breaks the head away from the embeddings: an easy null. *Tokens mixed* keeps all three matrices, and breaks
 # only which token is which, among tokens as frequent. It comes much higher, as does an untrained head between trained
-# embeddings. One layer's three heads are above all nulls.
+# embeddings. The three of one layer are above all of them.
 #
 # **All eigenvalues of an OV circuit are positive. What does that say of its rows (a token looked at)?**
 # (a) not which token it raises most: that may be another one; (b) that every token raises itself more than any other;
@@ -783,7 +791,7 @@ findings = [
     ("virtual heads, nats", f"{virtual_worth:.3f}", f"of another story {another:.3f}"),
     ("skip-trigrams: more hold, by", f"{more:.2f}", f"others: {held_null.mean():.2f} hold"),
     ("second object takes away, logits", f"{interaction:.2f}", f"fixed {most_still:.0e}"),
-    ("copying score, third of 4 heads", f"{third:.2f}", f"200 drawn, highest {highest:.2f}"),
+    ("copying score, third of 4 heads", f"{third:.2f}", f"tokens mixed, up to {highest:.2f}"),
     ("best virtual head, nats", f"{best_worth:.4f}", f"of another story {best_null:.4f}"),
 ]
 for what, value, beside in findings:
