@@ -574,8 +574,7 @@ def shuffle_within(groups: Int[Tensor, "word"], seed: int) -> Int[Tensor, "word"
 # %% check="shuffle_within"
 # %% [markdown]
 # **Predict**: the embeddings of two trained models of the course, `attn_only_1l` and `attn_only_2l`, agree by .96. Both
-# start from the same seed. What is the agreement of one of them with the *untrained* other? (`story_lm` is a GPT-2 with
-# MLPs, of another seed.)
+# start from the same seed. What is the agreement of one of them with the *untrained* other?
 #
 # <details><summary>Answer</summary>
 #
@@ -628,9 +627,9 @@ plot.bar(
 )
 # %% [markdown]
 # Two nulls are needed. Shuffled words say that the agreement is about words; the untrained model, that it came from
-# training. The first alone would have sold a shared seed as a law of nature. (And .01 with a small p is still .01.)
-# What is left, the unembeddings of a GPT-2 with MLPs and of an attention-only model, both trained on the same stories,
-# is far from 1: universal in part.
+# training. The first alone would have sold a shared seed as a law of nature. (.01 with a small p is still .01.)
+# What is left, of a GPT-2 with MLPs (`story_lm`) and an attention-only model, trained on the same stories, is far from
+# 1: universal in part.
 #
 # **Two models of different seeds agree by .45 on words; shuffled .05, untrained .04. Which claim stands?**
 # (a) they have the same features; (b) their features differ, since .45 is below 1; (c) training brings them to

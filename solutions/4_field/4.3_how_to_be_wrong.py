@@ -313,8 +313,8 @@ for name, effect in of_idle.items():
 # > mean), the answer stays.*
 #
 # Removal asks what the *rest* can do without the head. If later heads react to what is missing, the total effect hides
-# what the head does. The tool is the one that you have: freeze the heads that may react. (Where another head writes the
-# same all along, nothing reacts, and freezing shows nothing: there, remove both.)
+# what the head does. The tool is the one that you have: freeze what may react. (Where another head writes the same all
+# along, nothing reacts: there, remove both.)
 #
 # **Predict**: suppose that L24H4 of Finding 2 writes against whatever name stands in the stream. When L23H0 no longer
 # writes it, what does L24H4 do? And L23H0's effect, with L24H4 frozen?
