@@ -530,8 +530,8 @@ plot.scatter(
 # (Bonus 2 parts them). Neither number is *the* importance of a head.
 #
 # The three early heads come from a sweep of all 270 (Bonus 3), in which they were the largest of the first half; some
-# of its prompts are among these, so take their sizes as a little flattered. Read for two other capitals, the null, the
-# same changes of these three and of L23H4 have no effect that 16 prompts can tell.
+# of its prompts are among these, so take their sizes as a little flattered. For two other capitals, the null, total
+# less direct is 0 as far as 16 prompts can tell, for these three and for L23H4.
 #
 # **A head has a direct effect of +1.3 nats, and a total one of +0.3. What may be so?**
 # (a) its term was computed with raw weights, and is too large; (b) parts after it write more of the answer once it is
@@ -738,8 +738,8 @@ plot.show(figure)
 # %% [markdown]
 # ### What it shows
 #
-# The dotted line is the constant. The plain lens is worse than saying nothing up to layer 25, and at 27 seven texts do
-# not tell it from that; the tuned one beats both nulls from the first layer on.
+# The dotted line is the constant. The plain lens is worse up to layer 25; at layer 27 seven texts cannot tell the two
+# apart. The tuned one beats both nulls from the first layer on.
 #
 # **And the capitals?** The lens was fitted to a manual. Does it find capitals before layer 23?
 # %% experiment=True
