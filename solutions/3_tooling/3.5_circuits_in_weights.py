@@ -176,7 +176,16 @@ def effective_ov(model: TransformerBridge, heads: list[Head]) -> Factored:
 one = models.load("attn_only_1l").requires_grad_(False)
 toy = models.load("attn_only_2l").requires_grad_(False)
 untrained = models.load("attn_only_2l", step=0).requires_grad_(False)
-copying = {}
+N_TOKENS = one.cfg.d_vocab
+
+
+def over_tokens(share: float) -> evidence.Interval:
+    """A share of the toys' tokens, with its interval."""
+    hits = round(share * N_TOKENS)
+    return evidence.interval([1] * hits + [0] * (N_TOKENS - hits), "exact")
+
+
+copying, wrong_pairs = {}, {}
 for name, model in (("one layer", one), ("two layers", toy), ("untrained", untrained)):
     for layer in range(model.cfg.n_layers):
         own = [top1_copying(ov_circuit(model, layer, head)) for head in range(4)]
@@ -185,14 +194,19 @@ for name, model in (("one layer", one), ("two layers", toy), ("untrained", untra
             if head != other:
                 pair = ov_circuit(model, layer, head)[0], ov_circuit(model, layer, other)[1]
                 crossed.append(top1_copying(pair))
-        copying[name, layer] = own
+        copying[name, layer], wrong_pairs[name, layer] = own, max(crossed)
         said = ", ".join(f"{value:.2f}" for value in own)
         print(f"{name:>10}, layer {layer}: {said}; wrong pairs at most {max(crossed):.3f}")
-together = top1_copying(effective_ov(one, [(0, 1), (0, 2), (0, 3)]))
-induction = top1_copying(effective_ov(toy, [(1, head) for head in range(4)]))
-wrong_pairs = top1_copying((ov_circuit(one, 0, 1)[0], ov_circuit(one, 0, 2)[1]))
-print(f"one layer, heads 1 to 3 together: {together:.2f}")
-print(f"two layers, all of layer 1 together: {induction:.2f}")
+joint = {}  # of several heads together, and of their values with the next one's W_O
+for name, model, heads in (
+    ("one layer, heads 1 to 3", one, [(0, 1), (0, 2), (0, 3)]),
+    ("two layers, layer 0", toy, [(0, head) for head in range(4)]),
+    ("two layers, layer 1", toy, [(1, head) for head in range(4)]),
+):
+    a, b = effective_ov(model, heads)
+    pairs = (a, b), (a, b.roll(model.cfg.d_head, 0))
+    joint[name] = [over_tokens(top1_copying(pair)) for pair in pairs]
+    print(f"{name} together: {joint[name][0]:.2f}, wrong pairs {joint[name][1].value:.3f}")
 WORDS = [one.tokenizer.decode([token]) for token in range(one.cfg.d_vocab)]
 a, b = effective_ov(one, [(0, 1), (0, 2), (0, 3)])
 few = list(range(40, 56))
@@ -582,23 +596,31 @@ def random_baseline(
 # </details>
 # %% experiment=True
 by_part = {part: composition_scores(toy, part, 0, 1) for part in "qkv"}
-null, null_of = {}, {}
+rotated = {part: [] for part in "qkv"}
 for writer, reader in product(range(4), range(4)):
     W_OV = toy.W_V[0, writer], toy.W_O[0, writer]
-    W_QK = toy.W_K[1, reader], toy.W_Q[1, reader].T
-    null[writer, reader] = random_baseline(W_OV, W_QK, 20, seed=4 * writer + reader)
-all_null = torch.cat(list(null.values()))
-print(f"rotated: mean {all_null.mean():.3f}, 1/sqrt(128) = {128**-0.5:.3f};", end=" ")
-print(f"{all_null.min():.3f} to {all_null.max():.3f} in {len(all_null)} draws")
+    reads = {
+        "q": (toy.W_Q[1, reader], toy.W_K[1, reader].T),
+        "k": (toy.W_K[1, reader], toy.W_Q[1, reader].T),
+        "v": (toy.W_V[1, reader], toy.W_O[1, reader]),
+    }
+    for part, matrices in reads.items():
+        draws = random_baseline(W_OV, matrices, 20, seed=4 * writer + reader)
+        rotated[part].append(draws)
+rotated = {part: torch.cat(draws) for part, draws in rotated.items()}
+print(f"1/sqrt(128) = {128**-0.5:.3f}; {len(rotated['k'])} rotated scores for each input")
 for part, of in by_part.items():
-    before = composition_scores(untrained, part, 0, 1)
+    before, null = composition_scores(untrained, part, 0, 1), rotated[part]
     print(f"by {part}: {of.min():.3f} to {of.max():.3f};", end=" ")
+    print(f"rotated {null.min():.3f} to {null.max():.3f};", end=" ")
     print(f"untrained {before.min():.3f} to {before.max():.3f}")
+    above, below = (of > null.max()).sum(), (of < null.min()).sum()
+    print(f"  of 16 pairs {above} above all rotated scores, {below} below all of them")
 for writer in range(4):
     mean = by_part["k"][writer].mean().item()
     print(f"L0H{writer} by k: mean over readers {mean:.3f}")
 plot.hist(
-    {**{part: of.flatten() for part, of in by_part.items()}, "rotated": all_null},
+    {**{part: of.flatten() for part, of in by_part.items()}, "k, rotated": rotated["k"]},
     bins=45,
     density=True,
     x_label="composition score",
@@ -714,10 +736,13 @@ def story_loss(taken: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batc
 
 whole = story_loss(torch.zeros_like(wrote[0]))
 print(f"loss on stories: {whole.mean():.2f} nats")
+on_stories = []  # what it costs; how much more than noise
 for writer in range(4):
-    costs = evidence.interval(story_loss(wrote[writer]) - whole)
-    by_chance = (story_loss(noise[writer]) - whole).mean()
-    print(f"keys without L0H{writer}: {costs:.3f} more; without noise {by_chance:.3f}")
+    costs, by_chance = (story_loss(taken[writer]) - whole for taken in (wrote, noise))
+    than_noise = evidence.difference(costs, by_chance, paired=True)
+    on_stories.append((evidence.interval(costs), than_noise))
+    print(f"keys without L0H{writer}: {on_stories[-1][0]:.3f} more;", end=" ")
+    print(f"than without noise {than_noise:.3f}")
 # %% [markdown]
 # On stories keys without L0H2 cost .06 nats; without L0H0 no more than without noise. What a head is for is not read
 # off one score, nor off one measure.
@@ -826,10 +851,15 @@ def mean_of(writer: Head):
     return utils.get_act_name("z", writer[0]), at_mean
 
 
+looks_back = {}
 for layer, head in ((16, 0), (11, 1)):
-    pattern = attention_of(layer, [])[1][:, head]
-    back = evidence.interval(pattern.diagonal(-1, dim1=1, dim2=2)[:, 1:].mean(1))
-    print(f"L{layer}H{head}: weight on the token before {back:.2f}")
+    pattern = attention_of(layer, [])[1]
+    back = pattern.diagonal(-1, dim1=2, dim2=3)[..., 1:].mean(-1)  # [row head]
+    rest = max(back[:, other].mean().item() for other in range(9) if other != head)
+    back = evidence.interval(back[:, head])
+    print(f"L{layer}H{head}: weight on the token before {back:.2f};", end=" ")
+    print(f"the other heads of its layer at most {rest:.2f}")
+    looks_back[layer, head] = back, rest
 tested = {(17, 3): [(16, 0), (11, 1), (15, 1)], (18, 6): [(16, 0), (17, 8), (11, 1), (15, 1)]}
 smol_drops = {}
 for (layer, head), writers in tested.items():
@@ -842,7 +872,7 @@ for (layer, head), writers in tested.items():
         _, pattern = attention_of(layer, [put])
         fall = evidence.interval(whole - induction_of(layer, head, pattern))
         score = to_keys[(*writer, layer, head // 3)]
-        smol_drops[writer, (layer, head)] = fall, score
+        smol_drops[(layer, head), writer] = score, fall
         name = f"L{writer[0]}H{writer[1]}"
         print(f"  keys without {name:>6}: score {score:.3f}, falls by {fall:.2f}")
 # %% [markdown]
@@ -920,9 +950,9 @@ best_heads = sorted(own, key=own.get, reverse=True)[:2]
 share_own = evidence.interval(list(own.values()))
 share_crossed = evidence.interval(list(crossed.values()))
 print(f"words shared, over 54 heads: {share_own:.2f}; between channels {share_crossed:.2f}")
-many = sum(each > 0.5 for each in own.values())
-few = sum(each < 0.1 for each in own.values())
-print(f"heads that share over half: {many}; less than a tenth: {few}")
+for what, of in (("their own", own), ("between channels", crossed)):
+    many, few = sum(x > 0.5 for x in of.values()), sum(x < 0.1 for x in of.values())
+    print(f"{what}: heads that share over half: {many}; less than a tenth: {few}")
 for layer, head in best_heads:
     print(f"L{layer}H{head}: {own[layer, head]:.2f}, the highest of 54")
     reads, _, writes = svd_of_ov(folded, layer, head, 2)
@@ -1010,6 +1040,7 @@ def find_composition(weights: dict[str, Float[Tensor, "..."]]) -> set[Edge]:
 found = find_composition(example_weights)
 print("missed:", sorted(truth.edges - found))
 print("wrong: ", sorted(found - truth.edges))
+n_found, n_wrong = len(found & truth.edges), len(found - truth.edges)
 # The null: decoys and single heads, and nothing that composes
 lone, _ = wired.compositions(seed=0, circuits=(), decoys=("mute reader", "deaf reader"))
 lone_weights = {name: getattr(lone, name).detach().clone() for name in NAMES}
@@ -1027,29 +1058,59 @@ for score, is_edge, roles in sorted(raw, reverse=True)[:6]:
 # %% [markdown]
 # ## What was found
 #
-# Value, 95 % interval (t) over what is independent, and the null that matches.
+# Value, 95 % interval over what is independent, and the null that matches.
 # %% experiment=True
+three, layer_0, layer_1 = joint.values()
+least = over_tokens(min(copying["one layer", 0][1:]))
+one_wrong = wrong_pairs["one layer", 0]
+looks, looks_untrained = previous["trained", 0][1], max(previous["untrained", 0])
 gap_said, rest_said = (
     evidence.interval(gaps[0][0, keys].sum(0)) for keys in (slice(2, 4), slice(4, 6))
 )
-fall_one, fall_rest = (evidence.interval(drops[i].mean((0, 1))) for i in ([1], [2, 3]))
-of_16, _ = smol_drops[(16, 0), (17, 3)]
-of_11, _ = smol_drops[(11, 1), (17, 3)]
-to_17, by_k, by_chance = to_keys[16, 0, 17, 1], by_part["k"], all_null.max()
-findings = [
-    ("one layer, three heads copy", f"{together:.2f}", f"wrong pair {wrong_pairs:.3f}"),
-    ("L1H0's gap: L0H0, L0H1 in the key", f"{gap_said:.1f}", f"L0H2, L0H3 {rest_said:.1f}"),
-    ("tokens matched by L0H1", f"{matched[1].mean():.2f}", f"untrained {unmatched:.3f}"),
-    ("composition by k, all 16 from", f"{by_k.min():.3f}", f"rotated to {by_chance:.3f}"),
-    ("keys without L0H1: drop", f"{fall_one:.2f}", f"L0H2 or L0H3 {fall_rest:.2f}"),
-    ("L16H0 to L17H3's keys", f"{to_17:.3f}", f"rotated, of all {turned[known].max():.3f}"),
-    ("L17H3, keys without L16H0: drop", f"{of_16:.2f}", f"without L11H1 {of_11:.2f}"),
-    ("words a channel reads and writes", f"{share_own:.2f}", f"crossed {share_crossed:.2f}"),
+by_one = over_tokens(matched[1].mean().item())
+halves, halves_null = (
+    evidence.interval([each > 0.5 for each in of.values()], "exact") for of in (own, crossed)
+)
+lines = [
+    ("factored norm, times as fast", times.times, "counted 4.5"),
+    ("one layer, heads 1 to 3 copy", three[0], f"wrong pairs {three[1]:.2f}"),
+    ("  the least of the three alone", least, f"wrong pairs at most {one_wrong:.3f}"),
+    ("two layers, layer 1 copies", layer_1[0], f"layer 0 {layer_0[0]:.2f}"),
+    ("L0H1's weight on the token before", looks, f"untrained at most {looks_untrained:.2f}"),
+    ("L1H0's gap: L0H0, L0H1 in the key", gap_said, f"L0H2, L0H3 {rest_said:.2f}"),
+    ("tokens matched by L0H1", by_one, f"untrained at most {unmatched:.3f}"),
 ]
-for what, value, beside in findings:
-    print(f"{what:<34} {value:<20} {beside}")
+for part, of in by_part.items():
+    low, high = rotated[part].aminmax()
+    over_writers = f"{evidence.interval(of.mean(1)):.3f}"
+    lines.append((f"composition by {part}", over_writers, f"rotated {low:.3f} to {high:.3f}"))
+for head, (back, rest) in looks_back.items():
+    what = f"L{head[0]}H{head[1]}'s weight on the token before"
+    lines.append((what, back, f"its layer's others at most {rest:.2f}"))
+lines += [
+    ("words a channel reads and writes", share_own, f"between channels {share_crossed:.2f}"),
+    ("  heads that share over half", halves, f"between channels {halves_null:.2f}"),
+    ("open task: edges found", f"{n_found} of {len(truth.edges)}", f"others {n_wrong}"),
+]
+for what, value, beside in lines:
+    value = value if isinstance(value, str) else f"{value:.2f}"
+    print(f"{what:<36} {value:<22} {beside}")
+print("\ntoy, keys without a writer")
+print(f"{'':<6}{'induction falls':<19}{'by noise':<19}{'stories cost':<22}more than noise")
+for writer, (costs, than_noise) in enumerate(on_stories):
+    falls = (evidence.interval(of[writer].mean(0)) for of in (drops, by_noise))
+    fall, by_chance = (f"{each:.2f}" for each in falls)
+    print(f"L0H{writer}  {fall:<19}{by_chance:<19}{f'{costs:.3f}':<22}{than_noise:.3f}")
+print("\nSmolLM2, keys without a writer")
+print(f"{'':<16}score (rotated at most {turned[known].max():.3f})   induction falls")
+for (reader, writer), (score, fall) in smol_drops.items():
+    pair = f"L{writer[0]}H{writer[1]} to L{reader[0]}H{reader[1]}"
+    print(f"{pair:<16}{score:<32.3f}{fall:.2f}")
 # %% [markdown]
-# Two toys trained by us, one seed each, and one real model, SmolLM2-135M-*Instruct*, unpacked from 4-bit weights.
+# Intervals: t (shares: exact), over rows, stories, heads, the toys' 333 tokens, or the four writers of the composition
+# scores; each null's range is over all its draws. A single number of one set of weights has no interval: nothing was
+# sampled. Two toys trained by us, one seed each, one model written by hand, and one real model,
+# SmolLM2-135M-*Instruct*, unpacked from 4-bit weights.
 #
 # ## Bonus (not graded)
 #
