@@ -449,6 +449,25 @@ def settles_at(model, tokens):
     return first_for_good(lens(model, streams(model, tokens)[:, :, -1]) == answer(model, tokens)) - 1
 
 
+@mistake("norms all streams by the last one's scale: the lens takes each for the last, and norms it by its own")
+def settles_at(model, tokens):
+    x = streams(model, tokens)[:, :, -1]
+    norm, has_mean = model.ln_final, model.cfg.normalization_type == "LN"
+    x = centred(x) if has_mean else x
+    with torch.no_grad():
+        x = x / (x[-1].square().mean(-1, keepdim=True) + model.cfg.eps).sqrt() * norm.weight
+        said = model.unembed(x + norm.bias if has_mean else x).argmax(-1)
+    return first_for_good(said == said[-1])
+
+
+@mistake("reads what each layer wrote by itself: the lens reads the stream, in which all before it is still there")
+def settles_at(model, tokens):
+    x = streams(model, tokens)[:, :, -1] - streams(model, tokens, "pre")[:, :, -1]
+    agrees = lens(model, x) == answer(model, tokens)
+    agrees[-1] = True
+    return first_for_good(agrees)
+
+
 @right("from the last layer back, with hooks")
 def settles_at(model, tokens):
     seen = {}

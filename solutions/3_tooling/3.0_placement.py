@@ -273,7 +273,7 @@ def raised_most(
 # In the same kind of model, where each head has keys and values of its own: a head of layer 0, the writer, looks at the
 # token before. So at each position it leaves a note, which token that was. A head of layer 1, the reader, finds the
 # note in its keys, and looks for its own token.
-# %% exercise="match_gain" points=2 difficulty=3 minutes=4
+# %% exercise="match_gain" points=2 difficulty=3 minutes=3
 def match_gain(
     W_E: Float[Tensor, "d_vocab d_model"],
     writer: tuple[Float[Tensor, "d_model d_w"], Float[Tensor, "d_w d_model"]],
@@ -303,7 +303,9 @@ def match_gain(
 # Rows of a group are about the same thing, so a probe that has seen one of them knows something of the others.
 # %% exercise="held_out_scores" points=1 difficulty=3 minutes=3
 def held_out_scores(
-    acts: Float[Tensor, "row d_model"], labels: Bool[Tensor, "row"], groups: Int[Tensor, "row"]
+    acts: Float[Tensor, "row d_model"],
+    labels: Bool[Tensor, "row"],
+    groups: Int[Tensor, "row"],
 ) -> Float[Tensor, "row"]:
     """Each row's score by the mean-difference probe that was made from all rows of other
     groups: its direction is their true mean less their false mean, not scaled; a point
