@@ -27,6 +27,7 @@ def after(layer):
 
 
 def counted(model, x, parts, remove=True, whatever=True):
+    """Calls of these parts; hooks may be left, always or when the run fails."""
     counts, handles = dict.fromkeys(parts, 0), []
     for path, part in parts.items():
 
@@ -52,6 +53,27 @@ def parts_of(model):
 @mistake("stays behind: remove it")
 def times_called(model, x):
     return counted(model, x, parts_of(model), remove=False)
+
+
+@mistake("is gone: remove none but your own")
+def times_called(model, x):
+    counts = counted(model, x, parts_of(model))
+    for part in model.modules():
+        part._forward_hooks.clear()
+    return counts
+
+
+@mistake("the model's own error does not reach the caller")
+def times_called(model, x):
+    try:
+        return counted(model, x, parts_of(model))
+    except Exception:
+        return {}
+
+
+@mistake("stays behind: remove it")
+def times_called(model, x):
+    return counted(model, x, parts_of(model), whatever=False)
 
 
 @mistake("counts the innermost parts alone: those that hold others are parts as well")
@@ -144,18 +166,36 @@ def skipped(model, tokens, layers):
     return run(model, tokens, *((name, lambda x, hook: torch.zeros_like(x)) for name in names))
 
 
-@mistake("a hook stays behind in the model")
-def without_layers(model, tokens, layers):
-    for layer in layers:
-        for part in ("attn_out", "mlp_out"):
-            model.add_hook(f"blocks.{layer}.hook_{part}", lambda x, hook: torch.zeros_like(x))
-    with torch.no_grad():
-        return model(tokens)
-
-
 @right("attention and MLP write nothing")
 def without_layers(model, tokens, layers):
     return skipped(model, tokens, layers)
+
+
+@right("PyTorch's own hooks on the blocks")
+def without_layers(model, tokens, layers):
+    def put_back(block, args, kwargs, out):
+        entered = args[0] if args else kwargs["hidden_states"]
+        return (entered, *out[1:]) if isinstance(out, tuple) else entered
+
+    handles = [model.blocks[layer].register_forward_hook(put_back, with_kwargs=True) for layer in layers]
+    try:
+        with torch.no_grad():
+            return model(tokens)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@mistake("keeps a gradient: run the model under torch.no_grad()")
+def without_layers(model, tokens, layers):
+    with torch.enable_grad():
+        names = [f"blocks.{layer}.hook_{part}" for layer in layers for part in ("attn_out", "mlp_out")]
+        return model.run_with_hooks(tokens, fwd_hooks=[(name, lambda x, hook: 0 * x) for name in names])
+
+
+@mistake("leaves out the other layers: those in the list are to write nothing")
+def without_layers(model, tokens, layers):
+    return skipped(model, tokens, [layer for layer in range(model.cfg.n_layers) if layer not in layers])
 
 
 @right("a hook context, and a list for each layer")
@@ -209,6 +249,12 @@ def induction_of_blocks(pattern, length):
 @mistake("takes the longest block for all rows: each row has its own")
 def induction_of_blocks(pattern, length):
     return weights_at(pattern, torch.full_like(length, int(length.max())), 1)[0].mean(0)
+
+
+@mistake("leaves the last query of each second block out: its key is the first token of that block")
+def induction_of_blocks(pattern, length):
+    weights = [pattern[row, :, torch.arange(n, 2 * n - 1), torch.arange(1, n)] for row, n in enumerate(length.tolist())]
+    return torch.cat(weights, dim=1).mean(1)
 
 
 @mistake("is the sum over the queries, not the mean")
@@ -295,6 +341,25 @@ def blind_at_distance(model, tokens, layer, head, back):
         others = torch.ones_like(hidden).tril() & ~hidden
         lost = (seen * hidden).sum(-1, keepdim=True)
         pattern[:, head] = seen * ~hidden + others * lost / others.sum(-1, keepdim=True)
+        return pattern
+
+    return rewritten(model, tokens, layer, rewrite)
+
+
+@mistake("gives all of the lost weight to the query's own position: all weights are to grow by the same factor")
+def blind_at_distance(model, tokens, layer, head, back):
+    def rewrite(pattern):
+        hidden, seen = at_distance(pattern, back), pattern[:, head]
+        pattern[:, head] = seen * ~hidden + torch.diag_embed((seen * hidden).sum(-1))
+        return pattern
+
+    return rewritten(model, tokens, layer, rewrite)
+
+
+@right("from the logarithms of the weights, by a softmax")
+def blind_at_distance(model, tokens, layer, head, back):
+    def rewrite(pattern):
+        pattern[:, head] = pattern[:, head].log().masked_fill(at_distance(pattern, back), -torch.inf).softmax(-1)
         return pattern
 
     return rewritten(model, tokens, layer, rewrite)
@@ -563,20 +628,6 @@ def transplant(model, tokens, at, other, other_at, layer):
     return put_in(model, tokens, layer, change)
 
 
-@mistake("a hook stays behind in the model")
-def transplant(model, tokens, at, other, other_at, layer):
-    source, rows = streams(model, other)[layer], torch.arange(len(tokens))
-
-    def change(x, hook):
-        x = x.clone()
-        x[rows, at] = source[rows, other_at]
-        return x
-
-    model.add_hook(after(layer), change)
-    with torch.no_grad():
-        return model(tokens)
-
-
 @right("by a mask, and a vector that is gathered")
 def transplant(model, tokens, at, other, other_at, layer):
     source = streams(model, other)[layer]
@@ -635,6 +686,12 @@ def enough_and_needed(clean, corrupted, into_corrupted, into_clean, share):
     return sign * (into_corrupted - corrupted) >= share, sign * (clean - into_clean) >= share
 
 
+@mistake("calls needed whatever leaves less than the share: it is needed if the share or more is lost")
+def enough_and_needed(clean, corrupted, into_corrupted, into_clean, share):
+    gap = clean - corrupted
+    return (into_corrupted - corrupted) / gap >= share, (into_clean - corrupted) / gap < share
+
+
 @mistake("calls needed what is not enough: a head may be both, or neither")
 def enough_and_needed(clean, corrupted, into_corrupted, into_clean, share):
     enough = (into_corrupted - corrupted) / (clean - corrupted) >= share
@@ -685,6 +742,11 @@ def raised_most(W_E, W_V, W_O, W_U):
 @mistake("adds the token's own embedding: what the head writes is asked for")
 def raised_most(W_E, W_V, W_O, W_U):
     return ((W_E + W_E @ shared_out(W_V, len(W_O)) @ W_O) @ W_U).argmax(-1)
+
+
+@mistake("finds the token that is lowered most")
+def raised_most(W_E, W_V, W_O, W_U):
+    return (W_E @ shared_out(W_V, len(W_O)) @ W_O @ W_U).argmin(-1)
 
 
 @right("head by head, each with thin factors")
@@ -747,6 +809,11 @@ def match_gain(W_E, writer, reader):
     (W_V, W_O), (W_Q, W_K) = writer, reader
     keys = (W_E + W_E @ W_V @ W_O) @ W_K
     return gain_of(W_E @ W_Q @ keys.T / math.sqrt(W_Q.shape[1]))
+
+
+@mistake("takes a softmax of the scores: what comes before it is asked for")
+def match_gain(W_E, writer, reader):
+    return gain_of(match_table(W_E, writer, reader).softmax(-1))
 
 
 @right("a trace and a sum, from thin factors")
@@ -816,6 +883,19 @@ def held_out_scores(acts, labels, groups):
     return score_rows(acts, labels, others(groups)) > 0
 
 
+@mistake("takes the mean of the groups' means: all rows of other groups count the same")
+def held_out_scores(acts, labels, groups):
+    scores = torch.empty_like(acts[:, 0])
+    for group in groups.unique():
+        left = [groups == other for other in groups.unique() if other != group]
+        true, false = (
+            torch.stack([acts[rows & side].mean(0) for rows in left if (rows & side).any()]).mean(0)
+            for side in (labels, ~labels)
+        )
+        scores[groups == group] = (acts[groups == group] - (true + false) / 2) @ (true - false)
+    return scores
+
+
 @right("all probes at once, by matrix products")
 def held_out_scores(acts, labels, groups):
     seen = others(groups).to(acts.dtype)
@@ -869,6 +949,12 @@ def best_layer_p(accuracies, shuffled):
 @mistake("counts the draws that are worse: p is the share of those as good or better")
 def best_layer_p(accuracies, shuffled):
     return p_of((shuffled.amax(1) < accuracies.max()).sum(), len(shuffled))
+
+
+@mistake("counts draws that are as far below chance, too: the best layer is the one with most right")
+def best_layer_p(accuracies, shuffled):
+    far = (shuffled - 0.5).abs().amax(1) >= accuracies.max() - 0.5
+    return p_of(far.sum(), len(shuffled))
 
 
 @right("plain Python, the real ones among the draws")
@@ -940,6 +1026,15 @@ def steer_from(model, tokens, layer, push, start):
     return put_in(model, tokens, layer, change)
 
 
+@mistake("shortens what has become longer, and leaves what has become shorter: both are brought to the old length")
+def steer_from(model, tokens, layer, push, start):
+    def change(x):
+        moved = x + push * from_start(x, start)
+        return moved * (x.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True)).clamp(max=1)
+
+    return put_in(model, tokens, layer, change)
+
+
 @right("in place, row by row")
 def steer_from(model, tokens, layer, push, start):
     def change(x, hook):
@@ -1006,6 +1101,11 @@ def as_strong(effect, vector, others):
 @mistake("brings all to length 1, the vector too: an effect is not in proportion to the length")
 def as_strong(effect, vector, others):
     return sum(abs(effect(push / push.norm())) >= abs(effect(vector / vector.norm())) for push in others)
+
+
+@mistake("scales the effect with the length, not the push: an effect is not in proportion to the length")
+def as_strong(effect, vector, others):
+    return sum(abs(effect(push)) * float(vector.norm() / push.norm()) >= abs(effect(vector)) for push in others)
 
 
 @right("a tensor of effects")
