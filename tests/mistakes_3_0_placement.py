@@ -71,7 +71,7 @@ def times_called(model, x):
         return {}
 
 
-@mistake("stays behind: remove it")
+@mistake("where the run fails, a hook stays behind")
 def times_called(model, x):
     return counted(model, x, parts_of(model), whatever=False)
 
