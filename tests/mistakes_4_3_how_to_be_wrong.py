@@ -145,6 +145,11 @@ def heads_that_stand(effects, controls):
     return (_low(effects) > 0) & (effects.mean(1) > controls.abs().max())
 
 
+@mistake("takes the controls' sizes before the mean: rows of both signs are no effect")
+def heads_that_stand(effects, controls):
+    return (_low(effects) > 0) & (effects.mean(1) > controls.abs().mean(1).max())
+
+
 @mistake("asks that the interval lie above the controls: above 0 it must lie, above them the mean")
 def heads_that_stand(effects, controls):
     return _low(effects) > controls.mean(1).abs().max()

@@ -11,6 +11,7 @@ from torch import nn
 
 from concrete_steps.checking.mistakes import mistakes_of, same
 from concrete_steps.checking.testing import (
+    OverManyCalls,
     assert_choice,
     assert_close,
     assert_equal,
@@ -525,8 +526,8 @@ def test_overfit_one_batch(overfit_one_batch, rng):
 @pytest.mark.seconds(120, again=True)  # it trains nine networks, once: on a busy machine 30 are too few
 def test_what_is_wrong(what_is_wrong, rng):
     """A fresh run of every kind, a sound one among them, each named rightly."""
-    missed = []
-    for fault in broken_runs.FAULTS:
+    missed, first = [], None
+    for number, fault in enumerate(broken_runs.FAULTS):
         # Of three runs each: broken_runs keeps them, so that many answers can be tried in the time of a few.
         run = copy.deepcopy(broken_runs.train(fault, 1000 + rng.integer(0, 3)))
         with unchanged(*(value for value in vars(run).values() if isinstance(value, torch.Tensor))):
@@ -535,7 +536,9 @@ def test_what_is_wrong(what_is_wrong, rng):
         assert answer in broken_runs.FAULTS, f"{answer!r} is none of FAULTS"
         if answer != fault:
             missed.append(f"{fault!r} taken for {answer!r}")
-    assert not missed, f"{len(broken_runs.FAULTS)} fresh runs: {', '.join(missed)}"
+            first = number if first is None else first
+    if missed:
+        raise OverManyCalls(f"{len(broken_runs.FAULTS)} fresh runs: {', '.join(missed)}", first)
 
 
 # --- 7. Digits

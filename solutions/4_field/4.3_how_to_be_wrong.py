@@ -185,7 +185,7 @@ for fill, effects in removed.items():
 #
 # <details><summary>Answer</summary>
 #
-# None stands. The champion's removal *raises* the logit difference: it looks at the name to write against it.
+# None stands. The champion's removal *raises* the logit difference: the answer is stronger without it.
 #
 # </details>
 # %% experiment=True
@@ -212,8 +212,8 @@ plot.scatter(
     title="Finding 2: where a head looks, and what it does",
 )
 # %% [markdown]
-# The head that looks most works *against* the answer, as in copy suppression (McDougall et al. 2023). The two heads
-# with the largest effects hardly look at the name. A pattern says where a head reads, not what it writes, nor who
+# The head that looks most works *against* the answer, as in copy suppression (McDougall et al. 2023). L20H0 and L23H3,
+# with effects of a nat, hardly look at the name. A pattern says where a head reads, not what it writes, nor who
 # listens.
 #
 # **A head gives the right name .6 of its attention. Its removal changes the answer by -.02 [-.15, .11]. What follows?**
@@ -232,6 +232,12 @@ answer_attention = "b"
 # The direct effect (3.3) is what a head writes into the last stream, read by the unembedding. But others may read it.
 # To see through whom a head works, remove it and **freeze** heads after it: their z is what it was in the untouched
 # run. What is left of the effect did not need them.
+#
+# <details><summary>Hint</summary>
+#
+# In a cache look up `utils.get_act_name("z", layer)`; `hook.name` may be another name of the same place (3.1).
+#
+# </details>
 # %% exercise="effect_when_frozen" points=2 difficulty=3 minutes=12
 def effect_when_frozen(
     model: TransformerBridge,
@@ -283,8 +289,7 @@ def after(layer: int) -> list[Head]:
 #
 # <details><summary>Answer</summary>
 #
-# About a nat in all, among the largest of the model; and nothing without later heads: it works through them (how?
-# Bonus 3).
+# About a nat in all; and nothing without later heads: it works through them (how? Bonus 3).
 #
 # </details>
 # %% experiment=True
@@ -308,10 +313,11 @@ for name, effect in of_idle.items():
 # > mean), the answer stays.*
 #
 # Removal asks what the *rest* can do without the head. If later heads react to what is missing, the total effect hides
-# what the head does. The tool is the one that you have: freeze the heads that may react.
+# what the head does. The tool is the one that you have: freeze what may react. (Where another head writes the same all
+# along, nothing reacts: there, remove both.)
 #
-# **Predict**: L24H4 of Finding 2 writes against whatever name stands in the stream. When L23H0 no longer writes it,
-# what does L24H4 do? And L23H0's effect, with L24H4 frozen?
+# **Predict**: suppose that L24H4 of Finding 2 writes against whatever name stands in the stream. When L23H0 no longer
+# writes it, what does L24H4 do? And L23H0's effect, with L24H4 frozen?
 #
 # <details><summary>Answer</summary>
 #
@@ -326,6 +332,7 @@ of_repaired = {
     "total": effect_when_frozen(smol, tokens, repaired, [], gap),
     "L24H4 frozen": effect_when_frozen(smol, tokens, repaired, [(24, 4)], gap),
     "L24H5 frozen (control)": effect_when_frozen(smol, tokens, repaired, [(24, 5)], gap),
+    "all later heads frozen": effect_when_frozen(smol, tokens, repaired, after(23), gap),
 }
 for name, effect in of_repaired.items():
     print(f"{named(repaired)}, {name:>22}: {evidence.interval(effect):+.2f}")
@@ -425,6 +432,9 @@ plot.hist(
     {"one head": alone, "best of 270": searched}, title="Finding 5: two nulls", x_label="|r|"
 )
 # %% [markdown]
+# Beside the null of the search, .84 is nothing special; on fresh prompts .55 is left. The null of one head, taken after
+# the choice, would have sold all of it.
+#
 # ## 6. A null that does not match
 #
 # > **Finding 6.** *Meaning has a place: after layer 15, a sentence and its paraphrase have a cosine of .98. Random
@@ -728,7 +738,7 @@ answer_illusion = "c"
 #
 # A pile of claims about models whose weights were written by hand: what was looked at, by which method, on which rows,
 # and the figure. Some are sound. Sound and faulty ones have the same figures, so the record says nothing: run the
-# control.
+# control. All must be named rightly.
 #
 # `claim.model`, `claim.heads`, `claim.rows` (`tokens`, `right`), `claim.measure(logits, rows)` (logits at all
 # positions: of those at the last alone, `last`, it takes `last[:, None]`) and `claim.fresh`, rows in which a token's

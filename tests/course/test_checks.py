@@ -15,12 +15,13 @@ from nbclient.exceptions import CellExecutionError
 from torch import nn
 
 import concrete_steps
-from concrete_steps.checking import checks
+from concrete_steps.checking import checks, outcomes
 from concrete_steps.checking.checks import Check, CheckFailed, Panel, run_check
 from concrete_steps.checking.loader import Loaded, load
-from concrete_steps.checking.mistakes import Call, copied
+from concrete_steps.checking.mistakes import MOST_CALLS, Call, copied
 from concrete_steps.checking.outcomes import ERROR, NOT_ATTEMPTED, PASSED, TIMED_OUT, WRONG, Result, again
 from concrete_steps.checking.pytest_plugin import _under_its_name
+from concrete_steps.checking.testing import OverManyCalls
 from concrete_steps.course import load_course
 from concrete_steps.paths import course_root
 
@@ -194,6 +195,17 @@ def test_a_record_is_copied_part_by_part_and_its_model_is_shared():
     claim.heads.append((1, 1))
     assert twin.rows.tolist() == [0, 0, 0] and twin.heads == [(0, 1)]
     assert twin.model is claim.model
+
+
+def test_the_failing_case_of_many_calls_is_one_that_was_wrong():
+    """The last call may have been right: the check names another, or none is shown."""
+    calls = [Call("f", (number,), {}, None) for number in range(3)]
+    shown = {error: outcomes._that_shows(error, calls) for error in (AssertionError("x"), OverManyCalls("x", 1))}
+    assert list(shown.values()) == [calls[2], calls[1]]
+    assert outcomes._that_shows(OverManyCalls("x"), calls) is None
+    assert outcomes._that_shows(OverManyCalls("x", 3), calls) is None
+    assert outcomes._that_shows(OverManyCalls("x", 1), MOST_CALLS * calls[:1]) is None  # the first ones were not kept
+    assert outcomes._that_shows(AssertionError("x"), []) is None
 
 
 def test_the_failing_case_can_be_copied_and_run():

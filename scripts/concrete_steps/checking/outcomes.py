@@ -12,11 +12,11 @@ import re
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from concrete_steps.checking.further import Further, quietly
-from concrete_steps.checking.mistakes import Call, Mistake, mistakes_of
+from concrete_steps.checking.mistakes import MOST_CALLS, Call, Mistake, mistakes_of
 from concrete_steps.checking.recognition import recognise, without_numbers
 from concrete_steps.course import Notebook
 
@@ -131,7 +131,7 @@ class Judge:
         if isinstance(error, NotImplementedError) and frame:
             return Result(self.exercise, NOT_ATTEMPTED, message=f"NotImplementedError is still raised ({where}).")
         mine = [call for call in calls if call.name == self.exercise] or calls
-        call = mine[-1] if mine else None
+        call = _that_shows(error, mine)
         result = Result(self.exercise, WRONG, case=_case(call), seed=self.seed, call=call)
         if isinstance(error, AssertionError) and not frame:
             result.message = _shorten(_assertion(error))
@@ -241,6 +241,14 @@ def _assertion(error: AssertionError) -> str:
     return str(error).split("\nassert ")[0].strip() or "The check failed."
 
 
+def _that_shows(error: BaseException, calls: list[Call]) -> Call | None:
+    """The last call; where a check judged many calls together, the one that it names, if it names one."""
+    at = getattr(error, "shown_by", -1)
+    if at is None or not calls or len(calls) in (at, MOST_CALLS) and at >= 0:  # of more calls, some were not kept
+        return None
+    return calls[at]
+
+
 def _unusable(error: BaseException, calls: list[Call]) -> str:
     """The test itself stumbled over what the learner returned."""
     if calls and calls[-1].output is None and calls[-1].error is None:
@@ -298,6 +306,9 @@ def _name_or_repr(value: Any) -> str:
         return f"{type(value).__name__}({cfg.n_layers} layers of {cfg.n_heads} heads)"
     if inspect.isfunction(value):
         return value.__name__
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = (f"{part.name}={_value(getattr(value, part.name))}" for part in fields(value) if part.repr)
+        return f"{type(value).__name__}({', '.join(parts)})"
     return repr(value)
 
 

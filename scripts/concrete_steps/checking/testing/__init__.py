@@ -28,6 +28,7 @@ from concrete_steps.checking.testing.memory import refuse_large
 from concrete_steps.checking.testing.state import nothing_left_behind, settled, unchanged
 from concrete_steps.checking.testing.tiny import bent_bridge, blank_bridge, drawn_bridge
 from concrete_steps.checking.testing.values import (
+    OverManyCalls,
     assert_choice,
     assert_close,
     assert_equal,
@@ -39,6 +40,7 @@ from concrete_steps.checking.testing.values import (
 )
 
 __all__ = [
+    "OverManyCalls",
     "Rng",
     "assert_choice",
     "assert_close",
