@@ -4,6 +4,9 @@
 # Ten small exercises, half an hour, two for each notebook of this step. They are not the notebooks' own. Give each a
 # few minutes and no more: a look into the notebook is the cure, not a longer look at the exercise.
 #
+# **Not to try an exercise is a fine answer.** It says: this notebook is for me. Nobody needs to know these things
+# before the step that teaches them.
+#
 # ![Two exercises for a notebook: both passed, skip it; one, skim it; none, work through it](figures/1.0_placement.svg)
 # %% generated="overview"
 # %% [markdown]

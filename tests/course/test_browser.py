@@ -52,6 +52,7 @@ SLIPS = {
     "2.3": ("LayerNorm", "centred.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True)"),
     "2.4": ("apply_temperature", "logits / temperature", "logits * temperature"),
     "2.5": ("RMSNorm", "x.square().mean(-1, keepdim=True)", "x.abs().mean(-1, keepdim=True)"),
+    "3.0": ("best_layer_p", "shuffled.amax(-1)", "shuffled[:, accuracies.argmax()]"),
     "3.1": ("hook_points", "model.named_modules()", "model.named_children()"),
     "3.2": ("current_token_score", "[..., 2:]", ""),
     "3.3": ("residual_decomposition", "cache[hook][:, -1]", "cache[hook][:, 0]"),

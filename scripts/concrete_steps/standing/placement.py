@@ -90,8 +90,8 @@ class Placement:
     def advice(self) -> str:
         if all(verdict.says == UNKNOWN for verdict in self.said):
             first = f"{self.said[0].notebook.id} {self.said[0].notebook.title}"
-            half_an_hour = f"Open {self.notebook.path.as_posix()}, give it half an hour, and come back"
-            return f"{half_an_hour}; or, if nothing there looks familiar, begin with {first}."
+            here = self.notebook.path.as_posix()
+            return f"Open {here}, try what looks familiar, and come back; or, if nothing does, begin with {first}."
         for verdict in self.said:
             if verdict.says != SKIP:
                 return f"Begin with {verdict.notebook.id} {verdict.notebook.title} ({verdict.says})."
