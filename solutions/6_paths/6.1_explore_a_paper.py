@@ -139,8 +139,8 @@ def delete_layer(
 # %% [markdown]
 # ## 4. A matched null
 #
-# Say .7 stay. Is that *robust*? Perhaps any change of that size would leave .7. Then the number would tell how small
-# the change is, and nothing of the layer.
+# Say .7 stay. Is that *robust*? Perhaps any change of that size would leave .7. Then the number tells its size, and
+# nothing of the layer.
 #
 # A matched null has everything but the claim: the same statistic, rows, places and size of change. A deletion takes
 # away the update $u = r_\text{post} - r_\text{pre}$. The null leaves the layer in, and adds a vector of the same length
