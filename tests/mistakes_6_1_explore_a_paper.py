@@ -38,6 +38,18 @@ def claim_card():
     return _CARD._replace(falsifier="The share of positions turns out otherwise than the paper says.")
 
 
+@mistake("a year is none, nor the digit of a name like top-1")
+def claim_card():
+    return _CARD._replace(falsifier="The share of top-1 predictions that stay is not that of the paper of 2024.")
+
+
+@mistake("('with', 'than' and such do not count)")
+def claim_card():
+    return _CARD._replace(
+        falsifier="Less than 5 % that happen with more noise.", measure="How much more goes with that."
+    )
+
+
 @mistake("it must be an outcome of the same measure")
 def claim_card():
     return _CARD._replace(falsifier="A loss above 3.5 nats after the layer went away.")
@@ -66,6 +78,17 @@ def claim_card():
 @mistake("expected a study.ClaimCard")
 def claim_card():
     return {name: getattr(_CARD, name) for name in _CARD._fields}
+
+
+@mistake("'cherry_picked' has 0 words")
+def claim_card():
+    return _CARD._replace(cherry_picked="... ... ... ... ... ...")
+
+
+@right("points that end no sentence")
+def claim_card():
+    claim = "In small models, e.g. Pythia, middle layers can go, as Lad et al. Say of U.S. English vs. French."
+    return _CARD._replace(claim=claim, falsifier="A share of <.72, or a p>0.05.")
 
 
 @right("another card, without a full stop")
@@ -225,6 +248,19 @@ def push_layer(model, tokens, layer):
     return _run(model, tokens, _hooks(layer, then))
 
 
+@mistake("the pushes go along the layer's own update, or against it")
+def push_layer(model, tokens, layer):
+    return _run(model, tokens, _hooks(layer, lambda before, after: after + (after - before)))
+
+
+@mistake("replaces the layer's update by noise; the null leaves the layer in")
+def push_layer(model, tokens, layer):
+    def then(before, after):
+        return before + (after - before).norm(dim=-1, keepdim=True) * _unit(_noise(after.shape, layer))
+
+    return _run(model, tokens, _hooks(layer, then))
+
+
 @mistake("draws from (or seeds)")
 def push_layer(model, tokens, layer):
     torch.manual_seed(layer)
@@ -359,6 +395,37 @@ def verdict(claim, null, bar):
     return _verdict(null, null, bar)[0], _verdict(claim, null, bar)[1]
 
 
+def _with_sides(claim, null, bar, side):
+    """The verdict where an interval reaches as far from the mean as `side` says."""
+    apart = claim - null
+    far, near = side(claim), side(apart)
+    level = "holds" if claim.mean() - far > bar else "fails" if claim.mean() + far < bar else "open"
+    return level, "above" if apart.mean() > near else "below" if apart.mean() < -near else "no different"
+
+
+@mistake("takes 1.96 standard errors for the interval: of few rows it is wider, evidence.interval knows how much")
+def verdict(claim, null, bar):
+    return _with_sides(claim, null, bar, lambda x: 1.96 * x.std() / len(x) ** 0.5)
+
+
+@mistake("takes two standard deviations of the rows: the interval of their mean is narrower")
+def verdict(claim, null, bar):
+    return _with_sides(claim, null, bar, lambda x: 2 * x.std())
+
+
+@mistake("takes 99 % intervals, not 95 %")
+def verdict(claim, null, bar):
+    its, gap = evidence.interval(claim, level=0.99), evidence.interval(claim - null, level=0.99)
+    level = "holds" if its.low > bar else "fails" if its.high < bar else "open"
+    return level, "above" if gap.low > 0 else "below" if gap.high < 0 else "no different"
+
+
+@mistake("holds the difference against the bar, not against 0")
+def verdict(claim, null, bar):
+    gap = evidence.difference(claim, null, paired=True)
+    return _verdict(claim, null, bar)[0], "above" if gap.low > bar else "below" if gap.high < bar else "no different"
+
+
 @right("scipy's paired test for the second")
 def verdict(claim, null, bar):
     from scipy import stats
@@ -399,6 +466,28 @@ def same_training(a, b):
     return len(a) == len(b) and math.dist(sorted(a), sorted(b)) < 0.1 * max(math.hypot(*a), math.hypot(*b))
 
 
+@mistake("takes the largest of the differences, not the length of all together")
+def same_training(a, b):
+    if len(a) != len(b):
+        return False
+    return max(abs(x - y) for x, y in zip(a, b, strict=True)) < 0.1 * max(map(abs, [*a, *b]))
+
+
+@mistake("squares the lengths, but not the tenth")
+def same_training(a, b):
+    return len(a) == len(b) and math.dist(a, b) ** 2 < 0.1 * max(math.hypot(*a), math.hypot(*b)) ** 2
+
+
+@mistake("adds both lengths: it is a tenth of the longer of the two")
+def same_training(a, b):
+    return len(a) == len(b) and math.dist(a, b) < 0.1 * (math.hypot(*a) + math.hypot(*b))
+
+
+@mistake("takes a tenth of the shorter of the two, not of the longer")
+def same_training(a, b):
+    return len(a) == len(b) and math.dist(a, b) < 0.1 * min(math.hypot(*a), math.hypot(*b))
+
+
 @mistake("compares only as many weights as both have")
 def same_training(a, b):
     a, b = a[: len(b)], b[: len(a)]
@@ -428,10 +517,8 @@ def answer_transfer():
 _NUMBER = r"(?<![\d.])(-?\d*\.\d+)(?!\d|\.\d)"
 
 
-def _numbers(text, pattern=_NUMBER, minus="-", split=True):
-    text = text.replace("−", minus)
-    if split:
-        text = re.sub(r"(?<=\d)-(?=\d*\.\d)", " ", text)
+def _numbers(text, pattern=_NUMBER, minus="-"):
+    text = re.sub(r"(?<=\d)-(?=\d*\.\d)", " ", text.replace("−", minus))
     return [float(found) for found in re.findall(pattern, text)]
 
 
@@ -461,6 +548,18 @@ def numbers_in(text):
 @mistake("takes parts of a version, which has two points, for numbers")
 def numbers_in(text):
     return _numbers(text, r"-?\d*\.\d+")
+
+
+@mistake("takes an en dash, which is no minus, for one")
+def numbers_in(text):
+    text = re.sub(r"(?<=\d)-(?=\d*\.\d)", " ", text.replace("−", "-")).replace("–", "-")
+    text = re.sub(r"\d+\.\d+\.[\d.]*\d", "", text)
+    return [float(found) for found in re.findall(r"-?\d*\.\d+", text)]
+
+
+@mistake("loses a number that a full stop follows")
+def numbers_in(text):
+    return _numbers(text, r"(?<![\d.])(-?\d*\.\d+)(?![\d.])")
 
 
 @mistake("gives each number once: what stands twice is two numbers")
@@ -505,7 +604,9 @@ def _two(values):
     return {round(x, 2) for x in values}
 
 
-def _audit(text, card, runs, without=(), same=_close, gaps=True, cards=True, table=True, prose=True):
+def _audit(
+    text, card, runs, without=(), same=_close, gaps=True, cards=True, table=True, prose=True, cut=lambda line: line
+):
     of, faults = {(its.arm, its.model): its for its in runs}, set()
     models = list(dict.fromkeys(its.model for its in runs))
     if not re.search(r"\d", card.falsifier):
@@ -529,7 +630,7 @@ def _audit(text, card, runs, without=(), same=_close, gaps=True, cards=True, tab
     if cards:
         true |= _two(_numbers(" ".join(card)))
     lines = {line for line in text.splitlines() if line.startswith(("| claim |", "| null |"))}
-    slip = table and lines != {study.table_row(its) for its in runs}
+    slip = table and {cut(line) for line in lines} != {cut(study.table_row(its)) for its in runs}
     if slip or (prose and not _two(_numbers(text)) <= true):
         faults.add("number")
     return faults - set(without)
@@ -543,6 +644,11 @@ def audit(text, card, runs):
 @mistake("looks at the table alone: a number in a sentence may be altered, too")
 def audit(text, card, runs):
     return _audit(text, card, runs, prose=False)
+
+
+@mistake("looks at the means of the table alone, not at their intervals or the number of rows")
+def audit(text, card, runs):
+    return _audit(text, card, runs, cut=lambda line: tuple(line.split(" | ")[:5:2]))
 
 
 @mistake("takes the differences of claim and null for altered numbers")
@@ -619,6 +725,66 @@ _MINE = _CARD._replace(
 @mistake("claim and null have the very same values")
 def my_study():
     return study.Study(_MINE, _first_key, _MODELS, lambda model, arm: _rows(model, "claim")), ""
+
+
+@mistake("the null's values are the claim's, in another order or changed by a hair")
+def my_study():
+    def rows(model, arm):
+        tokens, key = _rows(model, "claim")
+        return (tokens if arm == "claim" else tokens.flip(0)), key
+
+    return study.Study(_MINE, _first_key, _MODELS, rows), ""
+
+
+@mistake("leaves hooks in attn_only_2l")
+def my_study():
+    def halved(model, rows):
+        model.add_hook("blocks.0.attn.hook_z", lambda z, hook: z / 2)
+        return _first_key(model, rows)
+
+    return study.Study(_MINE, halved, _MODELS, _rows), ""
+
+
+@mistake("A measure gives a tensor, one value a row: here is a list")
+def my_study():
+    return study.Study(_MINE, lambda model, rows: _first_key(model, rows).tolist(), _MODELS, _rows), ""
+
+
+@mistake("does the measure ask the model?")
+def my_study():
+    def rows(model, arm):
+        return torch.rand(10, 5, generator=torch.Generator().manual_seed(1 if arm == "claim" else 2))
+
+    return study.Study(_MINE, lambda model, drawn: drawn.mean(1), _MODELS, rows), ""
+
+
+@mistake("are the same model")
+def my_study():
+    return study.Study(_MINE, _first_key, ("attn_only_2l", "./attn_only_2l"), _rows), ""
+
+
+@mistake("here is attn_only_2l, attn_only_2l")
+def my_study():
+    return study.Study(_MINE, _first_key, ("attn_only_2l", "attn_only_2l"), _rows), ""
+
+
+@mistake("differ in their number of rows")
+def my_study():
+    def rows(model, arm):
+        tokens, key = _rows(model, arm)
+        return (tokens if arm == "claim" else tokens[:-1]), key
+
+    return study.Study(_MINE, _first_key, _MODELS, rows), ""
+
+
+@mistake("some values are not finite")
+def my_study():
+    def undefined(model, rows):
+        values = _first_key(model, rows).clone()
+        values[3] = torch.nan
+        return values
+
+    return study.Study(_MINE, undefined, _MODELS, _rows), ""
 
 
 @mistake("a second model is asked for")

@@ -77,10 +77,14 @@ def run(arm: str, name: str, model: TransformerBridge, measure: Callable[..., Te
     """Measure, and keep what a reader will ask for."""
     if arm not in ARMS:
         raise CourseError(f"There is no arm {arm!r}: it is 'claim' or 'null'.")
-    values = measure(model, rows)
+    values, its_name = measure(model, rows), getattr(measure, "__name__", type(measure).__name__)
+    if not hasattr(values, "ndim"):
+        raise CourseError(f"A measure gives a tensor, one value a row: here is a {type(values).__name__}.")
     if values.ndim != 1 or len(values) < 2:
         raise CourseError(f"A measure gives one value a row, for two rows or more: here is {list(values.shape)}.")
-    its_name = getattr(measure, "__name__", type(measure).__name__)
+    left = [point for point, its in model.hook_dict.items() if its.fwd_hooks or its.bwd_hooks]
+    if left:
+        raise CourseError(f"{its_name} leaves hooks in {name}, at {left[0]}: what is run next would run with them.")
     return Run(arm, name, its_name, fingerprint(model), tuple(values.tolist()))
 
 

@@ -106,28 +106,34 @@ def _remarks(runs: list[Run], draw: random.Random) -> str:
 
 
 def _altered(text: str, card: ClaimCard, runs: list[Run], draw: random.Random) -> str:
-    """One number changed in the table or in a sentence; or the numbers of two lines exchanged."""
+    """One number changed in the table, in a difference or in a sentence; or the numbers of two lines exchanged."""
     first, second = table_row(runs[0]), table_row(runs[-1])
     cells_1, cells_2 = first.split(" | "), second.split(" | ")
-    way = draw.choice(["table", "sentence", "exchange"])
+    way = draw.choice(["table", "rows", "difference", "sentence", "exchange"])
     if way == "exchange" and cells_1[4:] != cells_2[4:]:
         text = text.replace(first, " | ".join(cells_1[:4] + cells_2[4:]))
         return text.replace(second, " | ".join(cells_2[:4] + cells_1[4:]))
     its = draw.choice(runs)
-    found = interval(its)
-    true = set()
-    for one in runs:
-        its_own = interval(one)
-        true |= {its_own.value, its_own.low, its_own.high}
-    for model in _models(runs):
-        both = [one for one in runs if one.model == model]
-        if len(both) == 2:
-            apart = gap(*both)
-            true |= {apart.value, apart.low, apart.high}
-    new = found.value
-    while min(abs(new - number) for number in true) < LEAST or f"{new:.2f}" in " ".join(card):
-        new = found.value + draw.choice([-1, 1]) * draw.uniform(LEAST, 0.4)
-    if way == "sentence":
-        return text + f"\nIn short, {its.model} reaches {new:.2f}.\n"
     line = table_row(its)
-    return text.replace(line, line.replace(f"| {found.value:.2f} |", f"| {new:.2f} |", 1))
+    if way == "rows":
+        count = len(its.values)
+        return text.replace(line, line.replace(f"| {count} |", f"| {count + draw.choice([-2, -1, 1, 12])} |", 1))
+    apart = {
+        model: gap(*both) for model in _models(runs) if len(both := [one for one in runs if one.model == model]) == 2
+    }
+    true = [x for one in (*map(interval, runs), *apart.values()) for x in (one.value, one.low, one.high)]
+
+    def other(number: float) -> str:
+        new = number
+        while min(abs(new - one) for one in true) < LEAST or f"{new:.2f}" in " ".join(card):
+            new = number + draw.choice([-1, 1]) * draw.uniform(LEAST, 0.4)
+        return f"{new:.2f}"
+
+    found = interval(its)
+    if way == "sentence":
+        return text + f"\nIn short, {its.model} reaches {other(found.value)}.\n"
+    if way == "difference":
+        said = draw.choice(list(apart.values()))
+        return text.replace(f"null: {said.value:.2f} [", f"null: {other(said.value)} [", 1)
+    old = f"{draw.choice([found.value, found.low, found.high]):.2f}"
+    return text.replace(line, line.replace(f"| {old} |", f"| {other(float(old))} |", 1))
