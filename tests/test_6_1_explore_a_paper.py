@@ -343,6 +343,18 @@ def test_audit__table(audit, rng):
 def test_audit(audit, rng):
     """Each planted fault, alone and with others, in made-up studies that nobody has seen; no alarm at clean ones."""
     text, card, runs = study.example((), rng.integer(0, 10**9))
+    found = audit(re.sub(r" Claim less null: .*", "", text), card, runs)
+    assert not found, f"a clean write-up that leaves the differences out: expected nothing, got {set(found)}"
+    found = set(audit(text + "\nIn short, it reaches 7.77.\n", card, runs))
+    assert found == {"number"}, (
+        f"a sentence says 7.77, which is no run's: expected {{'number'}}, got {found or 'nothing'}"
+    )
+    for at, which in ((1, "first"), (3, "second")):
+        for fault, changed in {"rows": {"values": runs[at].values[:-1]}, "measure": {"measure": "another"}}.items():
+            other = [*runs[:at], runs[at]._replace(**changed), *runs[at + 1 :]]
+            found = set(audit(study.write_up(card, other, {}), card, other))
+            said = f"the null of the {which} model has other {fault} than the claim"
+            assert found == {fault}, f"{said}: expected {{{fault!r}}}, got {found or 'nothing'}"
     copied = [*runs[:2], *(its._replace(weights=runs[0].weights) for its in runs[2:])]
     found = set(audit(text, card, copied))
     assert found == {"model"}, f"two models have the very same weights: expected {{'model'}}, got {found or 'nothing'}"
