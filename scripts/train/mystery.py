@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         sealed.close(Path(options[0]).read_text(encoding="utf-8"))
     elif name == "--table":
         points = ("watcher", "heuristic", "truth", "short copy", "table", "network")
-        print(f"{'':>6} {'accuracy':>9}", *(f"{key:>10}" for key in points), "  copies hold")
+        print(f"{'':>6} {'accuracy':>9}", *(f"{key:>10}" for key in points), "  copies hold", flush=True)
         for row in truth.table(options or NAMES):
             print(f"{row['model']:>6} {row['accuracy']:9.4f}", *(f"{row[key]:10.1f}" for key in points), end="  ")
             print(*(f"{row[f'{key} holds']:,}" for key in points[3:]), sep=", ", flush=True)

@@ -185,6 +185,7 @@ class Kept:
         (lambda question, more=(1.5, 2.5): more, {}),
         (functools.partial(lambda question, x: x, x=torch.zeros(20)), {"its code": 20}),
         (lambda question: NAMED, {"NAMED": 56}),
+        (lambda question: question.TABLE + question.NAMED, {}),  # attributes, of the same names as variables
         (Kept(), {"its code": 32}),
         (Kept().__call__, {"its code": 32}),
         (functools.cache(lambda question: TABLE), {"TABLE": 144}),

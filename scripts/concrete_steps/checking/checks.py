@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import html
 import os
 import sys
@@ -80,7 +81,8 @@ def _used(thing: Any, namespace: dict, seen: set[str]) -> set[str]:
     codes = [thing.__code__] if isinstance(thing, types.FunctionType) and thing.__globals__ is namespace else []
     for code in codes:
         codes += [its for its in code.co_consts if isinstance(its, types.CodeType)]
-        for name in set(code.co_names) & set(namespace) - seen:
+        variables = {its.argval for its in dis.get_instructions(code) if its.opname == "LOAD_GLOBAL"}
+        for name in variables & set(namespace) - seen:
             seen.add(name)
             _used(namespace[name], namespace, seen)
     return seen

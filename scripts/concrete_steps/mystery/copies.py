@@ -131,7 +131,7 @@ def _wider(columns: tuple[int, ...], data: tuple[Tensor, Tensor]) -> list[tuple[
     return [_tried((*columns, *its), data) for its in more] if len(columns) < WIDEST else []
 
 
-def network(name: str, draws: int, width: int = 256, epochs: int = 15) -> tuple[Account, int]:
+def network(name: str, draws: int, width: int = 256, steps: int = 1000) -> tuple[Account, int]:
     """The account by networks, one a kind of question, and the numbers they hold."""
     import torch
     from torch.nn import functional as F
@@ -153,7 +153,6 @@ def network(name: str, draws: int, width: int = 256, epochs: int = 15) -> tuple[
             layers = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
             net = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
             optimizer = torch.optim.AdamW(net.parameters(), lr=4e-3, weight_decay=0.01)
-            steps = max(epochs * len(inputs) // 256, 1500)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps + 1)
             for _ in range(steps):
                 rows = torch.randint(len(inputs), (256,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import pickle
 import sys
@@ -81,8 +82,9 @@ def _of_object(thing: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[st
 
 
 def _of_function(function: types.FunctionType, name: str, seen: dict[int, Any]) -> Iterator[tuple[str, int]]:
-    names: set[str] = set()
+    variables, names = set(), set()  # attributes are among the names: `question.source` is no variable `source`
     for code in _codes(function.__code__):
+        variables |= {its.argval for its in dis.get_instructions(code) if its.opname == "LOAD_GLOBAL"}
         names.update(code.co_names)
         constants = code.co_consts[1:] if function.__doc__ in code.co_consts[:1] else code.co_consts
         yield from _numbers([its for its in constants if not isinstance(its, types.CodeType)], name, seen)
@@ -93,7 +95,7 @@ def _of_function(function: types.FunctionType, name: str, seen: dict[int, Any]) 
         except ValueError:  # not yet filled
             continue
         yield from _numbers(value, variable, seen)
-    for variable in sorted(names & set(function.__globals__)):
+    for variable in sorted(variables & set(function.__globals__)):
         value = function.__globals__[variable]
         if isinstance(value, types.ModuleType) and not _of_library(getattr(value, "__file__", None)):
             for part in sorted(names & set(vars(value))):
