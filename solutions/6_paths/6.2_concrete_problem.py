@@ -639,7 +639,7 @@ findings = [
     ("birch: L0H1, a 1 for a 0", share_of(ones[1]), f"a 2 for a 0 {ones[2]:.2f}"),
     ("birch: L0H2, a 2 for a 0", share_of(twos[2]), f"a 1 for a 0 {twos[1]:.2f}"),
     points_row("birch", birch_scores),
-    ("birch: 9 rows, twos, then zeros", share_of(run_right), f"examples {share_of(drawn_right)}"),
+    ("birch: twos, then zeros", share_of(run_right), f"examples {share_of(drawn_right)}"),
 ]
 for what, value, beside in findings:
     print(f"{what:<31} {value:<16} {beside}")
