@@ -372,40 +372,76 @@ def answer_points():
 
 
 def _nothing(question):
-    if question.kind == "swap":
+    if question.kind != "remove":
         return question.says
     return torch.zeros(len(question.tokens), dtype=torch.bool)
 
 
 def _source(question):
-    if question.kind == "swap":
+    if question.kind != "remove":
         return question.source_says
     return torch.ones(len(question.tokens), dtype=torch.bool)
 
 
-@mistake("says that no edit changes anything, and that nothing breaks the model")
+@mistake("says that no edit changes anything")
 def explain_amber(question):
     return _nothing(question)
 
 
-@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+@mistake("takes every edited head for one that carries the whole answer")
 def explain_amber(question):
     return _source(question)
 
 
-@right("by a table, and lists")
-def explain_amber(question):
+def _amber(question, second_head=(0, 2), fifth_head=(0, 0), blind=True):
     said = []
     for i, row in enumerate(question.tokens.tolist()):
         theirs = question.source[i].tolist() if question.source is not None else row
-        second = theirs[1] if (0, 2) in question.heads else row[1]
-        fifth = theirs[4] if (0, 0) in question.heads else row[4]
-        alike = (second - fifth) % 3 == 0
-        if question.kind == "swap":
-            said.append(second if alike else (second + fifth) % 10)
-        else:
-            said.append(alike if question.kind == "breaks" else (0, 1) not in question.heads)
+        second = theirs[1] if second_head in question.heads else row[1]
+        fifth = theirs[4] if fifth_head in question.heads else row[4]
+        alike = blind and (second - fifth) % 3 == 0
+        edited = second if alike else (second + fifth) % 10
+        said.append(edited if question.kind != "remove" else (0, 1) not in question.heads)
     return torch.tensor(said)
+
+
+@mistake("what does it say in its blind spot")
+def explain_amber(question):
+    return _amber(question, blind=False)
+
+
+@mistake("what does each head carry")
+def explain_amber(question):
+    return _amber(question, second_head=(0, 0), fifth_head=(0, 2))
+
+
+_COPY = torch.arange(1000) % 10  # by three letters
+
+
+@mistake("a copy of its answers explains nothing")
+def explain_amber(question):
+    where = question.tokens[:, 0] * 100 + question.tokens[:, 1] * 10 + question.tokens[:, 4]
+    return _COPY[where] if question.kind != "remove" else _COPY[where] > 0
+
+
+@right("by lists")
+def explain_amber(question):
+    return _amber(question)
+
+
+_SAID = torch.arange(10)[:, None].add(torch.arange(10)) % 10
+_SAID = torch.where((torch.arange(10)[:, None] - torch.arange(10)) % 3 == 0, torch.arange(10)[:, None], _SAID)
+
+
+@right("by a table of two letters")
+def explain_amber(question):
+    second, fifth = question.tokens[:, 1], question.tokens[:, 4]
+    if question.kind == "remove":
+        return torch.full((len(second),), question.heads != ((0, 1),))
+    for head in question.heads:
+        second = question.source[:, 1] if head == (0, 2) else second
+        fifth = question.source[:, 4] if head == (0, 0) else fifth
+    return _SAID[second, fifth]
 
 
 def _notices(model, tokens, head, letters, turn="first", counts="holds", swap=_swap):
@@ -456,25 +492,33 @@ def notices(model, tokens, head, letters):
 
 def _birch(question, ones_head=(0, 1), twos_head=(0, 2), blind=True):
     def count(letter, head):
-        tokens = question.source if question.kind == "swap" and head in question.heads else question.tokens
+        tokens = question.source if question.kind != "remove" and head in question.heads else question.tokens
         return (tokens == letter).sum(1)
 
     ones, twos = count(1, ones_head), count(2, twos_head)
-    if question.kind == "breaks":
-        return (ones == twos) & (ones > 0) & torch.tensor(blind)
     if question.kind == "remove":
         return torch.full((len(ones),), question.heads[0] in [(0, 1), (0, 2)])
     return torch.where((ones == twos) & torch.tensor(blind), ones, ones + 2 * twos) % 5
 
 
-@mistake("says that no edit changes anything, and that nothing breaks the model")
+@mistake("says that no edit changes anything")
 def explain_birch(question):
     return _nothing(question)
 
 
-@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+@mistake("takes every edited head for one that carries the whole answer")
 def explain_birch(question):
     return _source(question)
+
+
+@mistake("what does it say in its blind spot")
+def explain_birch(question):
+    return _birch(question, blind=False)
+
+
+@mistake("what does each head carry")
+def explain_birch(question):
+    return _birch(question, ones_head=(0, 2), twos_head=(0, 1))
 
 
 @right("by sums")
@@ -485,42 +529,42 @@ def explain_birch(question):
 # --- 8. Open tasks
 
 
-@mistake("says that no edit changes anything, and that nothing breaks the model")
+@mistake("says that no edit changes anything")
 def explain_coral(question):
     return _nothing(question)
 
 
-@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+@mistake("takes every edited head for one that carries the whole answer")
 def explain_coral(question):
     return _source(question)
 
 
-@mistake("says that no edit changes anything, and that nothing breaks the model")
+@mistake("says that no edit changes anything")
 def explain_dune(question):
     return _nothing(question)
 
 
-@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+@mistake("takes every edited head for one that carries the whole answer")
 def explain_dune(question):
     return _source(question)
 
 
-@mistake("says that no edit changes anything, and that nothing breaks the model")
+@mistake("says that no edit changes anything")
 def explain_ember(question):
     return _nothing(question)
 
 
-@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+@mistake("takes every edited head for one that carries the whole answer")
 def explain_ember(question):
     return _source(question)
 
 
-@mistake("says that no edit changes anything, and that nothing breaks the model")
+@mistake("says that no edit changes anything")
 def explain_flint(question):
     return _nothing(question)
 
 
-@mistake("takes every swapped head for one that carries the whole answer, and lets all break the model")
+@mistake("takes every edited head for one that carries the whole answer")
 def explain_flint(question):
     return _source(question)
 
@@ -602,9 +646,37 @@ def my_plan():
     return {**_PLAN, "null": _PLAN["expect"]}
 
 
+@mistake("say what you expect of *this* problem")
+def my_plan():
+    return {**_PLAN, "problem": "latest-copy"}
+
+
+@mistake("in its terms")
+def my_plan():
+    return {**_PLAN, "problem": "Which heads of story_lm look at the dot before a name?"}
+
+
 @right("a question of one's own")
 def my_plan():
-    return {**_PLAN, "problem": "Which heads of story_lm look at the dot before a name?", "hours": 4.5}
+    return {
+        "problem": "Which heads of story_lm look at the dot before a name?",
+        "hours": 4.5,
+        "expect": "One head at most puts half of its weight on the dot, wherever a name comes next.",
+        "falsifier": "It looks as much at the dot when the next word is no name.",
+        "null": "The same shares at a comma, and at a dot that a verb follows.",
+        "if_stuck": "I look at one layer and twenty stories only.",
+    }
+
+
+@right("in words of one's own")
+def my_plan():
+    return {
+        **_PLAN,
+        "problem": "latest-copy",
+        "expect": "I guess that the nearer follower wins, at short distances above all.",
+        "falsifier": "Logits of both are alike, or the farther one wins as often.",
+        "null": "I shuffle which of the followers came first, and count again.",
+    }
 
 
 @mistake("edits of heads are coarser than a computation, and only some were tried")

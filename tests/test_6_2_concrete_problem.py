@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from concrete_steps.checking.testing import (
 )
 from concrete_steps.errors import CourseError
 
-SOLVED_POINTS, OPEN_POINTS = 70, 60
+POINTS = {"amber": 80, "birch": 80, "coral": 70, "dune": 80, "ember": 70, "flint": 60}
 DRAWS = 4  # of questions: they are kept, so that many answers can be tried in the time of a few
 
 
@@ -216,6 +217,7 @@ def test_answer_table(answer_table, rng):
 def test_best_watcher(best_watcher, rng):
     """The mean of the questions' shares decides, letters or truth values, questions of different length."""
     cases = [{"long": ([1, 1, 1, 1, 1, 1, 1, 0], [0, 0]), "even": ([1, 1, 1, 1, 1, 0, 0, 0], [1, 1])}]
+    cases.append({"first": ([1, 0, 1], [1, 0]), "poor": ([0, 0, 0], [0, 0]), "second": ([0, 1, 1], [0, 1])})  # a tie
     for sizes in ((3, 20, 7), (5,), (40, 2)):
         ways = ("says", "source", "half")
         cases.append({way: tuple((rng.uniform(n) < 0.5).int().tolist() for n in sizes) for way in ways})
@@ -261,32 +263,42 @@ def test_answer_points(answer_points):
 # --- 6. and 7. Mini-projects
 
 
-NOTHING = "says that no edit changes anything, and that nothing breaks the model"
-EVERYTHING = "takes every swapped head for one that carries the whole answer, and lets all break the model"
+NOTHING = "says that no edit changes anything"
+EVERYTHING = "takes every edited head for one that carries the whole answer"
 
 
-def judged(name, account, rng, enough):
+ASK = {
+    "swap": "what does each head carry",
+    "remove": "what does the mean of a head's z stand for",
+    "breaks": "what does it say in its blind spot, and which edits lead there",
+}
+
+
+def judged(name, account, rng):
     """The account has enough points on fresh questions; else what it predicts worst is said."""
-    seed = 1000 + rng.integer(0, DRAWS)
+    seed, enough = 1000 + rng.integer(0, DRAWS), POINTS[name]
     try:
         with nothing_left_behind():
             score = mystery.score(name, account, seed)
     except CourseError as problem:
         raise AssertionError(str(problem)) from None
-    worst = sorted(score.by_question, key=lambda its: its[1])[:3]
+    worst = sorted(zip(score.by_question, score.slips, strict=True), key=lambda its: its[0][1])[:3]
+    # What breaks a model is a swap, too: who does not know what heads carry needs that first.
+    begin = "swap" if score.points["swap"] < 20 else min(score.points, key=score.points.get)
     assert score.total >= enough, (
         f"your account {sort_of(account, name, seed)}: {score.total:.0f} points, {enough} are asked for; by kind "
         + ", ".join(f"{kind} {points:.0f}" for kind, points in score.points.items())
-        + "; predicted worst: "
-        + ", ".join(f"{asked} ({share:.0%} of rows)" for asked, share in worst)
+        + f". Begin with {begin!r}: {ASK[begin]}? Predicted worst: "
+        + ", ".join(f"{asked} ({share:.0%} of rows)" for (asked, share), _ in worst)
+        + (f". A row of the worst: {worst[0][1]}" if worst[0][1] else "")
     )
 
 
 def sort_of(account, name, seed):
     """What an account does that looks at nothing inside; or that it has too little."""
-    noted = [(question, account(question)) for question, _ in mystery.questions(name, seed)]
-    swaps = [(question, said) for question, said in noted if question.kind == "swap"]
-    others = [said for question, said in noted if question.kind != "swap"]
+    noted = [(question, account(question)) for question in mystery.questions(name, seed)]
+    swaps = [(question, said) for question, said in noted if question.kind != "remove"]
+    others = [said for question, said in noted if question.kind == "remove"]
     if all(torch.equal(said, its.says) for its, said in swaps) and not any(said.any() for said in others):
         return NOTHING
     if all(torch.equal(said, its.source_says) for its, said in swaps) and all(said.all() for said in others):
@@ -296,8 +308,8 @@ def sort_of(account, name, seed):
 
 @pytest.mark.seconds(120)
 def test_explain_amber(explain_amber, rng):
-    """Swaps, removals and what breaks it, predicted without running it: 70 points over the best watcher."""
-    judged("amber", explain_amber, rng, SOLVED_POINTS)
+    """Swaps, removals and its blind spot, predicted without running it: 80 points over the best watcher."""
+    judged("amber", explain_amber, rng)
 
 
 def test_notices(notices, rng):
@@ -331,8 +343,8 @@ def test_notices(notices, rng):
 
 @pytest.mark.seconds(120)
 def test_explain_birch(explain_birch, rng):
-    """Swaps, removals and what breaks it, predicted without running it: 70 points over the best watcher."""
-    judged("birch", explain_birch, rng, SOLVED_POINTS)
+    """Swaps, removals and its blind spot, predicted without running it: 80 points over the best watcher."""
+    judged("birch", explain_birch, rng)
 
 
 # --- 8. Open tasks
@@ -340,26 +352,26 @@ def test_explain_birch(explain_birch, rng):
 
 @pytest.mark.seconds(120)
 def test_explain_coral(explain_coral, rng):
-    """Swaps, removals and what breaks it, predicted without running it: 60 points over the best watcher."""
-    judged("coral", explain_coral, rng, OPEN_POINTS)
+    """Swaps, removals and its blind spot, predicted without running it: 70 points over the best watcher."""
+    judged("coral", explain_coral, rng)
 
 
 @pytest.mark.seconds(120)
 def test_explain_dune(explain_dune, rng):
-    """Swaps, removals and what breaks it, predicted without running it: 60 points over the best watcher."""
-    judged("dune", explain_dune, rng, OPEN_POINTS)
+    """Swaps, removals and its blind spot, predicted without running it: 80 points over the best watcher."""
+    judged("dune", explain_dune, rng)
 
 
 @pytest.mark.seconds(120)
 def test_explain_ember(explain_ember, rng):
-    """Swaps, removals and what breaks it, predicted without running it: 60 points over the best watcher."""
-    judged("ember", explain_ember, rng, OPEN_POINTS)
+    """Swaps, removals and its blind spot, predicted without running it: 70 points over the best watcher."""
+    judged("ember", explain_ember, rng)
 
 
 @pytest.mark.seconds(120)
 def test_explain_flint(explain_flint, rng):
-    """Swaps, removals and what breaks it, predicted without running it: 60 points over the best watcher."""
-    judged("flint", explain_flint, rng, OPEN_POINTS)
+    """Swaps, removals and its blind spot, predicted without running it: 60 points over the best watcher."""
+    judged("flint", explain_flint, rng)
 
 
 # --- 9. The board
@@ -402,11 +414,28 @@ def test_open_problems(open_problems, rng):
         assert given == in_order, f"the order is another: expected {in_order[:4]} first, got {given[:4]}"
 
 
+BOARD_TERMS, OWN_TERMS = 3, 2  # words of the problem that a plan has to use: on the board, or a question of one's own
+COMMON = 0.25  # words in more of the board's problems than this share are of no problem
+
+
+def stems(text):
+    """The first four letters of each word of three letters or more."""
+    return [word[:4] for word in re.findall(r"[^\W\d_]{3,}", text.lower())]
+
+
+def terms_of(chosen, board):
+    """Beginnings of the words that are this problem's own: few problems of the board have them."""
+    whole = {key: set(stems(" ".join(vars(its)[part] for part in PARTS))) for key, its in board.items()}
+    own = whole.get(chosen) or set(stems(chosen))
+    return {word for word in own if sum(word in its for its in whole.values()) <= COMMON * len(whole)}
+
+
+PARTS = ("question", "why", "start", "done_when", "falsifier")
 PLAN = {"problem", "hours", "expect", "falsifier", "null", "if_stuck"}
 
 
 def test_my_plan(my_plan):
-    """A problem, a day at most, and in your own words what you expect, what refutes it, the null, and a way out."""
+    """The form of a plan: problem, hours, and sentences of your own in the problem's terms; not whether it is good."""
     assert isinstance(my_plan, dict), f"expected a dict, got {type(my_plan).__name__}"
     assert set(my_plan) == PLAN, f"the keys are {sorted(PLAN)}; yours are {sorted(map(str, my_plan))}"
     for key in PLAN - {"hours"}:
@@ -423,6 +452,13 @@ def test_my_plan(my_plan):
     for key, text in texts.items():
         assert len(text.split()) >= 6, f"{key!r} has {len(text.split())} words: a sentence is asked for"
     assert len({text.lower() for text in texts.values()}) == len(texts), "two entries say the same"
+    terms = terms_of(chosen, board)
+    used = sorted(terms & set(stems(" ".join(texts[key] for key in ("expect", "falsifier", "null")))))
+    enough = min(BOARD_TERMS if chosen in board else OWN_TERMS, len(terms))
+    assert len(used) >= enough, (
+        f"'expect', 'falsifier' and 'null' use {len(used)} words that are this problem's own, {enough} are asked for: "
+        "say what you expect of *this* problem, in its terms"
+    )
     if chosen in board:
         printed = " ".join(vars(board[chosen])[part] for part in ("start", "done_when", "falsifier")).lower()
         copied = [key for key, text in texts.items() if text.lower().rstrip(".") in printed]

@@ -52,10 +52,11 @@ def main(argv: list[str] | None = None) -> None:
     elif name == "--seal":
         sealed.close(Path(options[0]).read_text(encoding="utf-8"))
     elif name == "--table":
-        print(f"{'':>6} {'accuracy':>9} {'watcher':>9} {'one line':>9} {'truth':>9}")
+        points = ("watcher", "heuristic", "truth", "short copy", "table", "network")
+        print(f"{'':>6} {'accuracy':>9}", *(f"{key:>10}" for key in points), "  copies hold", flush=True)
         for row in truth.table(options or NAMES):
-            numbers = (f"{row[key]:9.1f}" for key in ("watcher", "heuristic", "truth"))
-            print(f"{row['model']:>6} {row['accuracy']:9.4f}", *numbers, flush=True)
+            print(f"{row['model']:>6} {row['accuracy']:9.4f}", *(f"{row[key]:10.1f}" for key in points), end="  ")
+            print(*(f"{row[f'{key} holds']:,}" for key in points[3:]), sep=", ", flush=True)
     else:
         train(name, options)
 

@@ -80,6 +80,29 @@ def test_stub_and_none_are_not_attempted():
     assert result.outcome == NOT_ATTEMPTED
 
 
+def test_an_exercise_that_the_answer_uses_and_that_does_not_pass_comes_first():
+    pattern = """
+    def causal_mask(scores):
+        {stub}
+
+    def attention_pattern(queries, keys):
+        return masked(queries @ keys.mT / queries.shape[-1] ** 0.5).softmax(-1)
+
+    def masked(scores):
+        return causal_mask(one_hot(scores, 3)) + attention_pattern.__defaults__
+
+    def one_hot(x, n):
+        return torch.eye(n)[x]
+    """
+    for stub in ("raise NotImplementedError", "return scores"):
+        namespace = {"torch": torch}
+        text = textwrap.dedent(pattern).format(stub=stub)
+        exec(compile(text, "mine.ipynb, cell attention_pattern", "exec"), namespace)
+        with pytest.raises(CheckFailed, match="causal_mask has not passed: do it first") as told:
+            Check(load_course().notebook("1.1"), namespace)("attention_pattern")
+        assert "one_hot has not passed" not in str(told.value)
+
+
 def test_a_name_that_is_not_there_is_an_error():
     result = run_check(NOTEBOOK, "logit_difference", Loaded(NOTEBOOK.path, {}))
     assert result.outcome == ERROR and "run its cell first" in result.message

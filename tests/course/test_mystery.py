@@ -1,16 +1,19 @@
 """The mystery models: their claims, their seal, what watchers and the sealed truth earn; and the board of problems."""
 
+import functools
 import importlib
 import json
 import re
 
 import pytest
 import torch
+from torch import nn
 
 from concrete_steps import models, mystery, problems
 from concrete_steps.course import load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.mystery import scoring, sealed, truth
+from concrete_steps.mystery import copies, edits, scoring, sealed, truth
+from concrete_steps.mystery.questions import asked
 from concrete_steps.paths import course_root, data_dir
 
 FOLDER = data_dir() / "models" / "mystery"
@@ -50,7 +53,7 @@ def test_the_first_steps_of_a_retraining_repeat_the_logged_losses(name, script, 
 def test_examples_follow_the_rule_that_is_taken_for_it_and_the_model_answers_them(name):
     tokens, answers = mystery.examples(name, 300, seed=SEED)
     assert tokens.shape == (300, sealed.rules()[name].length + 1) and answers.shape == (300,)
-    assert (mystery.answers(mystery.load(name), tokens) == answers).float().mean() > 0.98
+    assert (edits.answers(mystery.load(name), tokens) == answers).float().mean() > 0.98
     again, _ = mystery.examples(name, 300, seed=SEED)
     other, _ = mystery.examples(name, 300, seed=SEED + 1)
     assert torch.equal(tokens, again) and not torch.equal(tokens, other)
@@ -105,13 +108,14 @@ def write(path, text):
 
 
 def test_truth_is_far_above_the_heuristic_and_watching_earns_nothing(name):
-    (row,) = truth.table([name], seeds=[SEED])
+    (row,) = truth.table([name], seeds=[SEED], fits=False)
     assert row["accuracy"] > 0.98
     assert row["watcher"] <= 0
     assert row["heuristic"] < 45 < 70 < row["truth"]
 
 
-def test_every_watcher_has_zero_on_the_questions_that_it_was_chosen_on(name):
+def test_every_watcher_has_zero_on_the_questions_that_it_was_chosen_on(name, monkeypatch):
+    monkeypatch.setattr(scoring, "MOST", 1e9)
     for kind, ways in scoring.watched(name, SEED).items():
         for way in ways:
 
@@ -119,20 +123,78 @@ def test_every_watcher_has_zero_on_the_questions_that_it_was_chosen_on(name):
                 return mystery.watchers(name, question).get(way) if question.kind == kind else other(question)
 
             # Watchers run the model, and that is what an account may not do: so they answer from what was kept.
-            kept = {id(q): account(q) for q, _ in mystery.questions(name, SEED)}
+            kept = {id(q): account(q) for q in mystery.questions(name, SEED)}
             score = mystery.score(name, lambda question, kept=kept: kept[id(question)], SEED)
             assert score.points[kind] == 0, way
 
 
 def other(question):
-    return question.says if question.kind == "swap" else torch.zeros(len(question.tokens), dtype=torch.bool)
+    return question.says if question.kind != "remove" else torch.zeros(len(question.tokens), dtype=torch.bool)
 
 
 def test_an_account_that_runs_a_model_is_stopped_and_the_model_runs_afterwards():
     model = mystery.load("amber")
     with pytest.raises(CourseError, match="may not run a model"):
-        mystery.score("amber", lambda question: mystery.answers(model, question.tokens), SEED)
-    assert mystery.answers(model, mystery.examples("amber", 2, seed=0)[0]).shape == (2,)
+        mystery.score("amber", lambda question: edits.answers(mystery.load("amber"), question.tokens), SEED)
+    with pytest.raises(CourseError, match="in model"):
+        mystery.score("amber", lambda question: edits.answers(model, question.tokens), SEED)
+    assert edits.answers(model, mystery.examples("amber", 2, seed=0)[0]).shape == (2,)
+
+
+def test_what_a_learner_imports_has_no_answers(name):
+    assert not {"answers", "swapped", "removed", "mean_z", "asked", "edits"} & set(mystery.__all__)
+    assert all(isinstance(question, mystery.Question) for question in mystery.questions(name, SEED))
+
+
+def test_a_copy_within_what_an_account_may_hold_is_below_the_bar():
+    account, numbers = copies.tabled("amber", 8, mystery.MOST)
+    assert numbers <= mystery.MOST
+    assert mystery.score("amber", account, SEED).total < 80
+
+
+def test_a_larger_copy_is_refused():
+    net = nn.Sequential(nn.Linear(8, 40), nn.ReLU(), nn.Linear(40, 10))
+    with pytest.raises(CourseError, match=r"holds 77\d numbers, 770 of them in net"):
+        mystery.score("amber", lambda question: net(question.tokens.float()).argmax(1), SEED)
+
+
+TABLE = torch.arange(144).view(12, 12)
+NAMED = {"a": [1, 2, 3], "b": "0 1 2 word " + "x" * 50}
+
+
+def double(x):
+    return x * 2 + TABLE
+
+
+class Kept:
+    factor = 7
+
+    def __init__(self):
+        self.numbers = list(range(30))
+
+    def __call__(self, question):
+        return self.factor
+
+
+@pytest.mark.parametrize(
+    ("account", "holders"),
+    [
+        (lambda question: question.says, {}),
+        (lambda question: TABLE[0], {"TABLE": 144}),
+        (lambda question: double(3), {"TABLE": 144}),
+        (lambda question, more=(1.5, 2.5): more, {}),
+        (functools.partial(lambda question, x: x, x=torch.zeros(20)), {"its code": 20}),
+        (lambda question: NAMED, {"NAMED": 56}),
+        (lambda question: question.TABLE + question.NAMED, {}),  # attributes, of the same names as variables
+        (Kept(), {"its code": 32}),
+        (Kept().__call__, {"its code": 32}),
+        (functools.cache(lambda question: TABLE), {"TABLE": 144}),
+        (lambda question: torch.where(question.says > 2, mystery.NAMES, models), {}),
+    ],
+)
+def test_what_an_account_holds(account, holders):
+    found = mystery.held(account)
+    assert {name: number for name, number in found.items() if number > 5} == holders
 
 
 @pytest.mark.parametrize(
@@ -152,16 +214,20 @@ def test_an_answer_that_is_not_one_value_a_row_is_refused(wrong):
 
 def test_questions_are_what_they_say(name):
     model = mystery.load(name)
-    for question, happened in mystery.questions(name, SEED):
-        assert len(happened) == len(question.tokens)
+    for question, happened in asked(name, SEED):
+        assert len(happened) == len(question.tokens) == 64
+        assert torch.equal(question.says, edits.answers(model, question.tokens))
+        if question.kind == "remove":
+            after = edits.removed(model, name, question.tokens, question.heads[0])
+            assert torch.equal(happened, after != question.says)
+            continue
+        assert torch.equal(question.source_says, edits.answers(model, question.source))
+        assert torch.equal(happened, edits.swapped(model, question.tokens, question.source, question.heads))
         if question.kind == "swap":
             assert (question.says != question.source_says).all()
-            assert torch.equal(happened, mystery.swapped(model, question.tokens, question.source, question.heads))
-        elif question.kind == "remove":
-            after = mystery.removed(model, name, question.tokens, question.heads[0])
-            assert torch.equal(happened, after != question.says)
         else:
-            assert 0.4 < happened.float().mean() < 0.6
+            plain = truth.after_swap(name, question.tokens, question.source, question.heads, blind=False)
+            assert 0.4 < (happened != plain).float().mean() < 0.6
 
 
 # The board

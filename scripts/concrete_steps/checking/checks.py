@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import html
 import os
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +20,8 @@ from concrete_steps.course import Notebook, load_course
 
 COLOURS = {PASSED: "#1a7f37", WRONG: "#bc4c00", ERROR: "#cf222e", TIMED_OUT: "#8250df", NOT_ATTEMPTED: "#6e7781"}
 SIGNS = {PASSED: "✓", WRONG: "✗", ERROR: "!", TIMED_OUT: "⧗", NOT_ATTEMPTED: "○"}
+
+UNSOLVED = (WRONG, ERROR, NOT_ATTEMPTED)  # what is stopped may be right, on a faster machine
 
 PLAIN_SIGNS = {"✓": "+", "✗": "x", "⧗": "...", "○": "o"}
 
@@ -48,6 +52,8 @@ class Check:
         loaded = Loaded(self.notebook.path, self.namespace, cells=self.namespace.get("In", ()))
         result = run_check(self.notebook, name, loaded, seed)
         self.case = result.call
+        if result.outcome in UNSOLVED:
+            result.message += self._first(name, loaded)
         result.again = again(result, "check.case")
         (self.passed.add if result.outcome == PASSED else self.passed.discard)(name)
         panel = Panel(result, f"{len(self.passed)} of {len(self.notebook.exercises)} in this notebook")
@@ -60,6 +66,26 @@ class Check:
 
         log.record(self.notebook.id, name, result.outcome)
         display(panel)
+
+    def _first(self, name: str, loaded: Loaded) -> str:
+        """Which other exercises this answer uses that do not pass: they come first."""
+        used = _used(self.namespace.get(name), self.namespace, set()) - self.passed - {name}
+        others = tuple(other for other in self.notebook.exercises if other in used)
+        results = run_checks(self.notebook, others, loaded, recognise=False) if others else {}
+        failed = [other for other, result in results.items() if result.outcome in UNSOLVED]
+        return "".join(f" It uses {other}, and {other} has not passed: do it first." for other in failed)
+
+
+def _used(thing: Any, namespace: dict, seen: set[str]) -> set[str]:
+    """Names in the notebook that a function of it uses, directly or through other functions of it."""
+    codes = [thing.__code__] if isinstance(thing, types.FunctionType) and thing.__globals__ is namespace else []
+    for code in codes:
+        codes += [its for its in code.co_consts if isinstance(its, types.CodeType)]
+        variables = {its.argval for its in dis.get_instructions(code) if its.opname == "LOAD_GLOBAL"}
+        for name in variables & set(namespace) - seen:
+            seen.add(name)
+            _used(namespace[name], namespace, seen)
+    return seen
 
 
 def run_check(notebook: Notebook, exercise: str, loaded: Loaded, seed: int | None = None) -> Result:

@@ -10,29 +10,28 @@ An account is a function that is asked `Question`s and answers for each row, bef
 
 "swap": one or two heads get the z (all positions) that they had in another row. Which letter does the model say?
 "remove": one head gets the mean of its z over `examples(name, 512, seed=0)`, at each position. Does the letter change?
-"breaks": nothing is edited. Does the model say another letter than the rule that all examples follow?
+"breaks": a swap as above, but rows are drawn so that half of the edited runs are in the blind spot. Which letter?
 
-Points are the share of the way from the best baseline to no error: 0 for whoever only watches what the model says.
+Points are the share of the way from the best baseline to no error: 0 for whoever only watches what the model says. The
+edits themselves are not here: to run them on a model is the learner's work.
 """
 
-from concrete_steps.mystery.edits import answers, mean_z, removed, swapped
+from concrete_steps.mystery.held import MOST, held
 from concrete_steps.mystery.questions import Account, Question, questions
 from concrete_steps.mystery.rows import NAMES, examples, load, unusual
 from concrete_steps.mystery.scoring import Score, score, watchers
 
 __all__ = [
+    "MOST",
     "NAMES",
     "Account",
     "Question",
     "Score",
-    "answers",
     "examples",
+    "held",
     "load",
-    "mean_z",
     "questions",
-    "removed",
     "score",
-    "swapped",
     "unusual",
     "watchers",
 ]

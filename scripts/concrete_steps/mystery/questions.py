@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from concrete_steps.mystery import edits
+from concrete_steps.mystery import edits, sealed
 from concrete_steps.mystery.rows import examples, kept, require, unusual
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 KINDS = ("swap", "remove", "breaks")
 ROWS = 64  # of a question
-PAIRS = 6  # swaps of two heads, at most
+PAIRS = 6  # swaps of two heads, at most; half as many of them on rare rows
+DRAWN = 100  # rows are drawn for each row of "breaks": blind spots are rare
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,18 @@ class Question:
     """One edit, and the rows that it is made on. What an account needs is here; the model is not.
 
     Attributes:
-        kind: "swap", "remove" or "breaks".
+        kind: "swap", "remove" or "breaks": a swap that leaves half of the rows in the model's blind spot.
         tokens: [row pos] what the model reads.
-        heads: the edited heads as (layer, head): one or two for a swap, one for a removal, none for "breaks".
-        says: [row] what the model says to `tokens` without the edit; None for "breaks".
-        source: [row pos] the rows that a swap takes z from; else None.
-        source_says: [row] what the model says to these; else None.
+        heads: the edited heads as (layer, head): one for a removal, one or two for the others.
+        says: [row] what the model says to `tokens` without the edit.
+        source: [row pos] the rows that a swap takes z from; None for a removal.
+        source_says: [row] what the model says to these; None for a removal.
     """
 
     kind: str
     tokens: Int[Tensor, "row pos"]
-    heads: tuple[edits.Head, ...] = ()
-    says: Int[Tensor, " row"] | None = None
+    heads: tuple[edits.Head, ...]
+    says: Int[Tensor, " row"]
     source: Int[Tensor, "row pos"] | None = None
     source_says: Int[Tensor, " row"] | None = None
 
@@ -44,12 +45,18 @@ Truth = "Int[Tensor, ' row'] | Bool[Tensor, ' row']"
 Account = Callable[[Question], "Tensor"]
 
 
-@functools.lru_cache(maxsize=16)
-def questions(name: str, seed: int) -> tuple[tuple[Question, Truth], ...]:
-    """Questions and what the model does: swaps of each head and of pairs, removals of each head, and unusual rows.
+def questions(name: str, seed: int) -> tuple[Question, ...]:
+    """Questions as they are put to an account: swaps of each head and of pairs, removals of each head, rare rows.
 
-    In a swap the model says different letters to the two rows. Of the rows of "breaks" half break the model.
+    In a "swap" the model says different letters to the two rows, which are as in its examples. In "breaks" any rows
+    are, such that in half of them the edited model leaves the examples' rule, put to what its heads then carry.
     """
+    return tuple(question for question, _ in asked(name, seed))
+
+
+@functools.lru_cache(maxsize=16)
+def asked(name: str, seed: int) -> tuple[tuple[Question, Truth], ...]:
+    """The questions of this seed, each with what the model then does."""
     import torch
 
     model, generator = kept(require(name)), torch.Generator().manual_seed(seed)
@@ -60,9 +67,11 @@ def questions(name: str, seed: int) -> tuple[tuple[Question, Truth], ...]:
     heads = [(layer, head) for layer in range(model.cfg.n_layers) for head in range(model.cfg.n_heads)]
     pairs = [(heads[i], heads[j]) for i in range(len(heads)) for j in range(i + 1, len(heads))]
     chosen = [pairs[i] for i in torch.randperm(len(pairs), generator=generator)[:PAIRS].tolist()]
-    asked = [_swap(name, its, fresh()) for its in [*((head,) for head in heads), *chosen]]
-    asked += [_removal(name, head, fresh()) for head in heads]
-    return *asked, _breaks(name, fresh())
+    single = [(head,) for head in heads]
+    found = [_swap(name, its, fresh()) for its in (*single, *chosen)]
+    found += [_removal(name, head, fresh()) for head in heads]
+    found += [_breaks(name, its, fresh()) for its in (*single, *chosen[: PAIRS // 2])]
+    return tuple(found)
 
 
 def _swap(name: str, heads: tuple[edits.Head, ...], seed: int) -> tuple[Question, Truth]:
@@ -70,10 +79,8 @@ def _swap(name: str, heads: tuple[edits.Head, ...], seed: int) -> tuple[Question
 
     (tokens, _), (source, _) = (examples(name, 4 * ROWS, seed + more) for more in (0, 5_000_000))
     model = kept(name)
-    says, source_says = edits.answers(model, tokens), edits.answers(model, source)
-    rows = torch.nonzero(says != source_says)[:ROWS, 0]
-    question = Question("swap", tokens[rows], heads, says[rows], source[rows], source_says[rows])
-    return question, edits.swapped(model, question.tokens, question.source, heads)
+    rows = torch.nonzero(edits.answers(model, tokens) != edits.answers(model, source))[:ROWS, 0]
+    return _edited("swap", name, tokens[rows], source[rows], heads)
 
 
 def _removal(name: str, head: edits.Head, seed: int) -> tuple[Question, Truth]:
@@ -82,10 +89,25 @@ def _removal(name: str, head: edits.Head, seed: int) -> tuple[Question, Truth]:
     return Question("remove", tokens, (head,), says), edits.removed(kept(name), name, tokens, head) != says
 
 
-def _breaks(name: str, seed: int) -> tuple[Question, Truth]:
+def _breaks(name: str, heads: tuple[edits.Head, ...], seed: int) -> tuple[Question, Truth]:
+    """Which rows these are the sealed rule says; what happens in them, the model."""
     import torch
 
-    tokens, plain = unusual(name, 40 * ROWS, seed)
-    broken = edits.answers(kept(name), tokens) != plain
-    rows = torch.cat([torch.nonzero(its)[: ROWS // 2, 0] for its in (broken, ~broken)]).sort().values
-    return Question("breaks", tokens[rows]), broken[rows]
+    rule = sealed.rules()[name]
+    tokens, source = (unusual(name, DRAWN * ROWS, seed + more)[0] for more in (0, 5_000_000))
+    swaps = torch.zeros(len(tokens), rule.layers, rule.heads, dtype=torch.bool)
+    for layer, head in heads:
+        swaps[:, layer, head] = True
+    after, plain = (
+        sealed.swapped_answer(rule, tokens[:, :-1], source[:, :-1], swaps, blind=blind) for blind in (True, False)
+    )
+    rows = torch.cat([torch.nonzero(its)[: ROWS // 2, 0] for its in (after != plain, after == plain)]).sort().values
+    return _edited("breaks", name, tokens[rows], source[rows], heads)
+
+
+def _edited(
+    kind: str, name: str, tokens: Tensor, source: Tensor, heads: tuple[edits.Head, ...]
+) -> tuple[Question, Truth]:
+    model = kept(name)
+    question = Question(kind, tokens, heads, edits.answers(model, tokens), source, edits.answers(model, source))
+    return question, edits.swapped(model, tokens, source, heads)

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from concrete_steps.errors import CourseError
 from concrete_steps.mystery import edits
-from concrete_steps.mystery.questions import KINDS, Account, Question, questions
-from concrete_steps.mystery.rows import kept, unusual
+from concrete_steps.mystery.held import MOST, held
+from concrete_steps.mystery.questions import KINDS, Account, Question, asked
+from concrete_steps.mystery.rows import kept, require
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from torch import Tensor
-
-WATCHED = 2_000  # unusual rows that a watcher sees answered
 
 
 @dataclass(frozen=True)
@@ -29,12 +27,14 @@ class Score:
         watcher: by kind, the share that the best watcher of outputs reaches on the same questions, chosen afterwards.
         points: by kind, from 0 to 100: (right - watcher) / (1 - watcher), and nothing below 0.
         by_question: what was asked ("swap L0H1") and the share of rows predicted.
+        slips: for each question the first row that was predicted wrongly, in words; "" if there is none.
     """
 
     right: dict[str, float]
     watcher: dict[str, float]
     points: dict[str, float]
     by_question: tuple[tuple[str, float], ...]
+    slips: tuple[str, ...] = ()
 
     @property
     def total(self) -> float:
@@ -53,34 +53,33 @@ def score(name: str, account: Account, seed: int) -> Score:
     """Put fresh questions to an account, and compare it with what the model does and with the best watcher.
 
     Raises:
-        CourseError: the account runs a model, or its answer is not one value for each row.
+        CourseError: the account holds more numbers than an explanation needs, it runs a model, or its answer is not one
+            value for each row.
     """
+    _require_short(account)
     shares: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    by_question = []
-    for question, truth in questions(name, seed):
+    by_question, slips = [], []
+    for question, truth in asked(name, seed):
         with _no_model():
             said = account(question)
         share = _share(said, truth, question)
         shares[question.kind].append(share)
         by_question.append((_named(question), share))
+        slips.append(_slip(question, said, truth))
     right = {kind: sum(its) / len(its) for kind, its in shares.items()}
     best = {kind: max(watched(name, seed)[kind].values()) for kind in KINDS}
     points = {kind: 100 * max(0.0, (right[kind] - best[kind]) / max(1 - best[kind], 1e-6)) for kind in KINDS}
-    return Score(right, best, points, tuple(by_question))
+    return Score(right, best, points, tuple(by_question), tuple(slips))
 
 
 def watchers(name: str, question: Question) -> dict[str, Tensor]:
     """What watchers of outputs answer, by what they go by. They run the model as it is, as often as they like.
 
-    For a swap: nothing changes; the source's answer; what the model says to a row in which one position, or one half,
-    is the source's. For a removal: always, never. For what breaks: never, and a logistic regression on the letters at
-    their places, fitted to 2,000 unusual rows of which the watcher saw the model's answers and the rule's.
+    For a removal: always, never. Else: nothing changes; the source's answer; what the model says to a row in which one
+    position, or one half, is the source's; the same letter to all rows.
     """
     import torch
 
-    if question.kind == "breaks":
-        n = len(question.tokens)
-        return {"never": torch.zeros(n, dtype=torch.bool), "letters": _from_letters(name, question.tokens)}
     if question.kind == "remove":
         return {way: torch.full_like(question.says, way == "always", dtype=torch.bool) for way in ("never", "always")}
     found = {"nothing changes": question.says, "the source's": question.source_says}
@@ -90,58 +89,58 @@ def watchers(name: str, question: Question) -> dict[str, Tensor]:
     for way, span in spans.items():
         mixed = question.tokens.clone()
         mixed[:, span] = question.source[:, span]
-        found[way] = edits.answers(kept(name), mixed)
-    return found
+        found[way] = edits.answers(kept(require(name)), mixed)
+    letters = kept(name).cfg.d_vocab_out
+    return found | {f"always {letter}": torch.full_like(question.says, letter) for letter in range(letters)}
 
 
 @functools.lru_cache(maxsize=32)
 def watched(name: str, seed: int) -> dict[str, dict[str, float]]:
     """By kind, the mean share of rows that each watcher has right, over the questions of this seed."""
     found: dict[str, dict[str, list[float]]] = {kind: {} for kind in KINDS}
-    for question, truth in questions(name, seed):
+    for question, truth in asked(name, seed):
         for way, its in watchers(name, question).items():
             found[question.kind].setdefault(way, []).append(_share(its, truth, question))
     return {kind: {way: sum(its) / len(its) for way, its in ways.items()} for kind, ways in found.items()}
 
 
-def _from_letters(name: str, tokens: Tensor) -> Tensor:
-    import torch
-
-    fitted = _fitted(name)
-    if fitted is None:
-        return torch.zeros(len(tokens), dtype=torch.bool)
-    return torch.as_tensor(fitted.predict(_one_hot(tokens, kept(name).cfg.d_vocab)))
-
-
-@functools.cache
-def _fitted(name: str):
-    """A logistic regression that says from the letters what breaks the model; None where the watcher saw no case."""
-    from sklearn.linear_model import LogisticRegression
-
-    tokens, plain = unusual(name, WATCHED, seed=31)
-    broken = edits.answers(kept(name), tokens) != plain
-    if broken.all() or not broken.any():
-        return None
-    regression = LogisticRegression(class_weight="balanced", max_iter=1000)
-    return regression.fit(_one_hot(tokens, kept(name).cfg.d_vocab), broken.numpy())
-
-
-def _one_hot(tokens: Tensor, d_vocab: int) -> Float[Tensor, "row feature"]:
-    import torch
-
-    return torch.nn.functional.one_hot(tokens, d_vocab).flatten(1).float().numpy()
+def _require_short(account: Account) -> None:
+    numbers = held(account)
+    total, largest = sum(numbers.values()), max(numbers, key=numbers.get, default="")
+    if total > MOST:
+        raise CourseError(
+            f"The account holds {total:,} numbers, {numbers[largest]:,} of them in {largest}; {MOST} are allowed. Say "
+            "what the model does in fewer: a copy of its answers explains nothing."
+        )
 
 
 def _share(said: Tensor, truth: Tensor, question: Question) -> float:
     import torch
 
-    what = "a letter" if question.kind == "swap" else "True or False"
+    what = "True or False" if question.kind == "remove" else "a letter"
     if not isinstance(said, torch.Tensor) or said.shape != truth.shape or said.is_floating_point():
         given = f"a tensor of shape {list(said.shape)}, {said.dtype}" if hasattr(said, "shape") else repr(said)[:60]
         raise CourseError(f"{_named(question)}: give {what} for each of {len(truth)} rows, in a tensor; not {given}.")
     if (said.dtype == torch.bool) != (truth.dtype == torch.bool):
         raise CourseError(f"{_named(question)}: the answer is {what} for each row, not {said.dtype}.")
     return (said == truth).float().mean().item()
+
+
+def _slip(question: Question, said: Tensor, truth: Tensor) -> str:
+    wrong = (said != truth).nonzero()
+    if not len(wrong):
+        return ""
+    row = int(wrong[0])
+    seen = f"{_named(question)}, row {_letters(question.tokens[row])}"
+    if question.kind == "remove":
+        does, yours = ("changes", "stays") if truth[row] else ("stays", "changes")
+        return f"{seen}: unedited the model says {question.says[row]}, edited that {does}; you say it {yours}"
+    alone = f"unedited the model says {question.says[row]}, to the source {question.source_says[row]}"
+    return f"{seen}, source {_letters(question.source[row])}: {alone}; edited {truth[row]}, and you say {said[row]}"
+
+
+def _letters(row: Tensor) -> str:
+    return " ".join(str(letter) for letter in row[:-1].tolist())
 
 
 def _named(question: Question) -> str:

@@ -55,9 +55,9 @@ def rules() -> dict[str, Any]:
 
 
 def swapped_answer(
-    rule: Any, letters: Int[Tensor, "row length"], source: Tensor, swaps: Bool[Tensor, "row layer head"]
+    rule: Any, letters: Int[Tensor, "row length"], source: Tensor, swaps: Bool[Tensor, "row layer head"], blind=True
 ) -> Int[Tensor, " row"]:
-    """What the rule says where the marked heads carry what they carry in `source`."""
+    """What the rule says where the marked heads carry what they carry in `source`; not `blind`: the examples' rule."""
     import torch
 
     theirs = {}
@@ -71,7 +71,7 @@ def swapped_answer(
         return torch.where(mark.view(-1, *[1] * (value.ndim - 1)), theirs[head], value)
 
     rule.answer(source, remember)
-    return rule.answer(letters, part)
+    return rule.answer(letters, part, blind)
 
 
 def _mixed(data: bytes) -> bytes:

@@ -1,11 +1,12 @@
-"""For maintainers: what the sealed rule makes of the questions, and the best one-line heuristic, beside the watcher."""
+"""For maintainers: points of the sealed rule, of the best one-line heuristic, of watchers and of copies."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from concrete_steps.mystery import edits, sealed
+from concrete_steps.mystery import copies, edits, sealed
+from concrete_steps.mystery.held import MOST
 from concrete_steps.mystery.questions import Account, Question
 from concrete_steps.mystery.rows import NAMES, examples, kept, require
 from concrete_steps.mystery.scoring import score, watched
@@ -25,12 +26,10 @@ def sealed_account(name: str) -> Account:
 
     def account(question: Question) -> Tensor:
         letters = question.tokens[:, :-1]
-        if question.kind == "breaks":
-            return rule.answer(letters) != rule.plain(letters)
-        if question.kind == "swap":
-            return _after_swap(name, question.tokens, question.source, question.heads)
+        if question.kind != "remove":
+            return after_swap(name, question.tokens, question.source, question.heads)
         changed = [
-            _after_swap(name, question.tokens, other.expand_as(question.tokens), question.heads) != rule.answer(letters)
+            after_swap(name, question.tokens, other.expand_as(question.tokens), question.heads) != rule.answer(letters)
             for other in others
         ]
         return sum(each.float() for each in changed) > len(changed) / 2
@@ -38,14 +37,15 @@ def sealed_account(name: str) -> Account:
     return account
 
 
-def _after_swap(name: str, tokens: Tensor, source: Tensor, heads: Iterable[edits.Head]) -> Tensor:
+def after_swap(name: str, tokens: Tensor, source: Tensor, heads: Iterable[edits.Head], blind: bool = True) -> Tensor:
+    """What the sealed rule says after the swap."""
     import torch
 
     rule = sealed.rules()[name]
     swaps = torch.zeros(len(tokens), rule.layers, rule.heads, dtype=torch.bool)
     for layer, head in heads:
         swaps[:, layer, head] = True
-    return sealed.swapped_answer(rule, tokens[:, :-1], source[:, :-1], swaps)
+    return sealed.swapped_answer(rule, tokens[:, :-1], source[:, :-1], swaps, blind)
 
 
 def _heads(name: str) -> list[edits.Head]:
@@ -69,18 +69,21 @@ def heuristic(name: str, seed: int = 5) -> Account:
 
     def account(question: Question) -> Tensor:
         matters = any(changes[head] > 0.5 for head in question.heads)
-        if question.kind == "swap":
+        if question.kind != "remove":
             return question.source_says if matters else question.says
         return torch.full((len(question.tokens),), matters)
 
     return account
 
 
-def table(names: Iterable[str] = NAMES, seeds: Iterable[int] = range(5)) -> Iterator[dict[str, float | str]]:
+def table(
+    names: Iterable[str] = NAMES, seeds: Iterable[int] = range(5), draws: int = 12, fits: bool = True
+) -> Iterator[dict[str, float | str]]:
     """For each model: accuracy, and points of the sealed truth, the heuristic and a watcher chosen beforehand.
 
     Points are means over draws of questions. The watcher's are not cut off at 0: on each draw it goes by what was best
-    on the draw before, so that it is no better than it would be if nobody knew the answers.
+    on the draw before, so that it is no better than it would be if nobody knew the answers. With `fits`, also points of
+    copies of so many draws, and the numbers that these hold: the best within what is allowed, tables, networks.
     """
     for name in names:
         tokens, plain = examples(name, 1000, seed=9)
@@ -89,6 +92,14 @@ def table(names: Iterable[str] = NAMES, seeds: Iterable[int] = range(5)) -> Iter
         row["watcher"] = _mean([_beforehand(name, seed) for seed in seeds])
         row["heuristic"] = _mean([score(name, heuristic(name), seed).total for seed in seeds])
         row["truth"] = _mean([score(name, sealed_account(name), seed).total for seed in seeds])
+        if fits:
+            for key, (account, numbers) in {
+                "short copy": copies.tabled(name, draws, MOST),
+                "table": copies.tabled(name, draws),
+                "network": copies.network(name, draws),
+            }.items():
+                row[key] = _mean([score(name, account, seed).total for seed in seeds])
+                row[f"{key} holds"] = numbers
         yield row
 
 
