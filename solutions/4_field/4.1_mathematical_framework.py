@@ -603,11 +603,11 @@ for name, layers in (("one layer", 1), ("two layers", 2)):
         ]
         made = {"turned": [], "tokens mixed": [], "untrained head": []}
         for draw in range(60):
-            V, O = model.W_V[layer, draw % 4], model.W_O[layer, draw % 4]
-            made["turned"].append(O @ turned() @ W_U @ W_E @ V)
-            made["tokens mixed"].append(O @ W_U @ W_E[mixed_tokens()] @ V)
-        for V, O in zip(start.W_V[layer], start.W_O[layer], strict=True):
-            made["untrained head"].append(O @ W_U @ W_E @ V)
+            value, out = model.W_V[layer, draw % 4], model.W_O[layer, draw % 4]
+            made["turned"].append(out @ turned() @ W_U @ W_E @ value)
+            made["tokens mixed"].append(out @ W_U @ W_E[mixed_tokens()] @ value)
+        for value, out in zip(start.W_V[layer], start.W_O[layer], strict=True):
+            made["untrained head"].append(out @ W_U @ W_E @ value)
         nulls[name, layer] = {
             null: [copying_score(torch.linalg.eigvals(its)) for its in all_of]
             for null, all_of in made.items()

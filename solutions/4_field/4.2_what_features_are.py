@@ -231,9 +231,9 @@ plot.bar(
     title="The best neuron, the best rotated axis, and a direction",
 )
 # %% [markdown]
-# Concepts can be read, and from a direction better than from the axis that was best on the first words. That an axis is privileged for the
-# *nonlinearity* does not make it the unit of meaning. (Twelve concepts, words alone: a lead of some hundredths may be
-# there unseen.)
+# Concepts can be read, and from a direction better than from the axis that was best on the first words. That an axis
+# is privileged for the *nonlinearity* does not make it the unit of meaning. (Twelve concepts, words alone: a lead of
+# some hundredths may be there unseen.)
 #
 # ## 3. One dimension each?
 #

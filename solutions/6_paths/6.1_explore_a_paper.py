@@ -184,9 +184,9 @@ def push_layer(
 #
 # <details><summary>Answer</summary>
 #
-# A deletion costs most in the first three layers, and as much at one in the middle, 11: it writes the huge vector at the
-# first position, on which attention rests later (3.1). Both curves go up and down together. But at layers 0, 1, 13 and
-# 28 the push is milder, at 9 and 29 far worse.
+# A deletion costs most in the first three layers, and as much at one in the middle, 11: it writes the huge vector at
+# the first position, on which attention rests later (3.1). Both curves go up and down together. But at layers 0, 1,
+# 13 and 28 the push is milder, at 9 and 29 far worse.
 #
 # </details>
 # %%
@@ -339,8 +339,8 @@ for name, said in verdicts_of(runs, bar=0.72).items():
 #
 # <details><summary>Answer</summary>
 #
-# Not the stories: it fails again. Without layer 11 the interval holds the bar: open, which is no "holds". And of the hits
-# more than eight in ten are left.
+# Not the stories: it fails again. Without layer 11 the interval holds the bar: open, which is no "holds". And of the
+# hits more than eight in ten are left.
 #
 # </details>
 # %% experiment=True
@@ -530,10 +530,11 @@ Markdown(pages)
 # %% [markdown]
 # ## 8. Open task: your paper
 #
-# Choose, fill the card, write a measure, find rows without the effect, take a second model. `my_study` returns it all.
-# Any model of the course will do: `study.load("smollm2")`, `"story_lm"`, `"attn_only_2l"`, `"othello_6x6"`, ... The
-# grader runs it twice: the same values must come, from weights that differ, with claim and null apart; every number
-# that you type into `remarks` must be one of a run, of a difference or of the card. Eight rows or more; take small ones, five minutes are the limit.
+# Choose, fill the card, write a measure, find rows without the effect, take a second model. `my_study` returns it
+# all. Any model of the course will do: `study.load("smollm2")`, `"story_lm"`, `"attn_only_2l"`, `"othello_6x6"`, ...
+# The grader runs it twice: the same values must come, from weights that differ, with claim and null apart; every
+# number that you type into `remarks` must be one of a run, of a difference or of the card. Eight rows or more; take
+# small ones, five minutes are the limit.
 #
 # | hours | what | it ends with |
 # |---|---|---|
@@ -601,8 +602,8 @@ for what, its, bar in bars:
         print(f"{what:<22} {claim_run.model:<13}", *(f"{one:<18}" for one in shown), end=" ")
         print(f"{bar:.2f}  {', '.join(verdict(a, b, bar))}")
 # %% [markdown]
-# Two claims, three models, none of the papers' own; two dozen stories. That a claim fails here says that it does not hold
-# *for these*, by our measure.
+# Two claims, three models, none of the papers' own; two dozen stories. That a claim fails here says that it does not
+# hold *for these*, by our measure.
 #
 # ## Bonus (not graded)
 #

@@ -244,9 +244,10 @@ def _assertion(error: AssertionError) -> str:
 def _that_shows(error: BaseException, calls: list[Call]) -> Call | None:
     """The last call; where a check judged many calls together, the one that it names, if it names one."""
     at = getattr(error, "shown_by", -1)
-    if at is None or not calls or len(calls) in (at, MOST_CALLS) and at >= 0:  # of more calls, some were not kept
+    if at is None or not calls:
         return None
-    return calls[at]
+    all_kept = len(calls) < MOST_CALLS
+    return calls[at] if at == -1 or (all_kept and at < len(calls)) else None
 
 
 def _unusable(error: BaseException, calls: list[Call]) -> str:

@@ -93,7 +93,7 @@ class OverManyCalls(AssertionError):
     """What an answer gave in many calls is wrong as a whole, so the last of them need not be.
 
     Attributes:
-        shown_by: the number of a call that is wrong, counted from 0 over this test's calls; None if no call is by itself.
+        shown_by: the number of a call that is wrong, counted from 0 in this test; None if no call is by itself.
     """
 
     def __init__(self, message: str, shown_by: int | None = None) -> None:
