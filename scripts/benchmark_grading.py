@@ -78,7 +78,8 @@ def hand_in(step: Step, folder: Path, whole: bool) -> None:
 def run(command: list[str], folder: Path) -> tuple[float, float]:
     """Seconds on the clock, and of a core, by all processes that it starts.
 
-    They are looked at while they run: nobody waits for what dies in a sandbox, and its seconds would be lost.
+    They are looked at while they run: nobody waits for what dies in a sandbox, and its seconds would be lost. What a
+    process did after the last look is not counted.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

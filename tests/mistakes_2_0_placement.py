@@ -438,6 +438,11 @@ def min_p(logits, share):
     return logits.masked_fill(logits < logits.max() + math.log(share), -torch.inf)
 
 
+@mistake("cuts off at the border as well: what has just the share is kept")
+def min_p(logits, share):
+    return logits.masked_fill(logits <= logits.amax(-1, keepdim=True) + math.log(share), -torch.inf)
+
+
 @mistake("gives probabilities, or log probabilities, of what is kept: logits stay as they are")
 def min_p(logits, share):
     least = logits.amax(-1, keepdim=True) + math.log(share)

@@ -307,7 +307,7 @@ def test_min_p(min_p, rng):
         actual = assert_tensor(answer_to(min_p, logits, share), shape=logits.shape, dtype=logits.dtype)
         probs = logits.double().softmax(-1)
         ratio = probs / probs.amax(-1, keepdim=True)
-        clear = (ratio - share).abs() > 1e-4 * (share < 1)  # not at the border, where rounding decides
+        clear = (ratio - share).abs() >= 1e-4 * (share < 1)  # not at the border, where rounding decides
         keep, cut = clear & (ratio >= share), clear & (ratio < share)
         said = f"share {share:.3g}"
         if logits.ndim == 1:

@@ -414,7 +414,9 @@ def test_my_study(my_study):
             f"{claim.model}: claim and null have the very same values: is the null run on rows of its own?"
         )
         flat = max(claim.values) == min(claim.values)
-        assert not flat, f"{claim.model}: the measure gives one value for all rows: it is to look at each row"
+        assert not flat, (
+            f"{claim.model}: all rows of the claim have one and the same value: no interval can be made of that"
+        )
         hair = 1e-3 * (max(claim.values) - min(claim.values))
         pairs = zip(sorted(claim.values), sorted(null.values), strict=True)
         again = len(set(claim.values)) > 3 and all(abs(a - b) < hair for a, b in pairs)

@@ -311,7 +311,7 @@ def held_out_scores(
     groups: its direction is their true mean less their false mean, not scaled; a point
     half-way between these two means scores 0.
 
-    There are true and false rows without any one of the groups.
+    Whichever group is left out, true and false rows remain.
     """
     ### BEGIN SOLUTION
     scores = torch.empty_like(acts[:, 0])

@@ -1064,7 +1064,7 @@ with torch.no_grad():
 # %% [markdown]
 # ## What was found
 #
-# Value, 95 % interval over what is independent, and the null that matches.
+# Value, 95 % interval over what is independent, and what is to stand beside it: a null, or the other way to ask.
 # %% experiment=True
 said = (f"{evidence.interval(rise):.2f}" for rise in rises.values())
 massive, half, second, later, none, alone = said

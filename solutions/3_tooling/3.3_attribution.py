@@ -1059,8 +1059,9 @@ for i, layer in enumerate(LENS_LAYERS):
     print(f"{above['tuned lens'][i]:.1f}")
 # %% [markdown]
 # Intervals: t (how often: exact), over 16 countries (neighbours share a token), 7 articles, stories, or the neurons of
-# one layer. The model of the open task is written by hand, no sample. One model, SmolLM2-135M-*Instruct*, unpacked from
-# 4-bit weights, and one kind of sentence; the neurons are of a small model of small stories.
+# one layer (no sample of layers). The model of the open task is written by hand, no sample. One model,
+# SmolLM2-135M-*Instruct*, unpacked from 4-bit weights, and one kind of sentence; the neurons are of a small model of
+# small stories.
 #
 # ## Bonus (not graded)
 #

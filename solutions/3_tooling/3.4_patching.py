@@ -1014,7 +1014,8 @@ print("without induction:", sorted(without))
 # %% [markdown]
 # ## What was found
 #
-# Value, 95 % interval over what is independent (pairs of prompts), and the null that matches.
+# Value, 95 % interval over what is independent (pairs of prompts), and what
+# is to stand beside it: a null, or the other way to ask.
 # %% experiment=True
 all_said = {name: f"{found:.2f}" for name, found in sets.items()}
 together, controls_do = all_said["best six, denoised"], all_said["six controls, denoised"]
@@ -1058,9 +1059,9 @@ for head in best:
     print(f"L{head[0]}H{head[1]} {restored}")
 # %% [markdown]
 # Intervals: t (how often: exact), over 12 fresh pairs of drawn names in four sentences, but where *4 pairs* stands,
-# those of the search; of times over six heads. The wired model and the open task are written by hand: their truth is
-# known, and they are no sample. The model is one model, SmolLM2-135M-*Instruct*, unpacked from 4-bit weights, and the
-# behaviour one kind of sentence.
+# those of the search; of times over six heads of the helper's, yours timed once. The wired model and the open task are
+# written by hand: their truth is known, and they are no sample. The model is one model, SmolLM2-135M-*Instruct*,
+# unpacked from 4-bit weights, and the behaviour one kind of sentence.
 #
 # ## Bonus (not graded)
 #

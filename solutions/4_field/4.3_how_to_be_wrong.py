@@ -213,8 +213,8 @@ plot.scatter(
 )
 # %% [markdown]
 # The head that looks most works *against* the answer, as in copy suppression (McDougall et al. 2023). L20H0 and L23H3,
-# with effects of a nat, hardly look at the name. A pattern says where a head reads, not what it writes, nor who
-# listens.
+# with effects of one and of two nats, hardly look at the name. A pattern says where a head reads, not what it writes,
+# nor who listens.
 #
 # **A head gives the right name .6 of its attention. Its removal changes the answer by -.02 [-.15, .11]. What follows?**
 # (a) it writes nothing; (b) that it carries the name is not shown; (c) attention was measured at the wrong place
@@ -432,8 +432,8 @@ plot.hist(
     {"one head": alone, "best of 270": searched}, title="Finding 5: two nulls", x_label="|r|"
 )
 # %% [markdown]
-# Beside the null of the search, .84 is nothing special; on fresh prompts .55 is left. The null of one head, taken after
-# the choice, would have sold all of it.
+# Beside the null of the search, .84 is nothing special. On fresh prompts, where nothing is searched, .55 is left, which
+# stands (p .006). The null of one head, taken after the choice, would have sold all of it.
 #
 # ## 6. A null that does not match
 #

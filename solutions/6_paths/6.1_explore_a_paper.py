@@ -2,7 +2,7 @@
 # # 6.1 Explore and build on a paper
 #
 # A paper says something about models. You take one claim of it, run it again, put a null beside it, ask a second model,
-# and write two pages in which no number can be wrong.
+# and write two pages whose table cannot differ from the runs.
 #
 # ![One card names one measure. The measure runs on the claim's rows and on the null's, in two models: four runs. The
 # table of the write-up is filled from them, and an auditor compares both.](figures/6.1_four_runs.svg)
@@ -76,7 +76,8 @@ answer_choice = "c"
 claim_card = None  # study.ClaimCard(paper=..., claim=..., measure=..., evidence=...,
 #            falsifier=..., cherry_picked=..., breaks=...), all texts. `paper` holds its year;
 #            `claim` is one sentence; `falsifier` has a figure (no year, no name like top-1)
-#            and a word of `measure`; all but `paper` have six words or more
+#            and a word of `measure`, of four letters or more and no mere "than" or "with";
+#            all but `paper` have six words or more
 ### BEGIN SOLUTION
 claim_card = study.ClaimCard(
     paper="Lad, Lee, Gurnee and Tegmark 2024, The Remarkable Robustness of LLMs: Stages of Inference?",
@@ -185,8 +186,8 @@ def push_layer(
 # <details><summary>Answer</summary>
 #
 # A deletion costs most in the first three layers, and as much at one in the middle, 11: it writes the huge vector at
-# the first position, on which attention rests later (3.1). Both curves go up and down together. But at layers 0, 1,
-# 13 and 28 the push is milder, at 9 and 29 far worse.
+# the first position, on which attention rests later (3.1). Both curves mostly go up and down together. But at layers 0,
+# 1, 13 and 28 the push is milder, at 9 and 29 far worse.
 #
 # </details>
 # %%
@@ -366,8 +367,9 @@ for name, change in {"deleted": delete_layer, "pushed": push_layer}.items():
     print(f"  hits {evidence.interval(hit):.2f}, change {lost:.2f},", end=" ")
     print(f"{hit.mean() / hits(intact).mean():.2f} times as many")
 # %% [markdown]
-# By the second reading SmolLM2 is within the paper's 72 to 95 %, and so is the push. Neither reading is wrong. To run
-# both and report the kinder one alone would be.
+# By the second reading SmolLM2's ratio of means is within the paper's 72 to 95 %, and so is the push's (no rule had
+# been set for it, and it has no interval). Neither reading is wrong. To run both and report the kinder one alone would
+# be.
 #
 # Not run here: the paper's models (ours is SmolLM2-135M-Instruct, unpacked from 4-bit weights), its texts (a grammar
 # makes ours), its mean over layers.

@@ -130,7 +130,8 @@ def swap_effects(
 #
 # <details><summary>Answer</summary>
 #
-# Two of three. Hardly ever the source's letter, and not its own either: a third one. No head carries the answer.
+# Two of three. The source's letter no more often than chance, and not its own either: a third one. No head carries the
+# answer.
 #
 # </details>
 # %% experiment=True
@@ -490,8 +491,8 @@ print(*(f"  {asked}: {share:.2f}" for asked, share in birch_scores[0].by_questio
 #
 # <details><summary>Answer</summary>
 #
-# Mostly not, though examples of the usual kind are all right: a failure that nobody trained, and no blind spot of the
-# rule. Questions hold such rows by chance only.
+# Mostly not, though examples of the usual kind are all right: a failure that nobody trained, and, but for the row of
+# zeros, no blind spot of the rule. Questions hold such rows by chance only.
 #
 # </details>
 # %% experiment=True

@@ -93,6 +93,12 @@ def test_a_solution_passes_apart(notebook: Notebook):
     assert {name: result.text() for name, result in results.items() if result.outcome != PASSED} == {}
 
 
+def test_no_check_is_killed_before_its_own_time():
+    """What passes in a notebook in two minutes gets its mark."""
+    longest = {notebook.id: isolated.longest_of(notebook.checks) for notebook in load_course().notebooks}
+    assert longest["6.1"] == 600 > Limits().patience and longest["0"] == 0
+
+
 def test_the_whole_notebook_has_a_limit(tmp_path):
     path = notebook_with(tmp_path, "import time\nlogit_difference = time.sleep(10**6)")
     started = time.monotonic()

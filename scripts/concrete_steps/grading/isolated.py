@@ -14,13 +14,14 @@ import base64
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
@@ -42,7 +43,8 @@ class Limits:
     """What one notebook may take.
 
     Attributes:
-        patience: seconds that one cell or one check may take before the child is killed.
+        patience: seconds that one cell or one check may take before the child is killed; in a notebook with a check
+            that asks for more, that.
         whole: seconds for the whole notebook; what is not done then is not graded.
         memory: bytes of address space beyond the imports (Linux).
     """
@@ -66,12 +68,18 @@ def grade_notebook(
     """
     sandbox.require(trust)
     limits = limits or Limits()
+    limits = replace(limits, patience=max(limits.patience, longest_of(notebook.checks)))
     if "smollm2" in notebook.needs:
         smollm2_model.fetch()  # there is no network in a sandbox
     if sandbox.why_not():
         return _graded(notebook, path, limits, None)
     with Pair([notebook], limits.memory) if pair is None else contextlib.nullcontext(pair) as both:
         return _graded(notebook, path, limits, both)
+
+
+def longest_of(checks: Path) -> float:
+    """Seconds that the slowest check in this file asks for (`@pytest.mark.seconds`): none may be killed before that."""
+    return max(map(float, re.findall(r"pytest\.mark\.seconds\((\d+)", checks.read_text(encoding="utf-8"))), default=0.0)
 
 
 def _graded(notebook: Notebook, path: Path, limits: Limits, pair: Pair | None) -> dict[str, Result]:

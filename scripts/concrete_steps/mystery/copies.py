@@ -120,9 +120,9 @@ def tabled(name: str, draws: int, most: int | None = None) -> tuple[Account, int
 def _tried(columns: tuple[int, ...] | int, data: tuple[Tensor, Tensor]) -> tuple[Table | Echo, float]:
     """A table of two thirds of the data, or an echo of one column, and the share of the rest that it has right."""
     shown, truth = data
-    half = len(truth) * 2 // 3
-    table = Echo(columns) if isinstance(columns, int) else Table(shown[:half], truth[:half], columns)
-    return table, (table(shown[half:]) == truth[half:]).float().mean().item()
+    most = len(truth) * 2 // 3
+    table = Echo(columns) if isinstance(columns, int) else Table(shown[:most], truth[:most], columns)
+    return table, (table(shown[most:]) == truth[most:]).float().mean().item()
 
 
 def _wider(columns: tuple[int, ...], data: tuple[Tensor, Tensor]) -> list[tuple[Table, float]]:

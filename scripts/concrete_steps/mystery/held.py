@@ -33,13 +33,17 @@ def held(account: Any) -> dict[str, int]:
 def _numbers(thing: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[str, int]]:
     """Pairs of a holder's name and a number of numbers."""
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
-    if thing is None or isinstance(thing, bool | type(...)):
+    if thing is None or isinstance(thing, type(...)):
         return
-    if isinstance(thing, int | float | complex) or (numpy and isinstance(thing, numpy.generic)):
+    if isinstance(thing, int):  # a bool is one, and a long integer is many
+        yield name, 1 + abs(thing).bit_length() // 64
+        return
+    if isinstance(thing, float | complex) or (numpy and isinstance(thing, numpy.generic)):
         yield name, 1
         return
     if isinstance(thing, str):
-        yield name, sum(len(word) if len(word) > LONGEST_WORD else word.isdigit() for word in thing.split())
+        long = sum(len(word) if len(word) > LONGEST_WORD else word.isdigit() for word in thing.split())
+        yield name, max(1, long, len(thing) // LONGEST_WORD)
         return
     if id(thing) in seen:
         return
@@ -77,7 +81,10 @@ def _of_object(thing: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[st
             yield from _numbers(fields, name, seen)
     elif hasattr(thing, "__wrapped__"):  # functools.cache and its like
         yield from _numbers(thing.__wrapped__, name, seen)
-    elif not isinstance(thing, types.ModuleType | types.BuiltinFunctionType):
+    elif isinstance(thing, types.BuiltinFunctionType | types.MethodWrapperType):  # as a method of a table
+        owner = thing.__self__
+        yield from () if isinstance(owner, types.ModuleType | type) else _numbers(owner, name, seen)
+    elif not isinstance(thing, types.ModuleType):
         yield from _of_instance(thing, name, seen)
 
 

@@ -65,7 +65,7 @@ def load(name: str) -> TransformerBridge:
 
 
 def fingerprint(model: TransformerBridge) -> tuple[float, ...]:
-    """64 weights, taken evenly from all matrices: the same for the same weights, whatever the model is called."""
+    """64 weights from matrices all over the model: the same for the same weights, whatever the model is called."""
     import torch
 
     matrices = [weight.detach() for _, weight in sorted(model.named_parameters()) if weight.ndim > 1]

@@ -27,7 +27,9 @@ FAULTS = {
         "attended, not used": "the head looks where it is said to, and nothing depends on it",
     },
     "zero": {"zero is no neutral value": "the head writes the same in every row, and only zero takes that away"},
-    "removal": {"another head takes over": "the head works; another writes the same, and alone neither is missed"},
+    "removal": {
+        "another head takes over": "the head works; another writes the same: remove either, and nothing is missed"
+    },
     "direct": {"others carry it on": "the head writes nothing that the logits read, and what reads it needs it"},
     "overlap": {"overlap is not faithfulness": "most heads are in the set, and one that is needed is not"},
     "correlation": {"best of many": "the head was the best of all on these rows, by luck"},

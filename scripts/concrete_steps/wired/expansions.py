@@ -127,7 +127,7 @@ class _Maker:
         self.paths: set[Path] = set()
         self.unread = list(spaces.previous)
         self.offsets = draw.sample(range(spaces.n_ctx // 2), spaces.n_ctx // 2)
-        self.reached: set[int] = set()  # how far back paths fetch a token: no two from one place
+        self.reached: set[int] = set()  # how far back heads fetch a token: no two from one place
         for head in self.grid.values():  # idle: looks somewhere, writes where nobody reads
             self.writes(head, draw.randint(0, 3), spaces.words, spaces.junk, 1.0)
 

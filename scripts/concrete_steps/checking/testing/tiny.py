@@ -41,7 +41,7 @@ def drawn_bridge(rng: Rng, scale: float = 0.5, biases: bool = True, **sizes) -> 
         biases: False for biases of 0 (what has one dimension alone, norms included).
     """
     bridge = blank_bridge(**sizes).requires_grad_(True)  # whatever an earlier answer did to it
-    bridge.reset_hooks()
+    bridge.eval().reset_hooks(including_permanent=True)
     with torch.no_grad():
         for parameter in bridge.parameters():
             drawn = biases or parameter.ndim > 1
