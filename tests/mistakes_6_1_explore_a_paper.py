@@ -812,7 +812,7 @@ def my_study():
     return study.Study(_MINE, _first_key, _MODELS, _rows), "The first key gets 0.97 of the attention."
 
 
-@mistake("it is to look at each row")
+@mistake("all rows of the claim have one and the same value")
 def my_study():
     def pooled(model, rows):
         return _first_key(model, rows).mean().expand(10)
