@@ -66,6 +66,7 @@ SLIPS = {
     "4.4": ("open_topics", "topic not in known and ", ""),
     "5.2": ("importance_loss", ".sum(-1).mean(-1)", ".mean((-2, -1))"),
     "5.3": ("fourier_basis", " / waves.norm(dim=1, keepdim=True)", ""),
+    "6.1": ("kept_predictions", "[:, 1:].float()", ".float()"),
     "6.2": ("says", "[:, -1].argmax(-1)", "[:, 0].argmax(-1)"),
     "6.3": ("could_print", "0.5 * 10", "1.0 * 10"),
 }

@@ -20,7 +20,7 @@ from concrete_steps.study.cards import (
     table_row,
     write_up,
 )
-from concrete_steps.study.planted import Example, example
+from concrete_steps.study.made_up import Example, example
 
 __all__ = [
     "FAULTS",
