@@ -367,9 +367,8 @@ for name, change in {"deleted": delete_layer, "pushed": push_layer}.items():
     print(f"  hits {evidence.interval(hit):.2f}, change {lost:.2f},", end=" ")
     print(f"{hit.mean() / hits(intact).mean():.2f} times as many")
 # %% [markdown]
-# By the second reading SmolLM2's ratio of means is within the paper's 72 to 95 %, and so is the push's (no rule had
-# been set for it, and it has no interval). Neither reading is wrong. To run both and report the kinder one alone would
-# be.
+# By the second reading the ratios of means are within the paper's 72 to 95 %, the push's too (no rule was set for it,
+# and it has no interval). Neither reading is wrong; to run both and report the kinder one alone would be.
 #
 # Not run here: the paper's models (ours is SmolLM2-135M-Instruct, unpacked from 4-bit weights), its texts (a grammar
 # makes ours), its mean over layers.
