@@ -332,8 +332,8 @@ print(*map(study.table_row, runs), sep="\n")
 for name, said in verdicts_of(runs, bar=0.72).items():
     print(f"{name}: {said}")
 # %% [markdown]
-# The claim, taken so, *fails* narrowly on SmolLM2. And the deletion keeps *less* than the push: on average over these
-# layers a random change of that size is a little milder.
+# The claim, taken so, *fails* narrowly on SmolLM2. And the deletion keeps *less*: on average a push of that size is a
+# little milder.
 #
 # **Predict**: three choices could have been others: twelve other stories, layer 11 left out, and the second reading of
 # *accuracy*, hits of the true token. Which of them turns the verdict?
@@ -367,8 +367,8 @@ for name, change in {"deleted": delete_layer, "pushed": push_layer}.items():
     print(f"  hits {evidence.interval(hit):.2f}, change {lost:.2f},", end=" ")
     print(f"{hit.mean() / hits(intact).mean():.2f} times as many")
 # %% [markdown]
-# By the second reading the ratios of means are within the paper's 72 to 95 %, the push's too (no rule was set for it,
-# and it has no interval). Neither reading is wrong; to run both and report the kinder one alone would be.
+# By the second reading the ratio of means is within 72 to 95 %, the push's too (no interval, no rule set). Neither
+# reading is wrong; to run both and report the kinder one alone would be.
 #
 # Not run here: the paper's models (ours is SmolLM2-135M-Instruct, unpacked from 4-bit weights), its texts (a grammar
 # makes ours), its mean over layers.
