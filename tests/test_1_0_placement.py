@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from concrete_steps.checking.testing import (
+    answer_to,
     assert_close,
     assert_draws_from,
     assert_gradient_values,
@@ -25,12 +26,6 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of sign_flip_p, drop device= of randint: only a GPU can tell, and there a check does
 
 BOTH = (torch.float32, torch.float64)
-
-
-def answer_to(function, *inputs):
-    """What the function gives for the inputs, which stay as they are; as do PyTorch's modes and random numbers."""
-    with nothing_left_behind(), unchanged(*inputs):
-        return function(*inputs)
 
 
 def test_mean_of_stretch(mean_of_stretch, rng):

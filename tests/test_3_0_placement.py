@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from concrete_steps.checking.testing import (
+    answer_to,
     assert_close,
     assert_equal,
     assert_gradient_values,
@@ -22,12 +23,6 @@ from concrete_steps.checking.testing import (
 )
 
 BOTH = (torch.float32, torch.float64)
-
-
-def answer_to(function, *inputs):
-    """What the function gives for the inputs, which stay as they are; as do PyTorch's modes and random numbers."""
-    with nothing_left_behind(), unchanged(*inputs):
-        return function(*inputs)
 
 
 # --- The models of the checks

@@ -1,6 +1,5 @@
 """Checks of 3.3 Logit attribution and lenses. They run on tiny random models, and on ones written by hand."""
 
-import contextlib
 import functools
 
 import pytest
@@ -10,6 +9,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from concrete_steps import wired
 from concrete_steps.checking.testing import (
+    as_found,
     assert_choice,
     assert_close,
     assert_mostly_found,
@@ -144,20 +144,6 @@ def gap_with_frozen_scale(model, stream, taken, right, wrong):
     scale = (x.square().mean(-1, keepdim=True) + model.cfg.eps).sqrt()
     lost = logits(stream, scale) - logits(stream - taken, scale)
     return lost[rows, right] - lost[rows, wrong]
-
-
-@contextlib.contextmanager
-def as_found(model, *inputs):
-    """No hook stays, and model, inputs, modes and random state are as before."""
-    with unchanged(*inputs), nothing_left_behind(settled(model)):
-        try:
-            yield
-        finally:
-            left = [name for name, point in model.hook_dict.items() if point.fwd_hooks or point.bwd_hooks]
-            model.reset_hooks()
-            assert not left, (
-                f"hooks stay behind in the model, at {left[0]}: run_with_hooks takes its hooks away, add_hook not"
-            )
 
 
 def check_plain(values):

@@ -11,6 +11,7 @@ import torch
 
 from concrete_steps import wired
 from concrete_steps.checking.testing import (
+    as_found,
     assert_choice,
     assert_close,
     assert_independent,
@@ -653,20 +654,6 @@ def pushed(model, tokens, layer, move, measure):
         return stream
 
     return measure(model.run_with_hooks(tokens, fwd_hooks=[(f"blocks.{layer}.hook_resid_post", push)])[:, -1])
-
-
-@contextlib.contextmanager
-def as_found(model, *inputs):
-    """No hook stays, and model, inputs, modes and random state are as before."""
-    with unchanged(*inputs), nothing_left_behind(settled(model)):
-        try:
-            yield
-        finally:
-            left = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
-            model.reset_hooks()
-            assert not left, (
-                f"hooks stay behind in the model, at {left[0]}: run_with_hooks takes its hooks away, add_hook not"
-            )
 
 
 def test_measure_when_moved(measure_when_moved, rng):

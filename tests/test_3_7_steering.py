@@ -1,6 +1,5 @@
 """Checks of 3.7 Steering. They run on tiny random models, two shipped ones, and models of known truth."""
 
-import contextlib
 import copy
 import functools
 import itertools
@@ -10,6 +9,7 @@ import torch
 
 from concrete_steps import wired
 from concrete_steps.checking.testing import (
+    as_found,
     assert_choice,
     assert_close,
     assert_mostly_found,
@@ -87,20 +87,6 @@ def steered(model, tokens, layer, move, at=None):
 
 def ends_of(logits, last):
     return torch.stack([row[int(i)] for row, i in zip(logits, last, strict=True)])
-
-
-@contextlib.contextmanager
-def as_found(model, *inputs):
-    """No hook stays, and model, inputs, modes and random state are as before."""
-    with unchanged(*inputs), nothing_left_behind(settled(model)):
-        try:
-            yield
-        finally:
-            left = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
-            model.reset_hooks()
-            assert not left, (
-                f"hooks stay behind in the model, at {left[0]}: run_with_hooks takes its hooks away, add_hook not"
-            )
 
 
 def check_plain(values, remedy="run the model under torch.no_grad()"):

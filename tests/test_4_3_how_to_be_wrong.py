@@ -1,6 +1,5 @@
 """Checks of 4.3 How to be wrong. They run on two tiny models of random weights, and on claims about wired models."""
 
-import contextlib
 import functools
 from collections import Counter
 
@@ -10,6 +9,7 @@ import torch
 from concrete_steps import evidence, wired
 from concrete_steps.checking.testing import (
     OverManyCalls,
+    as_found,
     assert_choice,
     assert_close,
     assert_plain,
@@ -35,20 +35,6 @@ def first_less_last(logits):
 
 def softest(logits):
     return logits.log_softmax(-1)[:, 2]
-
-
-@contextlib.contextmanager
-def as_found(model, *inputs):
-    """No hook stays, and model, inputs, modes and random state are as before."""
-    with unchanged(*inputs), nothing_left_behind(model):
-        try:
-            yield
-        finally:
-            left = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
-            model.reset_hooks()
-            assert not left, (
-                f"hooks stay behind in the model, at {left[0]}: run_with_hooks takes its hooks away, add_hook not"
-            )
 
 
 @torch.no_grad()

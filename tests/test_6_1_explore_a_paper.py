@@ -1,6 +1,5 @@
 """Checks of 6.1 Explore and build on a paper: tiny models, made-up studies, and the learner's own study run twice."""
 
-import contextlib
 import functools
 import math
 import re
@@ -10,6 +9,7 @@ import torch
 
 from concrete_steps import evidence, study
 from concrete_steps.checking.testing import (
+    as_found,
     assert_choice,
     assert_close,
     assert_plain,
@@ -41,20 +41,6 @@ def tiny(n_layers, zeroed=(), norm=None):
             if layer and int(layer[1]) in zeroed and writes:
                 parameter.zero_()
     return settled(model)
-
-
-@contextlib.contextmanager
-def as_found(model, *inputs):
-    """No hook stays, and model, inputs, modes and random state are as before."""
-    with unchanged(*inputs), nothing_left_behind(model):
-        try:
-            yield
-        finally:
-            left = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
-            model.reset_hooks()
-            assert not left, (
-                f"hooks stay behind in the model, at {left[0]}: run_with_hooks takes its hooks away, add_hook not"
-            )
 
 
 def test_answer_choice(answer_choice):

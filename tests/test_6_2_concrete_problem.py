@@ -1,6 +1,5 @@
 """Checks of 6.2 Work on a concrete problem: tools on tiny models of random weights, accounts on fresh questions."""
 
-import contextlib
 import functools
 import re
 
@@ -9,6 +8,7 @@ import torch
 
 from concrete_steps import mystery, problems
 from concrete_steps.checking.testing import (
+    as_found,
     assert_choice,
     assert_close,
     assert_plain,
@@ -24,20 +24,6 @@ DRAWS = 4  # of questions: they are kept, so that many answers can be tried in t
 
 
 tiny = functools.partial(bent_bridge, d_vocab=6, heads_matter=1.5)
-
-
-@contextlib.contextmanager
-def as_found(model, *inputs):
-    """No hook stays, and model, inputs, modes and random state are as before."""
-    with unchanged(*inputs), nothing_left_behind(model):
-        try:
-            yield
-        finally:
-            left = [name for name, point in model.hook_dict.items() if point.fwd_hooks]
-            model.reset_hooks()
-            assert not left, (
-                f"hooks stay behind in the model, at {left[0]}: run_with_hooks takes its hooks away, add_hook not"
-            )
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from concrete_steps.checking.mistakes import Mistake, mistakes_of, right_answers_of
-from concrete_steps.checking.outcomes import PASSED
+from concrete_steps.checking.outcomes import NOT_ATTEMPTED, PASSED
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.grading import sandbox
 from concrete_steps.grading.isolated import Limits, grade_notebook
@@ -73,8 +73,10 @@ def test_no_wrong_answer_earns_a_mark(notebook: Notebook, tmp_path):
         for some in hand_ins(mistakes_of(notebook)):
             results = grade_notebook(notebook, write(notebook, tmp_path, some, "_registry"), pair=pair)
             earned |= {(name, said): "passed" for name, (_, said) in some.items() if results[name].outcome == PASSED}
-            # It must be the answer that failed, not its module: each is a function or a value that the check has seen.
-            lost = {name: results[name].text() for name in some if "is not defined" in results[name].text()}
+            # The answer must have failed, not the cell that fetches it: the answer's own code stands in no cell.
+            texts = {name: results[name].text() for name in some}
+            untried = {name for name in some if results[name].outcome == NOT_ATTEMPTED or "your cell" in texts[name]}
+            lost = {name: texts[name] for name in untried}
             assert lost == {}
     assert earned == {}
 

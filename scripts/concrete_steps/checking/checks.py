@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dis
 import html
+import inspect
 import os
 import sys
 import types
@@ -78,6 +79,7 @@ class Check:
 
 def _used(thing: Any, namespace: dict, seen: set[str]) -> set[str]:
     """Names in the notebook that a function of it uses, directly or through other functions of it."""
+    thing = inspect.unwrap(thing) if callable(thing) else thing  # from under torch.no_grad and its like
     codes = [thing.__code__] if isinstance(thing, types.FunctionType) and thing.__globals__ is namespace else []
     for code in codes:
         codes += [its for its in code.co_consts if isinstance(its, types.CodeType)]

@@ -25,7 +25,7 @@ from concrete_steps.checking.testing.draws import assert_draws_from, assert_inde
 from concrete_steps.checking.testing.gradients import assert_gradient_flows, assert_gradient_values
 from concrete_steps.checking.testing.inputs import Rng, awkward, shapes_with_ones, strided
 from concrete_steps.checking.testing.memory import refuse_large
-from concrete_steps.checking.testing.state import nothing_left_behind, settled, unchanged
+from concrete_steps.checking.testing.state import answer_to, as_found, nothing_left_behind, settled, unchanged
 from concrete_steps.checking.testing.tiny import bent_bridge, blank_bridge, drawn_bridge
 from concrete_steps.checking.testing.values import (
     OverManyCalls,
@@ -42,6 +42,8 @@ from concrete_steps.checking.testing.values import (
 __all__ = [
     "OverManyCalls",
     "Rng",
+    "answer_to",
+    "as_found",
     "assert_choice",
     "assert_close",
     "assert_draws_from",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -61,6 +61,26 @@ def settled(bridge: nn.Module) -> nn.Module:
     with torch.no_grad():
         bridge.run_with_cache(torch.zeros(1, 3, dtype=torch.long), names_filter=lambda name: False)
     return bridge
+
+
+@contextlib.contextmanager
+def as_found(bridge: nn.Module, *inputs: Any) -> Iterator[None]:
+    """After the block no hook stays in the bridge, and the bridge, inputs, modes and random state are as before."""
+    with unchanged(*inputs), nothing_left_behind(settled(bridge)):
+        try:
+            yield
+        finally:
+            left = [name for name, point in bridge.hook_dict.items() if point.fwd_hooks or point.bwd_hooks]
+            bridge.reset_hooks()
+            assert not left, (
+                f"hooks stay behind in the model, at {left[0]}: run_with_hooks takes its hooks away, add_hook not"
+            )
+
+
+def answer_to(function: Callable, *inputs: Any) -> Any:
+    """What the function gives for the inputs, which stay as they are; as do PyTorch's modes and random numbers."""
+    with nothing_left_behind(), unchanged(*inputs):
+        return function(*inputs)
 
 
 def _modes() -> dict[str, Any]:
