@@ -90,9 +90,14 @@ class Step:
 
     folder: str
     title: str
-    hours: tuple[float, float]
     about: str
     notebooks: tuple[Notebook, ...]
+
+    @property
+    def hours(self) -> tuple[float, float]:
+        """The guesses of its notebooks, added up; a placement stands instead of some of them."""
+        low, high = zip(*(notebook.hours for notebook in self.handed_out), strict=True)
+        return sum(low), sum(high)
 
     @property
     def handed_out(self) -> tuple[Notebook, ...]:
@@ -135,7 +140,7 @@ def hours(low_high: tuple[float, float]) -> str:
 
 def _step(entry: dict) -> Step:
     notebooks = tuple(_notebook(item, entry["folder"]) for item in entry.get("notebook", ()))
-    return Step(entry["folder"], entry["title"], tuple(entry["hours"]), entry["about"], notebooks)
+    return Step(entry["folder"], entry["title"], entry["about"], notebooks)
 
 
 def _notebook(entry: dict, folder: str) -> Notebook:
