@@ -21,8 +21,8 @@ from concrete_steps.checking.testing import assert_choice, assert_plain, unchang
 # equivalent mutant of share_interval, 1 -> 2: there is no way to choose more than all
 # equivalent mutant of objections, drop line objections = None: the line after it sets it
 
-# By number of the sentence, which topics speak against it. 3: OV decides what is moved. 4: names that fit top examples can
-# fail on the rest. 5: the paper on illusions explains by them why edits work where a fact is not (rank-1 edits).
+# By number of the sentence, which topics speak against it. 3: OV decides what is moved. 4: names that fit top examples
+# can fail on the rest. 5: the paper on illusions explains by them why edits work where a fact is not (rank-1 edits).
 OBJECTIONS = {
     1: {"logit_lens", "tuned_lens"},
     2: {"probes"},
