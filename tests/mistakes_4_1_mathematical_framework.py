@@ -684,6 +684,22 @@ def find_paths(model, tokens):
     return {path for path in terms if set(path) <= matter}
 
 
+@mistake("paths were found; missed were")
+def find_paths(model, tokens):
+    """Adds what brings the predictions nearer in nats: where none does by itself, finds none."""
+    terms = _terms(model, tokens)
+    whole = sum(terms.values())
+    found, total = set(), torch.zeros_like(whole)
+    while len(found) < len(terms):
+        costs = {path: _kl(whole, total + term) for path, term in terms.items() if path not in found}
+        best = min(costs, key=costs.get)
+        if _kl(whole, total) - costs[best] < 0.01:
+            break
+        found.add(best)
+        total = total + terms[best]
+    return found
+
+
 @mistake("missed were")
 def find_paths(model, tokens):
     """The direct path and nothing else."""

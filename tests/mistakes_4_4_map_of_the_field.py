@@ -36,6 +36,23 @@ def everything_before(needs, topic):
     return found
 
 
+@mistake("goes through the list once: what is found late has needs that were passed already")
+def everything_before(needs, topic):
+    found = set(needs[topic])
+    for other in needs:
+        if other in found:
+            found |= set(needs[other])
+    return found
+
+
+@mistake("changes the list that it was given")
+def everything_before(needs, topic):
+    found = needs[topic]
+    for needed in found:
+        found += [other for other in needs[needed] if other not in found]
+    return set(found)
+
+
 @mistake("expected a set")
 def everything_before(needs, topic):
     return sorted(_before(needs, topic))
@@ -261,10 +278,21 @@ def objections():
     return dict(enumerate(_FIT))
 
 
-@mistake("names the method that each sentence uses, not the topic whose dispute speaks against it")
+@mistake("names the method that each sentence uses, not the topic that speaks against it")
 def objections():
     used = ["logit_lens", "probes", "qk_ov", "sparse_autoencoders", "model_editing", "activation_patching"]
     return dict(enumerate([*used, "cot_faithfulness", "grokking"], 1))
+
+
+@mistake("expected one id, a str")
+def objections():
+    return dict(enumerate([["logit_lens", "tuned_lens"], *_FIT[1:]], 1))
+
+
+@right("other topics that speak against the same")
+def objections():
+    others = ["tuned_lens", "probes", "qk_ov", "auto_interp", "subspace_illusion", *_FIT[5:7], "progress_measures"]
+    return dict(enumerate(others, 1))
 
 
 @right("with one that does not fit")
@@ -283,6 +311,11 @@ def answer_quiz():
 @mistake("one for each")
 def answer_quiz():
     return 3, "abc"
+
+
+@mistake("holds more than a, b, c, and - for a question that you leave out")
+def answer_quiz():
+    return 3, "abcd" * 5
 
 
 @mistake("80% are asked for")

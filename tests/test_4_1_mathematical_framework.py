@@ -452,13 +452,15 @@ def test_virtual_head(virtual_head, rng):
 
 # --- 9. Open task
 
-# The seed is drawn.
+# The seed is drawn, but for the last: there no path alone brings the predictions nearer in nats, so that who adds the
+# best by nats finds none. In half of the draws of such sizes this is so.
 EXPANSIONS = [
     {},
     {"noise": 0.02},
     {"n_heads": 8, "real": ("single", "single", "virtual", "virtual")},
     {"n_layers": 3, "n_heads": 4, "n_tokens": 6, "decoys": ("cancelling", "cancelling virtual")},
     {"n_layers": 1, "n_heads": 6, "real": ("direct", "single", "single"), "decoys": ("cancelling", "alike")},
+    {"seed": 1, "n_heads": 8, "real": ("single", "single", "virtual", "virtual")},
 ]
 
 
@@ -467,8 +469,8 @@ def test_find_paths(find_paths, rng):
     """At least 90 % of the paths of unseen models, and at most 10 % others among those named."""
     found, missed, wrong = 0, [], []
     for sizes in EXPANSIONS:
-        model, truth = wired.expansions(rng.integer(0, 100_000), **sizes)
-        tokens = truth.tokens(6, rng.integer(0, 100_000))
+        model, truth = wired.expansions(**{"seed": rng.integer(0, 100_000), **sizes})
+        tokens = truth.tokens(6, sizes.get("seed", rng.integer(0, 100_000)))
         with unchanged(tokens), nothing_left_behind(random_state=False):
             named = as_paths(find_paths(model, tokens), truth)
         found += len(named & truth.paths)

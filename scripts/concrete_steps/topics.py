@@ -179,7 +179,7 @@ def _page(topic: Topic) -> str:
     in_course = {notebook.id: notebook.title for notebook in load_course().notebooks}
     here = f"{topic.here} {in_course[topic.here]}" if topic.here in in_course else "nothing yet; read the source"
     return (
-        f"### {topic.name}\n{topic.what}\n\n"
+        f"### {topic.name} (`{topic.id}`)\n{topic.what}\n\n"
         f"- **Why care**: {topic.why}\n- **Come back**: {topic.back}\n"
         + (f"- **First**: {', '.join(names)}\n" if names else "")
         + f"- **Source**: {topic.authors} ({topic.year}), [{topic.title}]({topic.url})\n"

@@ -711,7 +711,7 @@ plot.imshow(
 # %% [markdown]
 # ## 9. Open task: which paths?
 #
-# You get a model of attention alone that nobody has trained, and texts. Its predictions come along a few paths. Name
+# You get a model with attention only, its weights set by hand, and texts. Its predictions come along a few paths. Name
 # the **smallest set of paths whose logits, added up, give the same predictions** as the whole.
 #
 # Decoys are loud: paths that cancel each other, and heads that raise all logits alike. Some of the heads do nothing
@@ -722,8 +722,8 @@ plot.imshow(
 #
 # <details><summary>Hint</summary>
 #
-# Leaving out one of two that cancel does much harm. What if you start from nothing instead? And in which units does
-# adding a right term always help, even before the others are there?
+# Leaving out one of two that cancel does much harm. What if you start from nothing instead? And by which distance from
+# the whole does adding a right term help, even before the others are there?
 #
 # </details>
 # %%

@@ -21,7 +21,8 @@ topics.graph()
 # %% [markdown]
 # ## 1. What comes first
 #
-# `topics.show("ioi")` shows one topic, `topics.show()` all of them. `NEEDS` says what to know before each.
+# `topics.show("ioi")` shows one topic, `topics.show()` all of them, each with its id. `NEEDS` says by ids what to know
+# before each.
 # %%
 topics.show("ioi")
 # %% exercise="everything_before" points=1 difficulty=2 minutes=8
@@ -91,8 +92,8 @@ def by_guessing(asked: int, enough: int, options: int) -> float:
     ### END SOLUTION
 # %% check="by_guessing"
 # %% [markdown]
-# You had `right` of `asked`. Which shares of *all* topics can you have known? The **Clopper-Pearson** interval
-# leaves out a share if it makes so many right, or so few, too rare: each with a probability below (1 - level) / 2.
+# You had `right` of `asked`. What share would you have right of very many such questions? The **Clopper-Pearson**
+# interval leaves out a share if it makes `right` or more, or `right` or fewer, less probable than (1 - level) / 2.
 #
 # <details><summary>Hint</summary>
 #
@@ -123,13 +124,26 @@ def share_interval(right: int, asked: int, level: float = 0.95) -> tuple[float, 
 # %% check="share_interval"
 # %% experiment=True
 print(f"16 of 20 by guessing: {by_guessing(20, 16, 3):.1e}")
-for asked in (20, 60):
+for asked in (20, 100):
     right = round(0.8 * asked)
     low, high = share_interval(right, asked)
-    print(f"{right} of {asked}: between {low:.0%} and {high:.0%} of all topics")
+    print(f"{right} of {asked}: between {low:.0%} and {high:.0%} of very many such questions")
+
+
+def of_these(known: int, enough: int) -> float:
+    """The probability of `enough` or more in a quiz, which asks no topic twice."""
+    n = len(FIELD)
+    ways = [math.comb(known, k) * math.comb(n - known, 20 - k) for k in range(enough, 21)]
+    return sum(ways) / math.comb(n, 20)
+
+
+fit = [n for n in range(len(FIELD) + 1) if of_these(n, 16) >= 0.025 <= 1 - of_these(n, 17)]
+print(f"16 of 20: between {fit[0]} and {fit[-1]} of these {len(FIELD)} topics")
+known = (0.8 - 1 / 3) / (1 - 1 / 3)
+print(f"Who knows {known:.0%} and guesses the rest has 80 % right on average")
 # %% [markdown]
 # **You had 16 of 20 at the first try. What is shown?**
-# (a) that you know 80 % of all topics; (b) that you did not guess; (c) nothing, as only 20 were asked
+# (a) that you know 80 % of all topics; (b) that you did not guess them all; (c) nothing, as only 20 were asked
 # %% exercise="answer_passed" points=1 difficulty=1 minutes=2
 answer_passed = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -137,7 +151,7 @@ answer_passed = "b"
 ### END SOLUTION
 # %% check="answer_passed"
 # %% [markdown]
-# **And 16 of 20 at the tenth try, each time with other questions?**
+# **And 16 of 20 at the tenth try, with other questions each time and nothing read in between?**
 # (a) less: it is the best of ten draws; (b) more: ten quizzes were taken; (c) the same: the score is the same
 # %% exercise="answer_best_draw" points=1 difficulty=2 minutes=3
 answer_best_draw = None  # "a", "b" or "c"
@@ -148,10 +162,11 @@ answer_best_draw = "a"
 # %% [markdown]
 # ## 3. What is disputed
 #
-# Knowing a method is half of it. Which topic's dispute speaks against each of these sentences?
+# Knowing a method is half of it. Which topic speaks against each of these sentences, by what it is or by what is
+# disputed about it?
 #
 # 1. "At layer 5 the logit lens shows nothing, so the answer is not there yet."
-# 2. "Our probe reads the tense with 97 %, so the model uses tense."
+# 2. "Our probe reads the tense with 97 %, and random labels at chance, so the model uses tense."
 # 3. "Head 7 attends to the name with weight 0.9, so the name is what it moves."
 # 4. "The feature 'begins with s' is a classifier of words that begin with s."
 # 5. "The edit at layer 6 works, so the fact was stored at layer 6."
@@ -177,7 +192,8 @@ objections = {
 # ## 4. The quiz
 #
 # Take any number as your seed: it draws your 20 questions. `topics.quiz(SEED).mark("abc...")` says what was wrong, and
-# why. Read on, take another seed, until 16 are right.
+# why. Read on, take another seed, until 16 are right. If it took several, draw once more: only that score was not
+# waited for.
 # %%
 SEED = 0
 topics.quiz(SEED).show()
@@ -188,7 +204,8 @@ answer_quiz = (SEED, "".join(question.right for question in topics.quiz(SEED).qu
 ### END SOLUTION
 # %% check="answer_quiz"
 # %% experiment=True
-topics.quiz(*answer_quiz[:1]).mark(answer_quiz[1])
+seed, letters = answer_quiz
+topics.quiz(seed).mark(letters)
 # %% [markdown]
 # ## Bonus (not graded)
 #
@@ -202,7 +219,7 @@ topics.quiz(*answer_quiz[:1]).mark(answer_quiz[1])
 # | confusion | what holds |
 # |---|---|
 # | "I must read it all" | what it is, why, and when to come back: the rest when you need it |
-# | "16 of 20 means 80 %" | it means between 56 and 94 %, if it was the first draw |
+# | "16 of 20 means 80 %" | at a first draw, 56 to 94 % of very many such questions, some of them guessed |
 # | "Disputed means wrong" | it means: know the control before you use it |
 #
 # Read on: each topic's source; Sharkey et al., *Open Problems in Mechanistic Interpretability* (2025).

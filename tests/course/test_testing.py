@@ -180,6 +180,19 @@ def test_a_changed_argument_is_seen(value, change, words):
         change(value)
 
 
+def test_lists_and_dicts_are_put_back():
+    lent = {"a": ["b", ["c"]], "d": []}
+    with refused("dict"), unchanged(lent):
+        lent["a"][1].append("e")
+        lent["a"].clear()
+        lent["f"] = lent.pop("d")
+    assert lent == {"a": ["b", ["c"]], "d": []} and list(lent) == ["a", "d"]
+    with pytest.raises(KeyError), unchanged(lent):
+        lent["a"].append("x")
+        lent["x"]
+    assert lent["a"] == ["b", ["c"]]
+
+
 def model():
     from transformer_lens.hook_points import HookPoint
 

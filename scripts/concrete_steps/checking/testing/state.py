@@ -19,11 +19,18 @@ COPIED = 2_000_000
 
 @contextlib.contextmanager
 def unchanged(*inputs: Any) -> Iterator[None]:
-    """Tensors, lists, dicts, generators and modules are the same after the block, and so is what they hold."""
+    """Tensors, lists, dicts, generators and modules are the same after the block, and so is what they hold.
+
+    Lists and dicts are put back, whatever became of them: a check may lend them again, to the mended answer.
+    """
     before = [_Snapshot(value) for value in inputs]
-    yield
-    for snapshot in before:
-        snapshot.compare()
+    try:
+        yield
+        for snapshot in before:
+            snapshot.compare()
+    finally:
+        for snapshot in before:
+            snapshot.put_back()
 
 
 @contextlib.contextmanager
@@ -157,6 +164,21 @@ class _Snapshot:
                 assert same, "your code changes the dict that it was given (pop, del, [key] = ...): copy it first"
                 for snapshot in self.before.values():
                     snapshot.compare()
+
+    def put_back(self) -> None:
+        """Lists and dicts hold what they held, all the way down."""
+        match self.value:
+            case list() | tuple():
+                for snapshot in self.before:
+                    snapshot.put_back()
+                if isinstance(self.value, list):
+                    self.value[:] = [snapshot.value for snapshot in self.before]
+            case dict():
+                for snapshot in self.before.values():
+                    snapshot.put_back()
+                held = {key: snapshot.value for key, snapshot in self.before.items()}
+                self.value.clear()
+                self.value.update(held)
 
 
 def _look_at_module(module: nn.Module) -> dict[str, Any]:
