@@ -28,7 +28,7 @@ c.CourseDirectory.course_id = "stock"
 c.ClearSolutions.enforce_metadata = False
 c.Execute.timeout = c.Execute.iopub_timeout = 1200
 """
-BETWEEN = 0.1  # seconds from one look at the processes to the next
+BETWEEN = 0.2  # seconds from one look at the processes to the next
 LEFT_OUT = 3  # one learner in two has left out every third exercise
 STOCK = 2  # learners that stock nbgrader grades: it starts anew for each notebook, so more of them tell nothing new
 
@@ -56,9 +56,10 @@ def compared(step: Step, learners: int) -> Iterator[tuple[str, float, str, str]]
         same = "the same marks" if found == expected else f"OTHER MARKS: {found}, {expected}"
     what = f"{len(step.handed_out)} notebooks of {step.folder}"
     costs = []  # seconds of a core a learner
-    for name, (wall, cpu), of_them in (("grade.py", ours, learners), ("stock nbgrader", theirs, min(learners, STOCK))):
+    runs = (("grade.py", ours, learners), ("stock nbgrader", theirs, min(learners, STOCK)))
+    for name, (wall, cpu, memory), of_them in runs:
         costs.append(cpu / of_them)
-        remark = f"{of_them} learners, each {wall / of_them:.0f} s on the clock"
+        remark = f"{of_them} learners, each {wall / of_them:.0f} s on the clock; {memory:.1f} GB at most"
         yield f"{name}, {what}", costs[-1], "s of a core a learner", remark
     yield "throughput a core, grade.py over stock nbgrader", costs[1] / costs[0], "times", same
 
@@ -76,28 +77,32 @@ def hand_in(step: Step, folder: Path, whole: bool) -> None:
         (folder / notebook.path.name).write_text(json.dumps(solved), encoding="utf-8")
 
 
-def run(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds on the clock, and of a core, by all processes that it starts.
+def run(command: list[str], folder: Path) -> tuple[float, float, float]:
+    """Seconds on the clock, seconds of a core, and the most memory at a time in GB, by all processes that it starts.
 
     They are looked at while they run: nobody waits for what dies in a sandbox, and its seconds would be lost. What a
     process did after the last look is not counted.
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    start, seconds = time.perf_counter(), {}
+    start, seconds, most = time.perf_counter(), {}, 0
     with tempfile.TemporaryFile("w+") as said:
         child = psutil.Popen(command, cwd=folder, env=environment | {"PATH": path}, stdout=said, stderr=said, text=True)
         while child.poll() is None:
+            taken = 0
             with contextlib.suppress(psutil.NoSuchProcess):
                 for process in [child, *child.children(recursive=True)]:
-                    with contextlib.suppress(psutil.NoSuchProcess):
+                    with contextlib.suppress(psutil.Error):
                         spent = process.cpu_times()
                         seconds[process.pid, process.create_time()] = spent.user + spent.system
+                        memory = process.memory_full_info()
+                        taken += getattr(memory, "pss", memory.uss)  # what forks share is counted once
+            most = max(most, taken)
             time.sleep(BETWEEN)
         said.seek(0)
         if child.returncode:
             raise CourseError(f"{' '.join(command)} failed: {said.read()[-1000:]}")
-    return time.perf_counter() - start, sum(seconds.values())
+    return time.perf_counter() - start, sum(seconds.values()), most / 1e9
 
 
 def marks(home: Path) -> dict[str, float]:
