@@ -439,8 +439,8 @@ figure = plot.hist(
 figure.add_vline(x=size, line_dash="dot", annotation_text="found")
 plot.show(figure)
 # %% [markdown]
-# Beside the null of the search, .84 is nothing special. On fresh prompts less is left, and it stands: .55 of 24 and .28 of
-# 96 others. The null of one head, taken after the choice, would have sold all of it.
+# Beside the null of the search, .84 is nothing special. On fresh prompts less is left, and it stands: .55 of 24 and .28
+# of 96 others. The null of one head, taken after the choice, would have sold all of it.
 #
 # ## 6. A null that does not match
 #
