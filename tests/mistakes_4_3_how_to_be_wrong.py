@@ -155,6 +155,26 @@ def heads_that_stand(effects, controls):
     return _low(effects) > controls.mean(1).abs().max()
 
 
+@mistake("takes 1.96 standard errors: with few rows Student's interval is wider, and evidence.interval has it")
+def heads_that_stand(effects, controls):
+    error = effects.std(1) / effects.shape[1] ** 0.5
+    return (effects.mean(1) - 1.96 * error > 0) & (effects.mean(1) > controls.mean(1).abs().max())
+
+
+@mistake("compares with the smallest of the controls, not with the largest")
+def heads_that_stand(effects, controls):
+    return (_low(effects) > 0) & (effects.mean(1) > controls.mean(1).abs().min())
+
+
+@right("Student's t by hand")
+def heads_that_stand(effects, controls):
+    from scipy import stats
+
+    x, n = effects.double(), effects.shape[1]
+    low = x.mean(1) - float(stats.t.ppf(0.975, n - 1)) * x.std(1) / n**0.5
+    return (low > 0) & (effects.mean(1)[:, None] > controls.mean(1).abs()).all(1)
+
+
 @right("a loop")
 def heads_that_stand(effects, controls):
     bar = max(abs(float(control.mean())) for control in controls)
@@ -185,6 +205,12 @@ def _frozen(model, tokens, head, frozen, measure, keep=lambda own: own, gone=lam
 @mistake("does not freeze anything: this is the total effect")
 def effect_when_frozen(model, tokens, head, frozen, measure):
     return _frozen(model, tokens, head, [], measure)
+
+
+@mistake("keeps one hook for a layer: of several frozen heads in it the last alone is frozen")
+def effect_when_frozen(model, tokens, head, frozen, measure):
+    last = {layer: (layer, index) for layer, index in frozen if layer != head[0]}
+    return _frozen(model, tokens, head, list(last.values()), measure)
 
 
 @mistake("removes the frozen heads, too: frozen means as in the untouched run, not at their mean")
@@ -331,6 +357,31 @@ def best_under_shuffles(features, target, draws, seed):
     return torch.stack(best)
 
 
+@mistake("turns the rows round like a wheel: of all orders it meets only as many as there are rows")
+def best_under_shuffles(features, target, draws, seed):
+    def turned(y, generator):
+        return y.roll(int(torch.randint(len(y), (1,), generator=generator)))
+
+    return _draws(features, target, draws, seed, shuffle=turned)
+
+
+@mistake("shuffles for the head that was found alone: the finding searched all")
+def best_under_shuffles(features, target, draws, seed):
+    best = int(_r(features, target).abs().argmax())
+    return _draws(features[:, best : best + 1], target, draws, seed)
+
+
+@right("numpy's generator and its corrcoef")
+def best_under_shuffles(features, target, draws, seed):
+    import numpy as np
+
+    rng, best = np.random.default_rng(seed), []
+    for _ in range(draws):
+        table = np.corrcoef(features.double().numpy(), rng.permutation(target.double().numpy()), rowvar=False)
+        best.append(abs(table[-1, :-1]).max())
+    return torch.tensor(best)
+
+
 @right("the rows of features change places; all draws at once")
 def best_under_shuffles(features, target, draws, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -380,6 +431,12 @@ def cosines_of_others(a, b):
 def cosines_of_others(a, b):
     others = (b.sum(0) - b) / (len(b) - 1)
     return torch.cosine_similarity(a, others, dim=-1)
+
+
+@right("in float64, whatever came in")
+def cosines_of_others(a, b):
+    cosines = _cosines(a.double(), b.double())
+    return cosines[~torch.eye(len(a), dtype=torch.bool)].view(len(a), -1).mean(1)
 
 
 @right("a loop and cosine_similarity")
@@ -466,6 +523,27 @@ def faithfulness(model, tokens, circuit, measure):
 
     none = value(set())
     return float((value(set(map(tuple, circuit))) - none) / (measure(_run(model, tokens, {})).mean() - none))
+
+
+@mistake("holds the circuit's heads at what they were: they go on working, on what is left of the rest")
+def faithfulness(model, tokens, circuit, measure):
+    z, kept = _z(model, tokens), set(map(tuple, circuit))
+    whole = measure(_run(model, tokens, {})).mean()
+
+    def value(kept):
+        wanted = {}
+        for layer in range(model.cfg.n_layers):
+            for head in range(model.cfg.n_heads):
+                own = z[layer][:, :, head]
+                wanted[layer, head] = own if (layer, head) in kept else own.mean(0).expand_as(own)
+        return measure(_run(model, tokens, wanted)).mean()
+
+    return float((value(kept) - value(set())) / (whole - value(set())))
+
+
+@mistake("cuts the share off at 0 and 1: a circuit without what works against the answer can hold up more")
+def faithfulness(model, tokens, circuit, measure):
+    return min(1.0, max(0.0, _share(model, tokens, circuit, measure)))
 
 
 @right("hooks of all layers, a mask of heads")
@@ -610,6 +688,13 @@ def split_by_kernel(direction, W_out):
     return direction - read, read
 
 
+@mistake("takes the orthogonal columns of a QR for what is read, also where columns repeat each other")
+def split_by_kernel(direction, W_out):
+    Q = torch.linalg.qr(W_out).Q
+    read = Q @ (Q.T @ direction)
+    return direction - read, read
+
+
 @right("a pseudo-inverse")
 def split_by_kernel(direction, W_out):
     W = W_out.double()
@@ -738,6 +823,38 @@ def find_fault(claim):
         return "sound" if _correlated(claim, claim.rows) else "best of many"
 
     return _judge(claim, correlation=again)
+
+
+@mistake("removal: 'another head takes over' taken for 'sound' (alone it is not missed")
+def find_fault(claim):
+    z = _z(claim.model, claim.rows.tokens)
+
+    def removal(claim):
+        """Looks at the head's own layer."""
+        heads = list(claim.heads)
+        others = [head for head in _every(claim) if head not in heads and head[0] == heads[0][0]]
+        fallen = any(_p(claim, [head], z=z) - _p(claim, [head, *heads], z=z) > 0.3 for head in others)
+        return "another head takes over" if fallen else "sound"
+
+    return _judge(claim, removal=removal)
+
+
+@mistake("correlation: 'sound' taken for 'best of many'")
+def find_fault(claim):
+    def again(claim):
+        r = torch.corrcoef(torch.stack([_attention(claim, claim.fresh)[:, 0], claim.fresh.rated]))[0, 1]
+        return "sound" if r > 0.4 else "best of many"
+
+    return _judge(claim, correlation=again)
+
+
+@mistake("overlap: 'overlap is not faithfulness' taken for 'sound'")
+def find_fault(claim):
+    def overlap(claim):
+        shared = len(set(claim.heads) & set(claim.reference)) / len(claim.heads)
+        return "sound" if shared > 0.7 else "overlap is not faithfulness"
+
+    return _judge(claim, overlap=overlap)
 
 
 @right("judged by method, each control by itself")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from concrete_steps.errors import CourseError
 from concrete_steps.wired.build import build
-from concrete_steps.wired.truth import OUT_GAIN, Head, Truth, repeated
+from concrete_steps.wired.truth import OUT_GAIN, Head, Truth, removed, repeated
 
 SOUND = "sound"
 FAULTS = {
@@ -83,7 +83,7 @@ class Claim:
         named = ", ".join(f"L{layer}H{head}" for layer, head in self.heads)
         says = {
             "attention": f"{named} carries the answer: it looks at the right place, {self.value} (even: {self.null})",
-            "zero": f"{named} carries the answer: zeroed, P(right) falls by {self.value} (others: {self.null})",
+            "zero": f"{named} carries the answer: zeroed, P(right) falls by {self.value} (others' median: {self.null})",
             "removal": f"{named} is idle: with its mean in its place P(right) falls by {self.value}",
             "direct": f"{named} is idle: it adds {self.value} to the right token's logit",
             "overlap": f"{named} suffice: {self.value:.0%} of them are in the known circuit (random: {self.null:.0%})",
@@ -121,7 +121,7 @@ def attempt(by: str, fault: str, draw: random.Random) -> Claim | None:
     n_tokens = draw.randint(10, 13)
     model, truth = build(
         draw.getrandbits(30),
-        n_layers=2 if by == "removal" else draw.choice([2, 3]),
+        n_layers=3 if by == "removal" else draw.choice([2, 3]),
         n_heads=draw.choice([5, 6]),
         n_tokens=n_tokens,
         copies=2 if by == "removal" else 1,
@@ -136,6 +136,8 @@ def attempt(by: str, fault: str, draw: random.Random) -> Claim | None:
         made = rated(model, truth, rows, fresh, fault, draw)
         return made and Claim(by, (made[2],), (), 0.9, 0.0, model, *made[:2])
     made = MAKERS[by](model, truth, fault, draw)
+    if made and by == "zero" and round(fall_at_zero(model, made[0][0], rows), 1) != made[2]:
+        return None
     return made and Claim(by, *made, model, rows, fresh)
 
 
@@ -166,9 +168,16 @@ def by_zero(model, truth: Truth, fault: str, draw: random.Random):
 
 
 def by_removal(model, truth: Truth, fault: str, draw: random.Random):
-    """Idle heads have the patterns of those that work, so that a look at one does not tell."""
+    """Idle heads have the patterns of those that work, so that a look at one does not tell.
+
+    Whoever takes over stands in other layers than the head: a search of its own layer finds nobody.
+    """
     role = draw.choice(["previous", "induction"])
-    return (one_of(draw, truth, f"decoy: mute {role}" if fault == SOUND else role),), (), 0.0, 0.0
+    if fault == SOUND:
+        return (one_of(draw, truth, f"decoy: mute {role}"),), (), 0.0, 0.0
+    head = one_of(draw, truth, role)
+    spare = next(path for path in truth.paths["induction"] if head not in path)
+    return None if head[0] in {layer for layer, _ in spare} else ((head,), (), 0.0, 0.0)
 
 
 def by_direct(model, truth: Truth, fault: str, draw: random.Random):
@@ -187,6 +196,18 @@ def by_overlap(model, truth: Truth, fault: str, draw: random.Random):
     claimed = [head for head in reference if head != missing] + others[1:]
     share = round(len(reference) / len(truth.roles), 1)
     return tuple(sorted(claimed)), tuple(sorted(reference)), 0.8, share
+
+
+@torch.no_grad()
+def fall_at_zero(model, head: Head, rows: Rows) -> float:
+    """By how much P(right) falls when the head writes nothing: what a claim "zero" prints must be so."""
+
+    def right() -> Tensor:
+        return model(rows.tokens)[:, -1].softmax(-1).gather(-1, rows.right[:, None]).mean()
+
+    whole = right()
+    with removed(model, [head]):
+        return float(whole - right())
 
 
 MAKERS = {
@@ -232,7 +253,8 @@ def rated(model, truth: Truth, rows: Rows, fresh: Rows, fault: str, draw: random
         ratings = [torch.randn(len(its.tokens), generator=generator) for its in (rows, fresh)]
         if fault == SOUND:
             attended = (of_rows[chosen], of_fresh[chosen])
-            ratings = [(x - x.mean()) / x.std() + 0.4 * y for x, y in zip(attended, ratings, strict=True)]
+            sign = draw.choice([-1, 1])  # noise has either, too
+            ratings = [sign * (x - x.mean()) / x.std() + 0.4 * y for x, y in zip(attended, ratings, strict=True)]
         r = torch.stack([correlation(its, ratings[0]).abs() for its in of_rows])
         best = int(r.argmax())
         again = float(correlation(of_fresh[best], ratings[1]).abs())  # of noise small, or a right test would be misled
