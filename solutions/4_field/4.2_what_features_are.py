@@ -665,8 +665,9 @@ answer_universal = "c"
 #
 # Activations nobody has seen, and a concept with ordered values. Is it held by a neuron, a direction, an arc, a
 # circle, or not at all? Size, noise and the neurons' means are drawn alike for all. In each set something is held in
-# every way, and other neurons are loud: only which of these goes with the *value* differs. There are few rows:
-# whatever is fitted must be tested on others. Nine of ten must be named rightly.
+# every way, and other neurons are loud: only which of these goes with the *value* differs. There are few rows: where
+# nothing is held, a good part of any code is still explained on the rows that it was fitted to. Nine of ten must be
+# named rightly.
 #
 # <details><summary>Hint</summary>
 #
