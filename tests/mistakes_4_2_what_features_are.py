@@ -1,5 +1,6 @@
 """Wrong answers to 4.2 What features are, and what each of them is."""
 
+import itertools
 import math
 
 import torch
@@ -51,6 +52,27 @@ def label_by_level(acts, label, edges):
     return torch.stack([label[acts / acts.max() >= low].float().mean() for low in edges[:-1]])
 
 
+@mistake("leaves out the lower edge and takes the upper one in: a level holds its lower edge, and not its upper")
+def label_by_level(acts, label, edges):
+    x = acts / acts.max()
+    pairs = itertools.pairwise(edges)
+    return torch.stack([label[(x > low) & (x <= high)].float().mean() for low, high in pairs])
+
+
+@mistake("measures the activations from the lowest one on: a share of the largest begins at 0")
+def label_by_level(acts, label, edges):
+    return _levels(acts - acts.min(), label, edges)
+
+
+@right("float64, and edges as activations")
+def label_by_level(acts, label, edges):
+    largest, out = acts.max(), []
+    for i, (low, high) in enumerate(itertools.pairwise(edges)):
+        last = (acts == largest) & (i == len(edges) - 2)
+        out.append(label[(acts >= low * largest) & (acts < high * largest) | last].double().mean())
+    return torch.stack(out)
+
+
 @right("bucketize")
 def label_by_level(acts, label, edges):
     x = acts / acts.max()
@@ -94,6 +116,29 @@ def best_axis(acts, label, new_acts, new_label):
     return max(value, 1 - value)
 
 
+def _chosen_by(score, new_acts, new_label):
+    best = int(score.abs().argmax())
+    value = float(_auroc(new_acts, new_label)[best])
+    return value if score[best] >= 0 else 1 - value
+
+
+@mistake("chooses the axis by its correlation with the label, where one outlier decides: auroc goes by order")
+def best_axis(acts, label, new_acts, new_label):
+    x, y = acts - acts.mean(0), label.float() - label.float().mean()
+    return _chosen_by(y @ x / x.norm(dim=0), new_acts, new_label)
+
+
+@mistake("chooses the axis by the difference of means: then the one with the largest values wins")
+def best_axis(acts, label, new_acts, new_label):
+    return _chosen_by(acts[label].mean(0) - acts[~label].mean(0), new_acts, new_label)
+
+
+@right("each axis and its opposite, side by side")
+def best_axis(acts, label, new_acts, new_label):
+    both = _auroc(torch.cat([acts, -acts], 1), label)
+    return _auroc(torch.cat([new_acts, -new_acts], 1), new_label)[both.argmax()].item()
+
+
 @right("the sign goes into the activations")
 def best_axis(acts, label, new_acts, new_label):
     gain = 2 * _auroc(acts, label) - 1
@@ -132,6 +177,34 @@ def read_back(directions, on):
 def read_back(directions, on):
     named = (directions[on].sum(1) @ directions.T).topk(on.shape[1]).indices
     return (named[:, :, None] == on[:, None]).any(1).float().mean()
+
+
+@mistake("compares place by place: which features are named counts, not in which order")
+def read_back(directions, on):
+    named = (directions[on].sum(1) @ directions.T).topk(on.shape[1]).indices
+    return (named == on).float().mean(1)
+
+
+@mistake("takes what it named off the sum before it reads again: all are read once, from the whole sum")
+def read_back(directions, on):
+    shares = []
+    for row in on:
+        stream, named = directions[row].sum(0), []
+        for _ in row:
+            reads = directions @ stream
+            reads[named] = -torch.inf
+            named.append(int(reads.argmax()))
+            stream = stream - directions[named[-1]]
+        shares.append(len(set(named) & set(row.tolist())) / len(row))
+    return torch.tensor(shares)
+
+
+@right("as ones and zeros, a row for each, one matrix for all dot products")
+def read_back(directions, on):
+    given = torch.zeros(len(on), len(directions)).scatter_(1, on, 1.0)
+    reads = given @ directions @ directions.T
+    named = torch.zeros_like(given).scatter_(1, reads.topk(on.shape[1], dim=1).indices, 1.0)
+    return (given * named).sum(1).double() / on.shape[1]
 
 
 @right("row by row, with sets")
@@ -189,6 +262,33 @@ def left_out(points, code, ridge):
     return _ridge(x, y, ridge, mean_in=False, code_mean=False) + code.mean(0)
 
 
+@mistake("takes the ridge times the whole diagonal's sum: m is its mean")
+def left_out(points, code, ridge):
+    return _ridge(points, code, ridge * (len(points) - 1))
+
+
+@mistake("does not take the others' mean off the left-out point")
+def left_out(points, code, ridge):
+    said = _ridge(points, code, ridge)
+    for i in range(len(points)):  # what the mean itself is foretold to be comes in once more
+        moved = points.clone()
+        moved[i] = points[i] + torch.cat([points[:i], points[i + 1 :]]).mean(0)
+        said[i] = _ridge(moved, code, ridge)[i]
+    return said
+
+
+@right("singular values of the others")
+def left_out(points, code, ridge):
+    said = []
+    for i in range(len(points)):
+        its = [j for j in range(len(points)) if j != i]
+        mean, mean_code = points[its].mean(0), code[its].mean(0)
+        u, s, vh = torch.linalg.svd(points[its] - mean, full_matrices=False)
+        shrunk = s / (s.square() + ridge * s.square().sum() / len(its))
+        said.append(mean_code + (points[i] - mean) @ vh.T @ (shrunk[:, None] * (u.T @ (code[its] - mean_code))))
+    return torch.stack(said)
+
+
 @right("weights of d by d")
 def left_out(points, code, ridge):
     said = torch.empty_like(code)
@@ -225,6 +325,18 @@ def closing(points):
 @mistake("takes the mean of the steps as vectors: their lengths are meant")
 def closing(points):
     return ((points[-1] - points[0]).norm() / (points[1:] - points[:-1]).mean(0).norm()).item()
+
+
+@mistake("divides by the number of points: there is one step less")
+def closing(points):
+    steps = (points[1:] - points[:-1]).norm(dim=1)
+    return ((points[-1] - points[0]).norm() / (steps.sum() / len(points))).item()
+
+
+@mistake("takes squared distances: the distances themselves are compared")
+def closing(points):
+    steps = (points[1:] - points[:-1]).square().sum(1)
+    return ((points[-1] - points[0]).square().sum() / steps.mean()).item()
 
 
 @right("cdist")
@@ -283,6 +395,32 @@ def absorbed(fires, parent, child):
     return alone[(alone - off).argmax()].item(), together[(together - off).argmax()].item()
 
 
+@mistake("takes rows with neither parent nor child for the parent's being off: a child alone is off, too")
+def absorbed(fires, parent, child):
+    latent = (_share(fires, parent & ~child) - _share(fires, ~parent & ~child)).argmax()
+    return _rates(fires, parent, child, latent)
+
+
+@mistake("chooses the latent with the greatest hole: what counts is how far it is above rows without the parent")
+def absorbed(fires, parent, child):
+    latent = (_share(fires, parent & ~child) - _share(fires, parent & child)).argmax()
+    return _rates(fires, parent, child, latent)
+
+
+@mistake("counts all rows of the child, where those of parent and child are meant")
+def absorbed(fires, parent, child):
+    latent = (_share(fires, parent & ~child) - _share(fires, ~parent)).argmax()
+    return _rates(fires, parent, child, latent)[0], _share(fires, child)[latent].item()
+
+
+@right("weights that sum to one for each group of rows")
+def absorbed(fires, parent, child):
+    groups = torch.stack([parent & ~child, parent & child, ~parent]).double()
+    shares = groups / groups.sum(1, keepdim=True) @ fires.double()
+    latent = (shares[0] - shares[2]).argmax()
+    return float(shares[0, latent]), float(shares[1, latent])
+
+
 @right("a loop over latents")
 def absorbed(fires, parent, child):
     best, found = -math.inf, (0.0, 0.0)
@@ -326,6 +464,26 @@ def geometry_agreement(a, b):
 def geometry_agreement(a, b):
     pairs = torch.ones(len(a), len(a), dtype=torch.bool).triu(1)
     return torch.cosine_similarity(_cosines(a)[pairs], _cosines(b)[pairs], dim=0).item()
+
+
+@mistake("makes the words of length 1 before it takes the mean off: then they are no cosines")
+def geometry_agreement(a, b):
+    return _correlated(*(_cosines(x / x.norm(dim=1, keepdim=True), unit=False) for x in (a, b)))
+
+
+@mistake("correlates distances between words: cosines are wanted, which do not depend on their lengths")
+def geometry_agreement(a, b):
+    return torch.corrcoef(torch.stack([torch.pdist(a), torch.pdist(b)]))[0, 1].item()
+
+
+@right("both triangles, by scipy")
+def geometry_agreement(a, b):
+    from scipy.spatial.distance import cdist
+    from scipy.stats import pearsonr
+
+    apart = ~torch.eye(len(a), dtype=torch.bool).numpy()
+    lists = [1 - cdist(x, x, "cosine")[apart] for x in ((its - its.mean(0)).numpy() for its in (a, b))]
+    return float(pearsonr(*lists)[0])
 
 
 @right("numpy and a loop over pairs")
@@ -372,6 +530,27 @@ def shuffle_within(groups, seed):
         places = (groups == group).nonzero()[:, 0]
         order[places] = places[torch.randperm(len(places), generator=generator)]
     return order
+
+
+@mistake("each is equally likely, the groups apart from each other")
+def shuffle_within(groups, seed):
+    order = torch.arange(len(groups))
+    for group in groups.unique():
+        places = (groups == group).nonzero()[:, 0]
+        same = torch.Generator().manual_seed(seed)  # the same for all groups
+        order[places] = places[torch.randperm(len(places), generator=same)]
+    return order
+
+
+@right("numpy's generator, whole numbers of 32 bits")
+def shuffle_within(groups, seed):
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    its, order = groups.numpy(), np.arange(len(groups), dtype=np.int32)
+    for group in np.unique(its):
+        order[its == group] = generator.permutation(np.flatnonzero(its == group))
+    return torch.from_numpy(order)
 
 
 @right("sorted by group, then by random numbers")
@@ -439,7 +618,7 @@ def find_kind(concept):
     return _judge(concept, held_out=False)
 
 
-@mistake("takes every straight line for a neuron's or none: look at how well one axis alone does")
+@mistake("takes every straight line for a direction: look at how well one axis alone does")
 def find_kind(concept):
     return _judge(concept, axes=False)
 
@@ -454,7 +633,7 @@ def find_kind(concept):
     return _judge(concept, ends=False)
 
 
-@mistake("calls it a neuron since one neuron is loud: what is loud need not go with the value")
+@mistake("takes every straight line for a neuron: does one axis alone do as well as the best direction?")
 def find_kind(concept):
     kind = _judge(concept)
     if kind in ("neuron", "direction"):

@@ -101,6 +101,24 @@ def test_best_axis__turned(best_axis):
     )
 
 
+def test_best_axis__by_order(best_axis):
+    """The axis is the one of the best auroc on the first words: order counts, neither outliers nor size"""
+    label = torch.tensor([True, True, True, True, False, False, False, False, False, False])
+    orderly = torch.tensor([1.0, 1.1, 1.2, 1.3, 0.0, 0.2, 0.4, 0.6, 0.8, -100.0])  # auroc 1, correlation .3
+    loud = torch.tensor([50.0, 50.0, 50.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5.0])  # auroc .85, correlation .8
+    new_label = torch.tensor([True, False, False, True])
+    new = torch.tensor([[3.0, 9.0], [1.0, 0.0], [2.0, 0.0], [0.0, 8.0]])
+    for low in (False, True):
+        first = torch.stack([-orderly if low else orderly, loud], 1)
+        later = torch.stack([-new[:, 0] if low else new[:, 0], new[:, 1]], 1)
+        assert_close(
+            best_axis(first, label, later, new_label),
+            torch.tensor(0.5),
+            "an axis on which all words with the label come first, one outlier among the others, beside an axis of "
+            "auroc .85 with larger values: the first is the better",
+        )
+
+
 # --- 3. Superposition
 
 
@@ -244,8 +262,8 @@ def test_shuffle_within(shuffle_within, rng):
         seed = rng.integer(0, 10_000)
         with unchanged(given), nothing_left_behind():
             order = assert_tensor(shuffle_within(given, seed), shape=(len(groups),))
-        assert order.dtype == torch.int64, (
-            f"an order is of whole numbers (torch.int64), so that it can index; got {order.dtype}"
+        assert order.dtype in (torch.int64, torch.int32), (
+            f"an order is of whole numbers (such as torch.int64), so that it can index; got {order.dtype}"
         )
         said = f"groups {given.tolist()}: order {order.tolist()}"
         assert sorted(order.tolist()) == list(range(len(groups))), f"{said} does not hold each word once"
@@ -255,6 +273,7 @@ def test_shuffle_within(shuffle_within, rng):
     first = rng.integer(0, 10_000)
     seen = Counter(tuple(shuffle_within(groups, first + i).tolist()) for i in range(draws))
     said = f"groups {groups.tolist()}, {draws} seeds: of the 36 orders that there are"
+    assert len(seen) > 1, f"{said} one came up: does not shuffle, or not by the seed"
     assert len(seen) == 36, f"{said} {len(seen)} came up: each is equally likely, the groups apart from each other"
     assert max(seen.values()) < 50, f"{said} one came up {max(seen.values())} times, where 20 were to be expected"
 
