@@ -393,7 +393,7 @@ def best_under_shuffles(
 # %% check="best_under_shuffles"
 # %% [markdown]
 # **Predict**: the null's mean, for the best of 270 heads on 12 prompts: about .3, .5 or .75? And the chosen head's
-# correlation on fresh prompts, 24 and then 96 others: as large, smaller, or none?
+# correlation on fresh prompts, 24 and then 384 others: as large, smaller, or none?
 #
 # <details><summary>Answer</summary>
 #
@@ -413,13 +413,13 @@ def attention_and_gap(n: int, seed: int):
     more, _, *names = prompts(n, seed)
     with torch.no_grad():
         logits, cache = smol.run_with_cache(
-            more, names_filter=lambda name: name.endswith("pattern")
+            more, names_filter=lambda name: name.endswith("pattern"), logits_to_keep=1
         )
     return sink_attention(cache), name_gap(logits[:, -1], *names)
 
 
 looked_at = sink_attention(cache)
-fresh = {f"{n} fresh prompts": attention_and_gap(n, seed) for n, seed in ((24, 77), (96, 78))}
+fresh = {f"{n} fresh prompts": attention_and_gap(n, seed) for n, seed in ((24, 77), (384, 78))}
 # %% experiment=True
 found = correlations(looked_at, base)
 best = int(found.abs().argmax())
