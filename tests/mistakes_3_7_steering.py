@@ -73,6 +73,18 @@ def steer(model, tokens, layer, direction, strength, at=None):
     return _steer(model, tokens, layer, strength * direction)
 
 
+@mistake("takes away hooks of others: reset_hooks() removes all")
+def steer(model, tokens, layer, direction, strength, at=None):
+    logits = _steer(model, tokens, layer, strength * direction, at)
+    model.reset_hooks()
+    return logits
+
+
+@mistake("takes position 0 for no position: ask `at is None`")
+def steer(model, tokens, layer, direction, strength, at=None):
+    return _steer(model, tokens, layer, strength * direction, at if at is not None and at.any() else None)
+
+
 @right("a mask over positions")
 def steer(model, tokens, layer, direction, strength, at=None):
     where = torch.ones(tokens.shape)
@@ -386,6 +398,17 @@ def random_direction_control(model, tokens, last, layer, direction, strength, me
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.nn.functional.normalize(torch.randn(n, len(direction), generator=generator), dim=1) * direction.norm()
     return torch.stack([_moved(model, tokens, last, layer, each, [strength], measure, at=last)[0] for each in drawn])
+
+
+@right("all of them in one run, measured at once")
+def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
+    drawn = torch.randn(n + 1, len(direction), generator=torch.Generator().manual_seed(seed))
+    drawn = drawn / drawn.norm(dim=1, keepdim=True) * direction.norm()
+    drawn[0] = 0
+    push = strength * drawn.repeat_interleave(len(tokens), 0)[:, None]
+    logits = _steer(model, tokens.repeat(n + 1, 1), layer, push)
+    none, *pushed = measure(_ends(logits, last.repeat(n + 1))).reshape(n + 1, -1)
+    return torch.stack(pushed) - none
 
 
 @right("normalize, in a loop")
