@@ -400,6 +400,20 @@ def random_direction_control(model, tokens, last, layer, direction, strength, me
     return torch.stack([_moved(model, tokens, last, layer, each, [strength], measure, at=last)[0] for each in drawn])
 
 
+@mistake("brings points of a cube (torch.rand - 0.5) to the length: its corners are likelier than others")
+def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
+    def draw(*shape, generator):
+        return torch.rand(*shape, generator=generator) - 0.5
+
+    return _random(model, tokens, last, layer, direction, strength, measure, n, seed, draw=draw)
+
+
+@mistake("one of the random directions is the direction itself")
+def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
+    others = _random(model, tokens, last, layer, direction, strength, measure, n - 1, seed)
+    return torch.cat([_moved(model, tokens, last, layer, direction, [strength], measure), others])
+
+
 @right("all of them in one run, measured at once")
 def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
     drawn = torch.randn(n + 1, len(direction), generator=torch.Generator().manual_seed(seed))
@@ -537,6 +551,18 @@ def strength_at_cost(model, tokens, last, layer, direction, cost, most):
     tried = [most * i / 10 for i in range(1, 11)]
     costs = [_price(model, tokens, last, layer, direction, s)[0].mean().item() for s in tried]
     return min(zip(tried, costs, strict=True), key=lambda each: abs(each[1] - cost))[0]
+
+
+@mistake("takes the KL from the steered to the plain prediction: it goes from the plain one")
+def strength_at_cost(model, tokens, last, layer, direction, cost, most):
+    real = torch.arange(tokens.shape[1]) <= last[:, None]
+
+    def price(strength):
+        plain, pushed = (_steer(model, tokens, layer, s * direction).log_softmax(-1) for s in (0.0, strength))
+        each = (pushed.exp() * (pushed - plain)).sum(-1) * real
+        return (each.sum(1) / real.sum(1)).mean().item()
+
+    return _at_cost(model, tokens, last, layer, direction, cost, most, price)
 
 
 @right("bisection, fourteen times")

@@ -329,6 +329,8 @@ def test_random_direction_control(random_direction_control, rng):
             f"a direction of length {wanted:.2f} at strength {strength}: the random ones act as if their lengths were "
             f"{length.min():.2f} to {length.max():.2f}"
         )
+        itself = (drawn @ direction.double() / wanted**2).abs().max()
+        assert itself < 0.999, "one of the random directions is the direction itself: it is no null"
     unit = drawn / wanted
     bias = unit.mean(0).abs().max().item()
     assert bias < 5 * (1 / D_MODEL / n) ** 0.5, (
@@ -340,10 +342,11 @@ def test_random_direction_control(random_direction_control, rng):
         "no direction is likelier than another, nor is this one"
     )
     alike = (unit @ unit.T - torch.eye(n)).abs().max().item()
-    assert alike < 0.9999, "two of the directions are the same: draw a new one each time"
+    assert alike < 0.9999, "two of the directions are the same, or opposite: draw a new one each time"
     # On a sphere the mean of x^4 is 3 / (d (d + 2)); of directions through the points of a cube it is less.
     fourth = (unit**4).mean().item() * D_MODEL * (D_MODEL + 2) / 3
-    assert 0.75 < fourth < 1.3, f"not every direction is equally likely: axes or corners are favoured ({fourth:.2f})"
+    # In 2000 draws of 150 directions, this was .91 to 1.13, and with those of a cube .70 to .80.
+    assert 0.85 < fourth < 1.25, f"not every direction is equally likely: axes or corners are favoured ({fourth:.2f})"
 
 
 def test_random_direction_control__seed(random_direction_control, rng):
@@ -424,6 +427,7 @@ def test_strength_at_cost(strength_at_cost, rng):
         ("shared keys", 1, 2, 5, 0.3),
         ("one layer", 0, 1, 3, 1.0),
         ("mlps", 0, 2, 3, 0.2),
+        ("no norm", 1, 2, 4, 2.5),  # some nats: there the cost does not grow with the square any more
     ]
     for i, (kind, layer, rows, pos, near) in enumerate(cases):
         model, most = tiny(kind, rng), 4 * near

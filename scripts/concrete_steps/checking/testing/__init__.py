@@ -26,7 +26,14 @@ from concrete_steps.checking.testing.draws import assert_draws_from, assert_inde
 from concrete_steps.checking.testing.gradients import assert_gradient_flows, assert_gradient_values
 from concrete_steps.checking.testing.inputs import Rng, awkward, shapes_with_ones, strided
 from concrete_steps.checking.testing.memory import refuse_large
-from concrete_steps.checking.testing.state import answer_to, as_found, nothing_left_behind, others_hook, settled, unchanged
+from concrete_steps.checking.testing.state import (
+    answer_to,
+    as_found,
+    nothing_left_behind,
+    others_hook,
+    settled,
+    unchanged,
+)
 from concrete_steps.checking.testing.tiny import bent_bridge, blank_bridge, drawn_bridge
 from concrete_steps.checking.testing.values import (
     OverManyCalls,

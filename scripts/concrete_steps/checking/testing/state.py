@@ -87,7 +87,7 @@ def others_hook(bridge: nn.Module) -> Iterator[None]:
     try:
         yield
         assert any(each is handle for each in point.fwd_hooks), (
-            "takes away hooks of others: reset_hooks() removes all; run_with_hooks and `with model.hooks(...)` only theirs"
+            "takes away hooks of others: reset_hooks() removes all, run_with_hooks and `with model.hooks` their own"
         )
     finally:
         bridge.reset_hooks()
