@@ -495,6 +495,13 @@ def direct_and_total(model, tokens, heads, right, wrong):
     return direct, total.cumsum(0)
 
 
+@mistake("takes away hooks of others: reset_hooks() removes all")
+def direct_and_total(model, tokens, heads, right, wrong):
+    effects = _effects(model, tokens, heads, right, wrong)
+    model.reset_hooks()
+    return effects
+
+
 @right("attributions less their means where all rows ask for the same, and hooks in a context")
 @torch.no_grad()
 def direct_and_total(model, tokens, heads, right, wrong):

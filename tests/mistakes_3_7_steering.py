@@ -73,6 +73,18 @@ def steer(model, tokens, layer, direction, strength, at=None):
     return _steer(model, tokens, layer, strength * direction)
 
 
+@mistake("takes away hooks of others: reset_hooks() removes all")
+def steer(model, tokens, layer, direction, strength, at=None):
+    logits = _steer(model, tokens, layer, strength * direction, at)
+    model.reset_hooks()
+    return logits
+
+
+@mistake("takes position 0 for no position: ask `at is None`")
+def steer(model, tokens, layer, direction, strength, at=None):
+    return _steer(model, tokens, layer, strength * direction, at if at is not None and at.any() else None)
+
+
 @right("a mask over positions")
 def steer(model, tokens, layer, direction, strength, at=None):
     where = torch.ones(tokens.shape)
@@ -388,6 +400,31 @@ def random_direction_control(model, tokens, last, layer, direction, strength, me
     return torch.stack([_moved(model, tokens, last, layer, each, [strength], measure, at=last)[0] for each in drawn])
 
 
+@mistake("brings points of a cube (torch.rand - 0.5) to the length: its corners are likelier than others")
+def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
+    def draw(*shape, generator):
+        return torch.rand(*shape, generator=generator) - 0.5
+
+    return _random(model, tokens, last, layer, direction, strength, measure, n, seed, draw=draw)
+
+
+@mistake("one of the random directions is the direction itself")
+def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
+    others = _random(model, tokens, last, layer, direction, strength, measure, n - 1, seed)
+    return torch.cat([_moved(model, tokens, last, layer, direction, [strength], measure), others])
+
+
+@right("all of them in one run, measured at once")
+def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
+    drawn = torch.randn(n + 1, len(direction), generator=torch.Generator().manual_seed(seed))
+    drawn = drawn / drawn.norm(dim=1, keepdim=True) * direction.norm()
+    drawn[0] = 0
+    push = strength * drawn.repeat_interleave(len(tokens), 0)[:, None]
+    logits = _steer(model, tokens.repeat(n + 1, 1), layer, push)
+    none, *pushed = measure(_ends(logits, last.repeat(n + 1))).reshape(n + 1, -1)
+    return torch.stack(pushed) - none
+
+
 @right("normalize, in a loop")
 def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
     generator, rows = torch.Generator().manual_seed(seed), []
@@ -514,6 +551,18 @@ def strength_at_cost(model, tokens, last, layer, direction, cost, most):
     tried = [most * i / 10 for i in range(1, 11)]
     costs = [_price(model, tokens, last, layer, direction, s)[0].mean().item() for s in tried]
     return min(zip(tried, costs, strict=True), key=lambda each: abs(each[1] - cost))[0]
+
+
+@mistake("takes the KL from the steered to the plain prediction: it goes from the plain one")
+def strength_at_cost(model, tokens, last, layer, direction, cost, most):
+    real = torch.arange(tokens.shape[1]) <= last[:, None]
+
+    def price(strength):
+        plain, pushed = (_steer(model, tokens, layer, s * direction).log_softmax(-1) for s in (0.0, strength))
+        each = (pushed.exp() * (pushed - plain)).sum(-1) * real
+        return (each.sum(1) / real.sum(1)).mean().item()
+
+    return _at_cost(model, tokens, last, layer, direction, cost, most, price)
 
 
 @right("bisection, fourteen times")

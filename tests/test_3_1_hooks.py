@@ -614,10 +614,10 @@ def test_activation_shapes(activation_shapes, rng):
         unknown = [name for name in actual if name not in expected]
         assert not unknown, f"{unknown[0]!r} is no name of a hook point in model.hook_dict"
         missing = [name for name in expected if name not in actual]
-        assert not missing, f"{missing[0]!r} is missing: the last name of a point that the run reaches"
+        assert not missing, f"{missing[0]!r} is missing: the last name of a point that run_with_cache reaches"
         for name, shape in expected.items():
             assert_plain(actual[name], tuple, of=int)
-            assert tuple(actual[name]) == shape, f"{name} has shape {shape}, got {tuple(actual[name])}"
+            assert tuple(actual[name]) == shape, f"{name} has shape {shape} in a cache, got {tuple(actual[name])}"
 
 
 def shapes_by_point(model, tokens):

@@ -17,6 +17,7 @@ from concrete_steps.checking.testing import (
     assert_precise,
     assert_tensor,
     nothing_left_behind,
+    others_hook,
     settled,
     strided,
     unchanged,
@@ -337,6 +338,13 @@ def test_direct_and_total(direct_and_total, rng):
             said = f"{kind}: entry [head, row] of the {name} effects is not what right less wrong loses"
             assert_close(actual, right_one, said, 1e-3, 2e-4)
             check_plain(actual)
+
+
+def test_direct_and_total__others(direct_and_total, rng):
+    """Hooks of others stay"""
+    model, (tokens, right, wrong) = tiny("rms norm", rng), drawn(rng, 2, 3)
+    with others_hook(model):
+        direct_and_total(model, tokens, [(1, 1)], right, wrong)
 
 
 @torch.no_grad()

@@ -650,7 +650,7 @@ print(f"commonest word: {evidence.interval(commonest):.2f} (intervals over 32 st
 #
 # One point may have several names: `blocks.0.attn.hook_z` is an **alias** of `blocks.0.attn.o.hook_in`, its *canonical*
 # name. In `hook_dict` both lead to the same `HookPoint` object; in a cache both are there, with the same tensor. Make
-# the list that has each point once.
+# the list that has each point of a cache once, with the shape that it has there.
 #
 # <details><summary>Hint</summary>
 #

@@ -441,7 +441,7 @@ plot.line(
 # ### One change, two effects
 #
 # The change: a head's `z` becomes its mean over the prompts. **Direct**: the stream loses that, all else frozen.
-# **Total**: the model runs on.
+# **Total**: the model runs on. Your hooks go afterwards, those of others stay.
 #
 # <details><summary>Hint</summary>
 #

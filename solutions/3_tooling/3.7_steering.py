@@ -57,6 +57,7 @@ tokens, last = batch(["The new teacher was", "Tea is"])
 print([smol.to_str_tokens(row) for row in tokens], last)
 # %% [markdown]
 # Two habits: a *tone* is pushed at every position; a *task* at one position of each row, the last token of its prompt.
+# Take away your own hook, and none of others'.
 #
 # <details><summary>Hint</summary>
 #
@@ -303,7 +304,7 @@ for s in (-4, 0, 8):
 #
 # Two nulls, each as long as the vector:
 #
-# - **random directions**: does any push do this?
+# - **random directions**: does any push do this? Draw them from a `torch.Generator()` of your own.
 # - **swapped sides**: the same couples, but in each one a coin decides which text is the positive one. That keeps all
 #   that the texts are about, where streams vary, and takes the tone out, on average. Such a mean is *shorter* than the
 #   vector, as differences cancel: bring it to the same length, or the null is too weak.

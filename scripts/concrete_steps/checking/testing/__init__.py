@@ -15,6 +15,7 @@ always tries, where it applies:
 | arguments or models changed                   | `unchanged` |
 | a product multiplied out                      | `refuse_large` |
 | hooks, modes, random state left behind        | `nothing_left_behind`, of a bridge that is `settled` |
+| hooks of others taken away                    | `others_hook` |
 | a generator seeded anew in every call         | `assert_draws_from` |
 | rows or runs that share their random numbers  | `assert_independent`, `assert_uncorrelated` |
 
@@ -25,7 +26,14 @@ from concrete_steps.checking.testing.draws import assert_draws_from, assert_inde
 from concrete_steps.checking.testing.gradients import assert_gradient_flows, assert_gradient_values
 from concrete_steps.checking.testing.inputs import Rng, awkward, shapes_with_ones, strided
 from concrete_steps.checking.testing.memory import refuse_large
-from concrete_steps.checking.testing.state import answer_to, as_found, nothing_left_behind, settled, unchanged
+from concrete_steps.checking.testing.state import (
+    answer_to,
+    as_found,
+    nothing_left_behind,
+    others_hook,
+    settled,
+    unchanged,
+)
 from concrete_steps.checking.testing.tiny import bent_bridge, blank_bridge, drawn_bridge
 from concrete_steps.checking.testing.values import (
     OverManyCalls,
@@ -62,6 +70,7 @@ __all__ = [
     "blank_bridge",
     "drawn_bridge",
     "nothing_left_behind",
+    "others_hook",
     "refuse_large",
     "settled",
     "shapes_with_ones",

@@ -84,6 +84,26 @@ def as_found(bridge: nn.Module, *inputs: Any) -> Iterator[None]:
             )
 
 
+@contextlib.contextmanager
+def others_hook(bridge: nn.Module) -> Iterator[None]:
+    """During the block a hook of somebody else's, which does nothing, is in the bridge; it must be there afterwards."""
+    point = settled(bridge).hook_dict["hook_embed"]
+    point.add_hook(_nothing)
+    handle = point.fwd_hooks[-1]
+    handle.is_bystander = True  # so that grading may lend the bridge: it does not matter that the hook is not called
+    try:
+        yield
+        assert any(each is handle for each in point.fwd_hooks), (
+            "takes away hooks of others: reset_hooks() removes all, run_with_hooks and `with model.hooks` their own"
+        )
+    finally:
+        bridge.reset_hooks()
+
+
+def _nothing(value: Tensor, hook: Any) -> None:
+    """Looks at nothing and changes nothing."""
+
+
 def answer_to(function: Callable, *inputs: Any) -> Any:
     """What the function gives for the inputs, which stay as they are; as do PyTorch's modes and random numbers."""
     with nothing_left_behind(), unchanged(*inputs):

@@ -60,7 +60,7 @@ class Bridges:
             return node
         if bridge not in self.known:
             _settled(bridge)
-            if any(getattr(module, kind, ()) for module in bridge.modules() for kind in LISTS):
+            if any(_counted(module, kind) for module in bridge.modules() for kind in LISTS):
                 raise ValueError(HOOKED)
         number = codec.table.give(bridge)
         kind = type(bridge.original_model).__name__
@@ -85,7 +85,7 @@ class Bridges:
                     if key not in tables.get(kind, ()) and not _is_librarys(hook):
                         new.append([kind, key, codec.encode(hook)])
             more = [len(getattr(module, kind, ())) - lengths.get(kind, 0) for kind in LISTS]
-            if self.lends and any(more) and not all(isinstance(h, _Handle) for k in LISTS for h in getattr(module, k)):
+            if self.lends and any(more) and not all(_may_be_lent(h) for k in LISTS for h in getattr(module, k)):
                 raise ValueError(HOOKED)
             if new or any(more) or module.training != bridge.training:
                 told.append([name, module.training, new, more])
@@ -203,4 +203,14 @@ def _settled(bridge: nn.Module) -> nn.Module:
 
 def _look(module: nn.Module) -> tuple[dict[str, set], dict[str, int]]:
     tables = {kind: set(getattr(module, kind, None) or ()) for kind in TABLES}
-    return tables, {kind: len(getattr(module, kind, ())) for kind in LISTS}
+    return tables, {kind: _counted(module, kind) for kind in LISTS}
+
+
+def _counted(module: nn.Module, kind: str) -> int:
+    """How many hooks were there in the beginning; a check's bystanders came later, and are told to the other side."""
+    return sum(not getattr(handle, "is_bystander", False) for handle in getattr(module, kind, ()))
+
+
+def _may_be_lent(handle: Any) -> bool:
+    """What need not be called: a stand-in, or a hook that a check puts in to see whether it stays."""
+    return isinstance(handle, _Handle) or getattr(handle, "is_bystander", False)
