@@ -345,7 +345,7 @@ def test_random_direction_control(random_direction_control, rng):
     assert alike < 0.9999, "two of the directions are the same, or opposite: draw a new one each time"
     # On a sphere the mean of x^4 is 3 / (d (d + 2)); of directions through the points of a cube it is less.
     fourth = (unit**4).mean().item() * D_MODEL * (D_MODEL + 2) / 3
-    # In 2000 draws of 150 directions, this was .91 to 1.13, and with those of a cube .70 to .80.
+    # In 2000 sets of 150 directions, this was .91 to 1.13, and with those of a cube .70 to .80.
     assert 0.85 < fourth < 1.25, f"not every direction is equally likely: axes or corners are favoured ({fourth:.2f})"
 
 
