@@ -60,6 +60,7 @@ SLIPS = {
     "3.5": ("factored_norm", ".sqrt()", ""),
     "3.6": ("mean_difference_probe", "direction = true - false", "direction = false - true"),
     "3.7": ("steer", "stream[torch.arange(len(stream)), at] +=", "stream[:, at] +="),
+    "4.0": ("effect_of_chosen", "over_others.argmax(0)", "over_others.abs().argmax(0)"),
     "4.1": ("bigram_of_zero_layers", ".log_softmax(-1)", ".softmax(-1)"),
     "4.2": ("label_by_level", "share = acts / acts.max()", "share = acts / acts.sum()"),
     "4.3": ("heads_that_stand", "controls.mean(1).abs().max()", "controls.mean(1).max()"),

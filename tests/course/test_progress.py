@@ -12,10 +12,14 @@ import pytest
 from rich.console import Console
 
 from concrete_steps.checking import log
+from concrete_steps.checking.checks import run_checks
+from concrete_steps.checking.loader import Loaded, load
 from concrete_steps.checking.log import Event
+from concrete_steps.checking.mistakes import mistakes_of
 from concrete_steps.checking.outcomes import NOT_ATTEMPTED, PASSED, WRONG
 from concrete_steps.course import Course, load_course
 from concrete_steps.errors import CourseError
+from concrete_steps.paths import course_root
 from concrete_steps.standing import others
 from concrete_steps.standing.placement import DO, SKIM, SKIP, UNKNOWN, Placement, placement_of, skippable, verdicts
 from concrete_steps.standing.show import Picture, advice, table
@@ -179,14 +183,19 @@ def test_what_a_placement_skips_is_not_next():
 def test_verdicts_about_people_of_each_kind(step):
     notebook = placement_of(step, COURSE)
     evidence = [criterion.evidence for criterion in notebook.criteria]
-    known, unknown = sum(evidence[:3], ()), sum(evidence[3:], ())
     places = [COURSE.notebook(criterion.places) for criterion in notebook.criteria]
-    # who knows the first three notebooks, and fails at the rest or leaves it alone
-    for failed in (unknown, ()):
-        person = placed(step, passed=known, failed=failed)
-        assert [item.says for item in person.said] == [SKIP] * 3 + [DO] * (len(evidence) - 3)
-        assert person.advice == f"Begin with {places[3].id} {places[3].title} (work through)."
-        assert [item.failed or item.untried for item in person.said[3:]] == evidence[3:]
+    # who knows the first notebooks, none of them up to all but one, and fails at the rest or leaves it alone
+    for n in range(len(evidence)):
+        known, unknown = sum(evidence[:n], ()), sum(evidence[n:], ())
+        for failed in (unknown, ()) if n else (unknown,):
+            person = placed(step, passed=known, failed=failed)
+            assert [item.says for item in person.said] == [SKIP] * n + [DO] * (len(evidence) - n)
+            assert person.advice == f"Begin with {places[n].id} {places[n].title} (work through)."
+            assert [item.failed or item.untried for item in person.said[n:]] == evidence[n:]
+    # who knows the last ones alone begins at the first, and skips them later
+    person = placed(step, passed=sum(evidence[1:], ()), failed=evidence[0])
+    assert [item.says for item in person.said] == [DO] + [SKIP] * (len(evidence) - 1)
+    assert person.advice == f"Begin with {places[0].id} {places[0].title} (work through)."
     # who knows all, but for a slip in each of the notebooks by turns
     for number, (slip, *_) in enumerate(evidence):
         for failed in ((slip,), ()):
@@ -216,11 +225,28 @@ def test_whoever_begins_a_notebook_has_done_with_its_placement(step):
     assert next_one(everything, skippable(everything, COURSE))[0].notebook.id == second
 
 
+@pytest.mark.parametrize("step", PLACEMENTS[-1:])  # the way is the same for all
+def test_verdicts_on_answers_that_were_checked(step):
+    """The first half is right, and the other answers are wrong, as their checks see it."""
+    notebook = placement_of(step, COURSE)
+    half = notebook.exercises[: len(notebook.exercises) // 2]
+    solved = load(course_root() / "solutions" / notebook.path, notebook.exercises)
+    wrong = {name: its[0].answer(solved.namespace[name]) for name, its in mistakes_of(notebook).items()}
+    given = solved.namespace | {name: wrong[name] for name in notebook.exercises if name not in half}
+    results = run_checks(notebook, notebook.exercises, Loaded(solved.path, given), recognise=False)
+    events = [Event("m", START, notebook.id, name, result.outcome) for name, result in results.items()]
+    said = verdicts(notebook, where_in(notebook.id, events), COURSE)
+    assert [name for item in said for name in item.passed] == list(half)
+    assert [item.says for item in said] == [SKIP if not item.failed else SKIM if item.passed else DO for item in said]
+
+
 def test_a_step_without_placement_is_told_in_one_sentence():
     without = next(number for number in range(1, len(COURSE.steps)) if number not in PLACEMENTS)
     said = rf"Step {without} has no placement \(steps that have one: {', '.join(map(str, PLACEMENTS))}\)"
-    with pytest.raises(CourseError, match=said):
-        placement_of(without, COURSE)
+    for step in {0, without, len(COURSE.steps) - 1}:
+        with pytest.raises(CourseError, match=said.replace(f"Step {without}", f"Step {step}")) as raised:
+            placement_of(step, COURSE)
+        assert str(raised.value).count(". ") == 0
     with pytest.raises(CourseError, match="There is no step 9"):
         placement_of(9, COURSE)
 

@@ -40,8 +40,8 @@ def placement_of(step: int, course: Course) -> Notebook:
             return notebook
     have = [str(n) for n, other in enumerate(course.steps) if any(item.is_placement for item in other.notebooks)]
     raise CourseError(
-        f"Step {step} has no placement (steps that have one: {', '.join(have)}): read the criteria at the top of its "
-        "notebooks, and try the checks of what you doubt."
+        f"Step {step} has no placement (steps that have one: {', '.join(have)}): what it holds is there to be done, "
+        "not to be known already; choose by the criteria at the top of its notebooks."
     )
 
 
