@@ -5,9 +5,10 @@ import math
 import re
 from decimal import Decimal
 
+import torch
 from scipy import stats
 
-from concrete_steps import readings
+from concrete_steps import models, readings
 from concrete_steps.checking.mistakes import mistake, right
 
 # --- 1. What to read, in which order
@@ -230,6 +231,43 @@ def parse_notes(text):
     return _notes(whole)
 
 
+@mistake("parts notes at empty lines alone: a line of spaces is blank, too")
+def parse_notes(text):
+    return [note for block in text.split("\n\n") for note in _notes(re.sub(r"\n\s*\n", "\n", block))]
+
+
+@mistake("begins a field at its word, though no colon follows")
+def parse_notes(text):
+    notes = []
+    for block in re.split(r"\n\s*\n", text.strip()):
+        note, field = {}, None
+        for line in block.splitlines():
+            named = [its for its in readings.FIELDS if line.lower().startswith(its)]
+            if named:
+                field = named[0]
+                note[field] = line.partition(":")[2].strip()
+            elif field:
+                note[field] = f"{note[field]} {line.strip()}".strip()
+        note = {key: entry for key, entry in note.items() if entry}
+        notes += [note] if note else []
+    return notes
+
+
+@right("a line with spaces before it begins no field")
+def parse_notes(text):
+    notes, field = [{}], None
+    for line in text.splitlines():
+        begun = [its for its in readings.FIELDS if line.lower().startswith(f"{its}:")]
+        if not line.strip():
+            notes, field = [*notes, {}], None
+        elif begun:
+            field = begun[0]
+            notes[-1][field] = line[len(field) + 1 :].strip()
+        elif field:
+            notes[-1][field] = f"{notes[-1][field]} {line.strip()}".strip()
+    return [note for note in ({key: its for key, its in note.items() if its} for note in notes) if note]
+
+
 @right("by one pattern of all fields")
 def parse_notes(text):
     names = "|".join(map(re.escape, readings.FIELDS))
@@ -259,7 +297,7 @@ def _link(link, month=True, length=True, since=True, version=True, whole=True, l
         right_length = not length or len(digits) == (4 if int(year) < 15 else 5)
         if right_month and right_length and (not since or int(year + its_month) >= 704):
             return f"arXiv:{year}{its_month}.{digits}"
-    if doi and (found := match(r"(?:(?:https?://)?doi\.org/|doi:)?(10\.\d{4,9}/\S+)", link, re.IGNORECASE)):
+    if doi and (found := match(r"(?:(?:https?://)?(?:www\.)?doi\.org/|doi:)?(10\.\d{4,9}/\S+)", link, re.IGNORECASE)):
         return f"doi:{found[1].lower() if lower else found[1]}"
     return None
 
@@ -282,6 +320,11 @@ def canonical_link(link):
 @mistake("refuses a version")
 def canonical_link(link):
     return _link(link, version=False)
+
+
+@mistake("knows versions of one digit: v12 is one, too")
+def canonical_link(link):
+    return None if re.search(r"v\d\d+\s*$", link, re.IGNORECASE) and "10." not in link else _link(link)
 
 
 @mistake("finds the number anywhere in the text, whatever stands around it")
@@ -412,6 +455,11 @@ def impossible_percentages(printed, n):
     return [one for one in printed if not any(_fits(100 * k / n, one) for k in range(2 * n + 1))]
 
 
+@mistake("gives one that is printed twice once")
+def impossible_percentages(printed, n):
+    return list(dict.fromkeys(one for one in printed if not any(_fits(100 * k / n, one) for k in range(n + 1))))
+
+
 @right("by the nearest whole number")
 def impossible_percentages(printed, n):
     def possible(one):
@@ -511,6 +559,20 @@ def does_not_follow(table, figures):
 @mistake("subtracts the other way round")
 def does_not_follow(table, figures):
     return _wrong(table, figures, swap=("difference", "effect"))
+
+
+@mistake("divides by the standard error of the difference: that is t, not d")
+def does_not_follow(table, figures):
+    return _wrong(table, figures, pooled=lambda s, t, n, m: math.sqrt(s**2 / n + t**2 / m))
+
+
+@mistake("takes the effect without its sign")
+def does_not_follow(table, figures):
+    return [
+        name
+        for name, (kind, a, b, printed) in figures.items()
+        if not _fits((abs if kind == "effect" else float)(_derived(table[a], table[b], kind)), printed)
+    ]
 
 
 @mistake("divides the other way round")
@@ -620,6 +682,30 @@ def my_figure():
 @mistake("near, and not near enough")
 def my_figure():
     return 20260303, readings.recomputed(20260303) + 2 * readings.figure(20260303).tolerance
+
+
+def _neurons(seed, constant=False, after="post", shift=0):
+    step, count, second = readings.figure(seed).setting
+    pairs = torch.tensor([(first, (second + shift) % 113, 113) for first in range(113)])
+    _, cache = models.load("grokking", step=step).run_with_cache(pairs)
+    neurons = cache[f"blocks.0.mlp.hook_{after}"][:, -1].detach().double()
+    power = torch.fft.rfft(neurons, dim=0).abs().square().sum(-1)[0 if constant else 1 :]
+    return seed, (power.topk(count).values.sum() / power.sum()).item()
+
+
+@mistake("far off")  # the constant is among the frequencies
+def my_figure():
+    return _neurons(20260303, constant=True)
+
+
+@mistake("far off")  # before the ReLU
+def my_figure():
+    return _neurons(20260303, after="pre")
+
+
+@right("by the neurons themselves")
+def my_figure():
+    return _neurons(20260303)
 
 
 @mistake("expected (seed, value), in parentheses")
@@ -776,6 +862,44 @@ def my_review():
 @mistake("is none: five words or more, and a question mark")
 def my_review():
     return _review(question="Induction heads and how they form")
+
+
+@mistake("the claim is a question: say what can be wrong")
+def my_review():
+    return _review(notes__0__claim="Do induction heads form in one window?")
+
+
+@mistake("only denies the claim: which result would you see?")
+def my_review():
+    return _review(notes__0__falsifier="If the claim turned out to be false.")
+
+
+@mistake("over and over")
+def my_review():
+    return _review(notes__0__falsifier="TODO TODO TODO TODO TODO")
+
+
+@mistake("'the figure I liked most' is no place")
+def my_review():
+    return _review(notes__0__where="the figure I liked most")
+
+
+@mistake("are one: both links lead to 2309.17453")
+def my_review():
+    return _review(papers__elhage__link="https://doi.org/10.48550/arXiv.2309.17453")
+
+
+@right("links as people copy them, models as people write them")
+def my_review():
+    return _review(
+        papers__xiao__link="arxiv.org/abs/2309.17453",
+        papers__elhage__link="https://openreview.net/forum?id=9XFSbDPmdW",
+        notes__0__on="attn_only_2l & attn_only_1l",
+        notes__1__on="attn_only_2l, attn_only_1l, and SmolLM2",
+        notes__0__where="the section on K-composition",
+        notes__1__where="Section: Results",
+        notes__2__where="Eqn 5",
+    )
 
 
 @right("with places of several kinds, and a dispute")

@@ -52,7 +52,12 @@ def test_answer_choice(answer_choice):
 
 
 def has_figure(text):
-    """Whether a number stands there on its own: no year of these, and no digit of a name ("top-1", "GPT-2", "L5H1")."""
+    """Whether a number stands there on its own: no year of these, and no digit of a name ("top-1", "GPT-2", "L5H1").
+
+    Or in words that are no number of things: "one half", "twice the null's"; not "one head".
+    """
+    if re.search(r"\b(half|(one|two) thirds?|(a|one|three) quarters?|one (fifth|tenth)|twice)\b", text, re.IGNORECASE):
+        return True
     return bool(re.search(r"(?<![A-Za-z\d._])(?<![A-Za-z]-)[-+−]?\.?\d", re.sub(r"\b20[012]\d\b", "", text)))
 
 

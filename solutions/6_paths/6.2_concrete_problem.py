@@ -487,22 +487,26 @@ birch_scores = [mystery.score("birch", explain_birch, seed) for seed in range(5)
 print(birch_scores[0])
 print(*(f"  {asked}: {share:.2f}" for asked, share in birch_scores[0].by_question), sep="\n")
 # %% [markdown]
-# **Predict**: some twos, then zeros, up to "all 2": each such row is one of 6,561. Is the model right there?
+# **Predict**: birch reads 3^8 = 6,561 rows, few enough to ask them all. In how many does it say other than your
+# account, and which would you try first?
 #
 # <details><summary>Answer</summary>
 #
-# Mostly not, though examples of the usual kind are all right: a failure that nobody trained, and, but for the row of
-# zeros, no blind spot of the rule. Questions hold such rows by chance only.
+# In two, if the account has the rule and the blind spot: all 0 and all 2. So a failure that nobody trained, and rows
+# of examples show next to nothing of it. Rows of one letter are what to try first.
 #
 # </details>
 # %% experiment=True
-run_of_twos = torch.tensor([[2] * n + [0] * (8 - n) + [3] for n in range(9)])  # the 3 asks
-sums = run_of_twos[:, :-1].sum(1) % 5
-run_right = says(birch, run_of_twos) == sums
-drawn_right = says(birch, birch_tokens) == birch_answers
-print("twos:", *range(9))
-print("says:", *says(birch, run_of_twos).tolist(), "   sum mod 5:", *sums.tolist())
-print(f"right: {run_right.sum()} of 9; of examples {drawn_right.float().mean():.3f}")
+rows = torch.cartesian_prod(*[torch.arange(3)] * 8)
+asks = birch_tokens[:1, -1:].expand(len(rows), 1)  # the token that asks
+every = torch.cat([rows, asks], dim=1)
+every_said = says(birch, every)
+itself = Question("swap", every, ((0, 0),), every_said, every, every_said)  # changes nothing
+every_right = explain_birch(itself) == every_said
+sum_right = rows.sum(1) % 5 == every_said
+print(f"of {len(rows)} rows the account has {every_right.sum()}, sum mod 5 {sum_right.sum()}")
+for row, letter in zip(rows[~every_right].tolist(), every_said[~every_right].tolist(), strict=True):
+    print("  not:", *row, "->", letter)
 # %% [markdown]
 # ## 8. Open tasks
 #
@@ -640,7 +644,7 @@ findings = [
     ("birch: L0H1, a 1 for a 0", share_of(ones[1]), f"a 2 for a 0 {ones[2]:.2f}"),
     ("birch: L0H2, a 2 for a 0", share_of(twos[2]), f"a 1 for a 0 {twos[1]:.2f}"),
     points_row("birch", birch_scores),
-    ("birch: twos, then zeros", share_of(run_right), f"examples {share_of(drawn_right)}"),
+    ("birch: account, on every row", f"{every_right.float().mean():.4f}", f"sum {share_of(sum_right)}"),
 ]
 for what, value, beside in findings:
     print(f"{what:<31} {value:<16} {beside}")

@@ -111,7 +111,8 @@ def parse_notes(text: str) -> list[dict[str, str]]:
 
     A line that begins with one of `readings.FIELDS` and a colon (in any case) begins that
     field, by its name in small letters. Any other line goes on with the field above, after
-    one space. Spaces around entries go; a field with nothing in it is left out.
+    one space. Spaces around entries go; a field with nothing in it is left out. A line of
+    spaces is blank.
     """
     ### BEGIN SOLUTION
     notes = []
@@ -160,14 +161,14 @@ def canonical_link(link: str) -> str | None:
     """
     ### BEGIN SOLUTION
     link = link.strip()
-    number = r"(\d\d)(0[1-9]|1[0-2])\.(\d{4,5})(?:v\d+)?(?:\.pdf)?"
-    place = r"(?:(?:https?://)?(?:www\.)?arxiv\.org/(?:abs|pdf)/|arxiv:\s*)?"
+    number = r"(\d\d)(0[1-9]|1[0-2])\.(\d{4,5})(?:v\d+)?"
+    place = r"(?:(?:https?://)?(?:www\.)?arxiv\.org/(?:abs|pdf)/|arxiv:)?"
     if found := re.fullmatch(place + number, link, re.IGNORECASE):
         year, month, digits = found.groups()
         since_2007 = int(year + month) >= 704
         if since_2007 and len(digits) == (4 if int(year) < 15 else 5):
             return f"arXiv:{year}{month}.{digits}"
-    place = r"(?:(?:https?://)?(?:www\.|dx\.)?doi\.org/|doi:\s*)?"
+    place = r"(?:(?:https?://)?(?:www\.)?doi\.org/|doi:)?"
     if found := re.fullmatch(place + r"(10\.\d{4,9}/\S+)", link, re.IGNORECASE):
         return f"doi:{found[1].lower()}"
     return None
@@ -358,14 +359,16 @@ readings.figure(SEED)
 # %% exercise="my_figure" points=3 difficulty=4 minutes=40
 my_figure = None  # (SEED, value), the value computed by a cell of yours
 ### BEGIN SOLUTION
-numbers = models.load("grokking", step=13_000).W_E[:113].detach().double()
-power = torch.fft.rfft(numbers, dim=0).abs().square().sum(-1)[1:]  # without the constant
+pairs = torch.tensor([(a, 48, 113) for a in range(113)])
+_, cache = models.load("grokking", step=13_000).run_with_cache(pairs)
+neurons = cache["blocks.0.mlp.hook_post"][:, -1].detach().double()
+power = torch.fft.rfft(neurons, dim=0).abs().square().sum(-1)[1:]  # without the constant
 my_figure = (SEED, (power.topk(5).values.sum() / power.sum()).item())
 ### END SOLUTION
 # %% check="my_figure"
 # %% [markdown]
 # The definition is half of the work: over which positions, with or without the constant, which norm? Then its null:
-# what is your figure before training, or of random weights? The table at the end has one.
+# what is your figure before training, or of random weights? The table at the end has one, of an embedding.
 #
 # **You have read four papers on a topic, and feel that you know too little. What is next?**
 # (a) the newest paper, as it cites the others; (b) one figure of theirs, on a model of yours; (c) the four papers
@@ -393,7 +396,8 @@ doctor.what_fits()
 #
 # - Notes by claim, one a paper or more, with all fields; claim, evidence, falsifier and replication have five words or
 #   more. `where` is a figure, table, section, definition or theorem by its number (a section by its title, if it has
-#   none); "the abstract" is no place. `on` is one of `readings.models()`.
+#   none); "the abstract" is no place. `on` is one or more of `readings.models()`.
+# - A link is arXiv's or a DOI, as in 3, or a page where papers appear (OpenReview, a conference, LessWrong, ...).
 # - A disagreement between two of the papers, and what would settle it; or that you found none, and where you looked.
 # - The solution's review is an example: read its topic only after yours.
 #
@@ -487,7 +491,7 @@ findings = [
     ("topics for three wishes", len(none_known), f"with the course {len(course_known)}"),
     ("made-up percentages caught, n = 25", f"{caught[1]:.0%}", f"n = 1000 {caught[-1]:.0%}"),
     ("difference of two overlapping estimates", f"{value:.2f}", f"[{low:.2f}, {high:.2f}]"),
-    ("five waves, grokking, step 13,000", f"{waves[13_000]:.2f}", f"step 0 {waves[0]:.2f}"),
+    ("embedding's five waves, step 13,000", f"{waves[13_000]:.2f}", f"step 0 {waves[0]:.2f}"),
 ]
 for what, value, beside in findings:
     print(f"{what:<42} {value!s:<8} {beside}")

@@ -136,6 +136,10 @@ def test_an_account_that_runs_a_model_is_stopped_and_the_model_runs_afterwards()
     model = mystery.load("amber")
     with pytest.raises(CourseError, match="may not run a model"):
         mystery.score("amber", lambda question: edits.answers(mystery.load("amber"), question.tokens), SEED)
+    with pytest.raises(CourseError, match="nor load one"):  # to compute it by hand from its weights
+        mystery.score("amber", lambda question: mystery.load("amber").W_E[question.tokens].sum((1, 2)).long(), SEED)
+    with pytest.raises(CourseError, match="nor load one"):
+        mystery.score("amber", lambda question: asked("amber", SEED)[0][1], SEED)
     with pytest.raises(CourseError, match="in model"):
         mystery.score("amber", lambda question: edits.answers(model, question.tokens), SEED)
     assert edits.answers(model, mystery.examples("amber", 2, seed=0)[0]).shape == (2,)
@@ -185,7 +189,8 @@ class Kept:
         (lambda question, more=(1.5,) * 4 + (2.5,) * 4: more, {"its code": 8}),
         (lambda question, table=100 * [True]: table, {"its code": 100}),
         (lambda question, table=["up", "down"] * 20: table, {"its code": 40}),
-        (lambda question, big=3**2000: big, {"its code": 50}),
+        (lambda question, big=3**2000: big, {"its code": 199}),
+        (lambda question, lines="0123456789 " * 12: lines, {"its code": 120}),
         (TABLE.__getitem__, {"its code": 144}),
         (functools.partial(lambda question, x: x, x=torch.zeros(20)), {"its code": 21}),
         (lambda question: NAMED, {"NAMED": 58}),

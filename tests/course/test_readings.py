@@ -101,8 +101,13 @@ def test_waves_and_accuracy_by_the_model_itself():
     from concrete_steps.models import load
 
     seed, figure = _of("fourier")
-    step, count = figure.setting
-    table = load("grokking", step=step).W_E[:113].detach().double()
+    step, count, second = figure.setting
+    model = load("grokking", step=step)
+    inside = getattr(model.blocks[0].mlp, "in").weight.detach().double()
+    rows = torch.stack([torch.arange(113), torch.full((113,), second), torch.full((113,), 113)], 1)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(rows, names_filter="blocks.0.hook_resid_mid")
+    table = torch.relu(cache["blocks.0.hook_resid_mid"][:, -1].double() @ inside.T)
     angles = 2 * torch.pi * torch.arange(113).double()[:, None] * torch.arange(1, 57) / 113
     power = sum((wave(angles).T @ table).square().sum(1) for wave in (torch.cos, torch.sin))
     share = (power.sort(descending=True).values[:count].sum() / power.sum()).item()

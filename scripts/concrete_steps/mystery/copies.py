@@ -9,7 +9,7 @@ import functools
 import itertools
 from typing import TYPE_CHECKING
 
-from concrete_steps.mystery.questions import Account, Question, asked
+from concrete_steps.mystery.questions import Account, Question, drawn
 from concrete_steps.mystery.rows import kept
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def answered(name: str, draws: int) -> dict[Sort, tuple[Int[Tensor, "row column"
 
     found: dict[Sort, list] = {}
     for seed in range(FIRST, FIRST + draws):
-        for question, truth in asked.__wrapped__(name, seed):
+        for question, truth in drawn.__wrapped__(name, seed):
             found.setdefault((question.kind, question.heads), []).append((_shown(question), truth.long()))
     return {sort: tuple(torch.cat(each) for each in zip(*pairs, strict=True)) for sort, pairs in found.items()}
 

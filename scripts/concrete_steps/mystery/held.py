@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 MOST = 150  # numbers of one account: a table of two letters of ten each, and room for what is said in words
-LONGEST_WORD = 20  # of a text; a longer one is data
+BITS = 16  # of one number; an integer of more is several, written one after another
+LONGEST_WORD = 20  # of a text; a longer one is data, and so is each digit
 INSTALLED = ("stdlib", "platstdlib", "purelib", "platlib")
 LIBRARIES = (str(Path(__file__).parents[1]), *(str(Path(sysconfig.get_path(its))) for its in INSTALLED))
 
@@ -36,13 +37,13 @@ def _numbers(thing: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[str,
     if thing is None or isinstance(thing, type(...)):
         return
     if isinstance(thing, int):  # a bool is one, and a long integer is many
-        yield name, 1 + abs(thing).bit_length() // 64
+        yield name, 1 + abs(thing).bit_length() // BITS
         return
     if isinstance(thing, float | complex) or (numpy and isinstance(thing, numpy.generic)):
         yield name, 1
         return
     if isinstance(thing, str):
-        long = sum(len(word) if len(word) > LONGEST_WORD else word.isdigit() for word in thing.split())
+        long = sum(len(word) if len(word) > LONGEST_WORD else sum(map(str.isdigit, word)) for word in thing.split())
         yield name, max(1, long, len(thing) // LONGEST_WORD)
         return
     if id(thing) in seen:
@@ -93,7 +94,8 @@ def _of_function(function: types.FunctionType, name: str, seen: dict[int, Any]) 
     for code in _codes(function.__code__):
         variables |= {its.argval for its in dis.get_instructions(code) if its.opname == "LOAD_GLOBAL"}
         names.update(code.co_names)
-        constants = code.co_consts[1:] if function.__doc__ in code.co_consts[:1] else code.co_consts
+        its_text = function.__doc__ in code.co_consts[:1] and "__doc__" not in code.co_names  # who reads it has a table
+        constants = code.co_consts[1:] if its_text else code.co_consts
         yield from _numbers([its for its in constants if not isinstance(its, types.CodeType)], name, seen)
     yield from _numbers((function.__defaults__, function.__kwdefaults__), name, seen)
     for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from concrete_steps.mystery import edits, sealed
+from concrete_steps.errors import CourseError
+from concrete_steps.mystery import edits, rows, sealed
 from concrete_steps.mystery.rows import examples, kept, require, unusual
 
 if TYPE_CHECKING:
@@ -54,9 +55,20 @@ def questions(name: str, seed: int) -> tuple[Question, ...]:
     return tuple(question for question, _ in asked(name, seed))
 
 
-@functools.lru_cache(maxsize=16)
 def asked(name: str, seed: int) -> tuple[tuple[Question, Truth], ...]:
-    """The questions of this seed, each with what the model then does."""
+    """The questions of this seed, each with what the model then does.
+
+    Raises:
+        CourseError: an account asks for it.
+    """
+    if rows.predicting:
+        raise CourseError(rows.PREDICTS)
+    return drawn(name, seed)
+
+
+@functools.lru_cache(maxsize=16)
+def drawn(name: str, seed: int) -> tuple[tuple[Question, Truth], ...]:
+    """What `asked` gives, drawn once."""
     import torch
 
     model, generator = kept(require(name)), torch.Generator().manual_seed(seed)

@@ -15,21 +15,31 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 NAMES = ("amber", "birch", "coral", "dune", "ember", "flint")  # in an order of rising difficulty
+PREDICTS = "An account predicts before the model runs: it may not run a model itself, nor load one."
+predicting: list[str] = []  # accounts that are being asked: they load no model
 
 
 def load(name: str) -> TransformerBridge:
     """A mystery model in evaluation mode. It reads letters 0, 1, ... and a last token that asks; it answers there.
 
     Raises:
-        CourseError: there is no such model.
+        CourseError: there is no such model, or an account asks for it.
     """
     require(name)
+    if predicting:
+        raise CourseError(PREDICTS)
     return shipped.load(f"mystery/{name}")
 
 
-@functools.cache
 def kept(name: str) -> TransformerBridge:
     """The model that questions are put to: no learner has it in hand."""
+    if predicting:
+        raise CourseError(PREDICTS)
+    return _kept(name)
+
+
+@functools.cache
+def _kept(name: str) -> TransformerBridge:
     return load(name)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from concrete_steps.errors import CourseError
-from concrete_steps.mystery import edits
+from concrete_steps.mystery import edits, rows
 from concrete_steps.mystery.held import MOST, held
 from concrete_steps.mystery.questions import KINDS, Account, Question, asked
 from concrete_steps.mystery.rows import kept, require
@@ -149,16 +149,17 @@ def _named(question: Question) -> str:
 
 @contextlib.contextmanager
 def _no_model() -> Iterator[None]:
-    """Inside, a model that is run says that predictions come first."""
+    """Inside, a model that is run, whole or in parts, or loaded says that predictions come first."""
     import torch
-    from transformer_lens.model_bridge import TransformerBridge
 
     def refuse(module: torch.nn.Module, inputs: tuple) -> None:
-        if isinstance(module, TransformerBridge):
-            raise CourseError("An account predicts before the model runs: it may not run a model itself.")
+        if type(module).__module__.startswith("transformer_lens"):
+            raise CourseError(rows.PREDICTS)
 
     handle = torch.nn.modules.module.register_module_forward_pre_hook(refuse)
+    rows.predicting.append("an account")
     try:
         yield
     finally:
+        rows.predicting.pop()
         handle.remove()

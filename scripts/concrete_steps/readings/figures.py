@@ -139,25 +139,32 @@ def _composition_value(drawn: Figure) -> float:
 
 def _fourier(draw: random.Random) -> Figure:
     step, count = draw.choice(GROKKING_STEPS), draw.randint(2, 5)
+    second = draw.randrange(113)
     return Figure(
         "fourier",
         "progress_measures",
-        f"the share of the embedding's Fourier power in its {count} strongest frequencies, in `models.load('grokking', "
-        f"step={step})`: of the numbers 0 to 112, over the frequencies 1 to 56 (the constant left out), cos and sin "
-        "and all dimensions summed.",
+        f"the share of the neurons' Fourier power in its {count} strongest frequencies, in `models.load('grokking', "
+        f"step={step})`: it reads a, {second} and token 113; take the MLP's activations after the ReLU, at the last "
+        "position, as functions of a from 0 to 112. Over the frequencies 1 to 56 (the constant left out), cos and sin "
+        "and all neurons summed.",
         "five key frequencies carry the final network.",
         0.003,
-        (step, count),
+        (step, count, second),
     )
 
 
 def _fourier_value(drawn: Figure) -> float:
+    import torch
+
     from concrete_steps.games import modular_addition
     from concrete_steps.models import load
 
-    step, count = drawn.setting
-    table = load("grokking", step=step).W_E[: modular_addition.P].detach()
-    return modular_addition.frequency_shares(table).topk(count).values.sum().item()
+    step, count, second = drawn.setting
+    pairs = torch.tensor([(first, second) for first in range(modular_addition.P)])
+    with torch.no_grad():
+        _, cache = load("grokking", step=step).run_with_cache(modular_addition.tokens(pairs))
+    neurons = cache["blocks.0.mlp.hook_post"][:, -1]
+    return modular_addition.frequency_shares(neurons).topk(count).values.sum().item()
 
 
 def _accuracy(draw: random.Random) -> Figure:
