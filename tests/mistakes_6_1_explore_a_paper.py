@@ -807,7 +807,7 @@ def my_study():
     return study.Study(_MINE, _first_key, _MODELS, rows), ""
 
 
-@mistake("which is no number of a run or of the card")
+@mistake("no number of a run, of a difference or of the card")
 def my_study():
     return study.Study(_MINE, _first_key, _MODELS, _rows), "The first key gets 0.97 of the attention."
 

@@ -46,7 +46,7 @@ Change = Callable[[TransformerBridge, Tensor, int], Tensor]
 #
 # **Which of these would you take, for a week on a laptop?**
 # (a) a model of 70B plans its rhymes: ten poems; (b) small models mirror moods: see our pictures; (c) heads at commas
-# can go: two small models
+# can be cut: two small models
 # %% exercise="answer_choice" points=1 difficulty=1 minutes=4
 answer_choice = None  # "a", "b" or "c"
 ### BEGIN SOLUTION
@@ -94,9 +94,10 @@ claim_card = study.ClaimCard(
 # ## 3. The measure
 #
 # Accuracy that *stays* can be read in two ways: the likeliest token is the same as before, or it is still the true one.
-# The abstract does not say; the authors' code (github.com/vdlad/Remarkable-Robustness-of-LLMs) writes down all three
-# tokens. We take the first reading, and come back to the second. One number a row: rows are independent here, positions
-# of one text are not (1.3). The first position sees [BOS] alone, and is left out, as in their code.
+# The abstract does not say; the authors' code (github.com/vdlad/Remarkable-Robustness-of-LLMs) writes down the token
+# before, the token after and the true one. We take the first reading, and come back to the second. One number a row:
+# rows are independent here, positions of one text are not (1.3). The first position sees [BOS] alone, and is left out,
+# as in their code.
 # %% exercise="kept_predictions" points=1 difficulty=1 minutes=5
 def kept_predictions(
     before: Float[Tensor, "row pos d_vocab"], after: Float[Tensor, "row pos d_vocab"]
@@ -226,7 +227,7 @@ plot.line(
     title="SmolLM2, one layer at a time (8 stories)",
 )
 # %% [markdown]
-# Is it that vector? Layers 11 and 13 deleted at the first position alone, and at all others:
+# Is it that huge vector? Layers 11 and 13 deleted at the first position alone, and at all others:
 # %% experiment=True
 def delete_at(layer: int, where: slice) -> Float[Tensor, "row pos d_vocab"]:
     """As `delete_layer`, on `few`, at the positions `where` alone."""
@@ -247,7 +248,7 @@ for layer in (11, 13):
         share = kept_predictions(intact, delete_at(layer, where))
         print(f"layer {layer} deleted, {place}: {evidence.interval(share):.2f} kept")
 # %% [markdown]
-# It is what is written there: elsewhere layer 11 costs about as much as layer 13.
+# It is: deleted elsewhere, layer 11 costs about as much as 13.
 #
 # **A claim: the best of 270 heads scores .6 on texts that repeat. What is its matched null?**
 # (a) the mean of 270, on texts that repeat; (b) the best of 270, on texts that do not; (c) the same head's entropy, on
@@ -367,8 +368,8 @@ for name, change in {"deleted": delete_layer, "pushed": push_layer}.items():
     print(f"  hits {evidence.interval(hit):.2f}, change {lost:.2f},", end=" ")
     print(f"{hit.mean() / hits(intact).mean():.2f} times as many")
 # %% [markdown]
-# By the second reading the ratio of means is within 72 to 95 %, the push's too (no interval, no rule set). Neither
-# reading is wrong; to run both and report the kinder one alone would be.
+# By the second reading, 72 to 95 % of the hits are left, after a push too (a ratio without interval, no rule set).
+# Neither reading is wrong; to run both and report the kinder one alone would be.
 #
 # Not run here: the paper's models (ours is SmolLM2-135M-Instruct, unpacked from 4-bit weights), its texts (a grammar
 # makes ours), its mean over layers.
@@ -533,9 +534,10 @@ Markdown(pages)
 #
 # Choose, fill the card, write a measure, find rows without the effect, take a second model. `my_study` returns it
 # all. Any model of the course will do: `study.load("smollm2")`, `"story_lm"`, `"attn_only_2l"`, `"othello_6x6"`, ...
-# The grader runs it twice: the same values must come, from weights that differ, with claim and null apart; every
-# number that you type into `remarks` must be one of a run, of a difference or of the card. Eight rows or more; take
-# small ones, five minutes are the limit.
+# The check runs it twice, in five minutes at most, so take short rows. It asks for the same values again (seed what you
+# draw), two models of other weights, and a null whose values are not the claim's. As in section 7, a number with a
+# point in `remarks` must be, to two decimals, one of a run, of a difference or of the card. Whether the sentence around
+# it is true, no check sees.
 #
 # | hours | what | it ends with |
 # |---|---|---|
@@ -545,18 +547,23 @@ Markdown(pages)
 # | 1 | the second model, first guess written down | four runs |
 # | 1 | write, and give it to somebody | two pages, one objection |
 #
-# The example below takes another claim: that models rest much attention on the first token (Xiao et al. 2023). Small
-# ones may have no need to.
+# `verdict` says "holds" above a bar: for a claim of "less than", turn the measure round (1 less a share). The cells
+# after the check take as your bar the first number with a point in your falsifier ("0.30", not "30 %").
 #
 # <details><summary>Hint</summary>
 #
-# Papers with a number that a small model can have: successor heads (Gould et al. 2023), copy suppression (McDougall et
-# al. 2023), growth of the residual stream (Heimersheim and Turner 2023), near-linear layers (Razzhigaev et al. 2024).
+# Papers with a number that a small model can have: much attention to the first token (Xiao et al. 2023; the solutions
+# take this one), successor heads (Gould et al. 2023), copy suppression (McDougall et al. 2023), growth of the residual
+# stream (Heimersheim and Turner 2023), near-linear layers (Razzhigaev et al. 2024).
 #
 # </details>
 # %% exercise="my_study" points=8 difficulty=5 minutes=240
 def my_study() -> tuple[study.Study, str]:
-    """Your study: study.Study(card, measure, models, rows), and remarks for its write-up."""
+    """Your study: study.Study(card, measure, models, rows), and remarks for its write-up.
+
+    measure(model, rows(model, arm)) is a tensor: one value a row, eight rows or more. The arm
+    is "claim" or "null", and both have as many rows. `models` are names for study.load.
+    """
     ### BEGIN SOLUTION
     card = study.ClaimCard(
         paper="Xiao, Tian, Chen, Han and Lewis 2023, Efficient Streaming Language Models with Attention Sinks",
@@ -586,7 +593,8 @@ def my_study() -> tuple[study.Study, str]:
 # %% experiment=True
 mine, my_remarks = my_study()
 my_runs = study.carry_out(mine)
-my_pages = study.write_up(mine.card, my_runs, verdicts_of(my_runs, 0.30), my_remarks)
+my_bar = (numbers_in(mine.card.falsifier) or [math.nan])[0]  # none: no verdict but "open"
+my_pages = study.write_up(mine.card, my_runs, verdicts_of(my_runs, my_bar), my_remarks)
 print("the auditor finds:", audit(my_pages, mine.card, my_runs) or "nothing")
 Markdown(my_pages)
 # %% [markdown]
@@ -594,7 +602,7 @@ Markdown(my_pages)
 #
 # Means over rows with 95 % intervals; beside each claim its null, and the bar that was set before.
 # %% experiment=True
-bars = [("middle layers deleted", runs, 0.72), ("first token", my_runs, 0.30)]
+bars = [("middle layers deleted", runs, 0.72), (my_runs[0].measure[:22], my_runs, my_bar)]
 print(f"{'claim':<22} {'model':<13} {'claim':<18} {'null':<18} bar   verdict")
 for what, its, bar in bars:
     for claim_run, null_run in zip(its[::2], its[1::2], strict=True):
@@ -603,8 +611,8 @@ for what, its, bar in bars:
         print(f"{what:<22} {claim_run.model:<13}", *(f"{one:<18}" for one in shown), end=" ")
         print(f"{bar:.2f}  {', '.join(verdict(a, b, bar))}")
 # %% [markdown]
-# Two claims, three models, none of the papers' own; two dozen stories. That a claim fails here says that it does not
-# hold *for these*, by our measure.
+# The first claim was put to two models, none of the paper's own, on two dozen stories. That a claim fails here says
+# that it does not hold *for these*, by our measure.
 #
 # ## Bonus (not graded)
 #
