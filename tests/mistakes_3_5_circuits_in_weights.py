@@ -986,7 +986,7 @@ def find_composition(weights):
     }
 
 
-def _flow(weights, parts="qkv", live=True, chains=True):
+def _flow(weights, parts="qkv", live=True, chains=True, held=True):
     heads, d_head = _grid(weights), weights["W_Q"].shape[-1]
     base = torch.cat([weights["W_E"], weights["W_pos"]])
     there, wrote = {}, {}
@@ -1003,7 +1003,7 @@ def _flow(weights, parts="qkv", live=True, chains=True):
         carries = {
             "q": ((note @ Q) @ (rows @ K).T).abs().max() > 5 * d_head**0.5,
             "k": ((note @ K) @ (rows @ Q).T).abs().max() > 5 * d_head**0.5,
-            "v": (note @ V @ out).norm() > 0.3 * note.norm() and note.norm() > 0.1 * base.norm(),
+            "v": (note @ V @ out).norm() > 0.3 * note.norm() and (not held or note.norm() > 0.1 * base.norm()),
         }
         edges |= {(writer, reader, part) for part in parts if carries[part]}
         reaching |= {writer} if any(carries.values()) else set()
@@ -1020,6 +1020,12 @@ def find_composition(weights):
 def find_composition(weights):
     """Does not ask whether a reader's output reaches the logits."""
     return _flow(weights, live=False)
+
+
+@mistake("v: hollow writer to reads by v")
+def find_composition(weights):
+    """Does not ask, of values, whether there is a note at all."""
+    return _flow(weights, held=False)
 
 
 @mistake("no edge was named in any model")

@@ -143,7 +143,7 @@ def paths_through(model, tokens, layer, head):
         return x @ model.W_U
 
 
-@right("PyTorch's hooks, the difference of two runs with held patterns")
+@right("hooks for a stretch of code, the difference of two runs with held patterns")
 def paths_through(model, tokens, layer, head):
     held = patterns_of(model, tokens)
     logits = []

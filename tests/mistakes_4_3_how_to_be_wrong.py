@@ -848,15 +848,6 @@ def find_fault(claim):
     return _judge(claim, correlation=again)
 
 
-@mistake("overlap: 'overlap is not faithfulness' taken for 'sound'")
-def find_fault(claim):
-    def overlap(claim):
-        shared = len(set(claim.heads) & set(claim.reference)) / len(claim.heads)
-        return "sound" if shared > 0.7 else "overlap is not faithfulness"
-
-    return _judge(claim, overlap=overlap)
-
-
 @right("judged by method, each control by itself")
 def find_fault(claim):
     return _judge(claim)

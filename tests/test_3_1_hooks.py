@@ -37,13 +37,13 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of pattern_from_qk, drop USub: of four axes, 2 is -2, too
 # equivalent mutant of pattern_from_qk, 2 -> 3: a mask with the axis of heads, alike for all
 # equivalent mutant of pattern_from_qk, [-2:] -> [:]: a mask with all four axes, alike for all rows and heads
-# equivalent mutant of pattern_from_qk, drop device= of ones: the models of the check are on the CPU
+# equivalent mutant of pattern_from_qk, drop device= of ones: only a GPU can tell
 # equivalent mutant of pattern_from_qk, masked_fill -> masked_fill_: the scores are the function's own
 # equivalent mutant of pattern_from_qk, q -> k: both have one size of head, and one device
 # equivalent mutant of activation_shapes, drop id(...): a point is as good a key as its id
 # equivalent mutant of activation_shapes, drop tuple(...): a torch.Size is a tuple
 # equivalent mutant of cache_only, drop names_filter= of run_with_cache: what is not asked for is dropped afterwards
-# equivalent mutant of cache_only, drop return_type= of run_with_cache: the run stops before there are logits
+# equivalent mutant of cache_only, drop return_type= of run_with_cache: the logits are thrown away
 # equivalent mutant of cache_only, drop USub: of four axes, 2 is -2, too
 # equivalent mutant of cache_only, 2 -> -2: of four axes, 2 is -2, too
 # equivalent mutant of before_and_after, 1 -> -1: of two values
@@ -637,7 +637,7 @@ def test_activation_shapes(activation_shapes, rng):
 
 
 def shapes_by_point(model, tokens):
-    """By PyTorch's own hooks for what is reached, and by the library's for shapes."""
+    """What a run with a cache reaches, and its shapes there."""
     last = {id(point): name for name, point in model.hook_dict.items()}
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens)

@@ -650,6 +650,8 @@ WIRED = [
     {"circuits": (), "decoys": ("mute reader", "deaf reader", "unread writer"), "n_layers": 2, "n_heads": 4},
     {"circuits": (), "decoys": ("hollow writer", "late writer", "mute reader"), "n_heads": 3, "noise": 0.02},
     {"circuits": (), "decoys": ("deaf reader", "unread writer"), "n_layers": 2, "n_heads": 3},
+    # Readers by values, and writers whose outputs match them and hold nothing but noise.
+    {"circuits": ("v", "v"), "decoys": ("hollow writer",) * 4, "n_heads": 5, "noise": 0.02},
 ]
 
 

@@ -57,7 +57,9 @@ def has_figure(text):
 
     Or in words that are no number of things: "one half", "twice the null's"; not "one head".
     """
-    if re.search(r"\b(half|(one|two) thirds?|(a|one|three) quarters?|one (fifth|tenth)|twice)\b", text, re.IGNORECASE):
+    halves = r"(?<!first )(?<!second )(?<!the )(?<!other )\bhalf"
+    shares = r"\b(one|two) thirds?|\b(a|one|three) quarters?|\bone (fifth|tenth)"
+    if re.search(rf"({halves}|{shares}|\btwice)\b", text, re.IGNORECASE):
         return True
     return bool(re.search(r"(?<![A-Za-z\d._])(?<![A-Za-z]-)[-+−]?\.?\d", re.sub(r"\b20[012]\d\b", "", text)))
 

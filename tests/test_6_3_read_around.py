@@ -21,11 +21,11 @@ TITLE = r"(?!(?i:abstract|title)\b)"
 PLACE = re.compile(
     rf"{KIND}\s*(?i:#|no\.?|nr\.?|number)?\s*\(?{NUMBER}"
     rf"|\b(?i:sec(tion|\.)):?\s*([\"'“”‘’«*]\s*{TITLE}\w|{TITLE}[A-Z]\w|(?i:on|about|called|titled)\s+{TITLE}\w)"
-    rf"|{TITLE}(\b[A-Z][\w-]*|[\"'“”‘’«»*])\s+section\b"
+    rf"|{TITLE}(\b(?!(?i:the|this|that|these|a|an|one|another|each|which|last|first|next)\b)[A-Z][\w-]*|[\"'“”‘’«»*])\s+section\b"
 )
 # Where papers appear that are not on arXiv
 HOSTS = re.compile(
-    r"https?://(www\.)?(openreview\.net/(forum|pdf)\?id=\w+|aclanthology\.org/\w\S+|(\w+\.)?mlr\.press/\S+"
+    r"(https?://)?(www\.)?(openreview\.net/(forum|pdf)\?id=\w+|aclanthology\.org/\w\S+|(\w+\.)?mlr\.press/\S+"
     r"|(\w+\.)*(nips|neurips)\.cc/\S+|distill\.pub/\d{4}/\S+"
     r"|transformer-circuits\.pub/\d{4}/\S+|(lesswrong|alignmentforum)\.com/posts/\S+|alignmentforum\.org/posts/\S+)",
     re.IGNORECASE,

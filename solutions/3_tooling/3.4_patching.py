@@ -505,7 +505,7 @@ pace = evidence.interval([each / one_of_270 for each in helper_seconds])
 apart = torch.stack([its[head].mean() for its in mine for head in some]) - torch.cat(slow)
 apart = apart.abs().max()
 print("yours, 270 heads:", " and ".join(f"{each:.1f} s" for each in batched_seconds))
-print(f"the helper, twice {len(some)} heads: {sum(helper_seconds):.1f} s; at that pace 270 take")
+print(f"the helper, {len(slow)} heads: {sum(helper_seconds):.1f} s; at that pace 270 take")
 print(f"  {pace:.1f} times as long as yours; largest difference {apart:.0e} nats")
 by_head = recovered(exact, at_clean, at_corrupted)
 best = [divmod(i, N_HEADS) for i in by_head.flatten().topk(6).indices.tolist()]

@@ -970,12 +970,12 @@ for layer, head in best_heads:
 # moves some logit by 10, taking away what noise carries by about 1 at most.
 #
 # Name every **edge** (writer, reader, part): the reader's queries, keys or values take in what the writer notes, *and*
-# something gets through, from tokens or positions to the logits. Decoys have matching weights and carry nothing:
+# something of the text gets through to the logits. Decoys have matching weights and carry nothing:
 # writers with nothing to read, readers whose output nobody reads, keys that no query asks for, notes written too late.
 # There may be chains, and there may be no edge at all.
 #
 # Your function is tried on models that you have not seen: it must find at least 90 % of the edges, and at most 10 % of
-# those that it names may be others.
+# those that it names may be others. It has two minutes for all of them.
 #
 # <details><summary>Hint</summary>
 #

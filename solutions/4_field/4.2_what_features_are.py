@@ -170,7 +170,7 @@ plot.bar(
 # %% [markdown]
 # Most words of the top level are those that chose the label: with all *others* shuffled it fits there nearly as well,
 # so its fit says little. Below half of the largest it holds for a minority, if more often than in the null (of neuron
-# 1174 it falls off sooner than of most). The neuron is not *for* countries; countries are what moves it most.
+# 1174 it falls off sooner than on average). The neuron is not *for* countries; countries are what moves it most.
 #
 # ## 2. An axis of a privileged basis?
 #
@@ -248,8 +248,8 @@ plot.bar(
 )
 # %% [markdown]
 # Concepts can be read, and from a direction better than from the axis that was best on the first words. Early neurons
-# may lead rotated axes by a little: the intervals end at 0, and with other splits of the words just above it. That an
-# axis is privileged for the *nonlinearity* does not make it the unit of meaning. (Twelve concepts, words alone.)
+# may lead rotated axes by a little: the intervals end at 0. That an axis is privileged for the *nonlinearity* does not
+# make it the unit of meaning. (Twelve concepts, words alone.)
 #
 # ## 3. One dimension each?
 #
@@ -370,8 +370,8 @@ def closing(points: Float[Tensor, "n d"]) -> float:
 #
 # <details><summary>Answer</summary>
 #
-# Along one direction nearly two months, on the circle a third of one (shuffled: over three). Months close: other gaps
-# of theirs are wider. Number words and ordinals do not: their circle's codes do well too, but last and first are
+# Along one direction nearly two months, on the circle a third of one (shuffled: over three). Months close: another
+# of their gaps is wider. Number words and ordinals do not: their circle's codes do well too, but last and first are
 # nearly two steps apart. Days are between: Sunday to Monday is the widest of their gaps, if by little.
 #
 # </details>

@@ -419,28 +419,29 @@ def attention_and_gap(n: int, seed: int):
 
 
 looked_at = sink_attention(cache)
-fresh = {f"{n} fresh prompts": attention_and_gap(n, seed) for n, seed in ((24, 77), (384, 78))}
+fresh = {n: attention_and_gap(n, seed) for n, seed in ((24, 77), (384, 78))}
 # %% experiment=True
 found = correlations(looked_at, base)
 best = int(found.abs().argmax())
 searched = best_under_shuffles(looked_at, base, 500, seed=0)
 alone = best_under_shuffles(looked_at[:, best : best + 1], base, 500, seed=0)
 size, chosen = found[best].abs().item(), named(divmod(best, N_HEADS))
-print(f"{chosen}, chosen; null of this head alone:", format(evidence.against_null(size, alone), ".3f"))
-print("null of the search:", format(evidence.against_null(size, searched), ".3f"))
-for name, (attention, target) in fresh.items():
-    its = attention[:, best : best + 1]
+print(f"{chosen}, chosen")
+for what, null in (("of it alone", alone), ("of the search", searched)):
+    print(f"null {what}:", format(evidence.against_null(size, null), ".3f"))
+for n, (attends, target) in fresh.items():
+    its = attends[:, best : best + 1]
     fresh_size = (correlations(its, target)[0] * found[best].sign()).item()
     fresh_null = best_under_shuffles(its, target, 500, seed=1)
-    print(f"{name}: ", format(evidence.against_null(fresh_size, fresh_null), ".3f"))
+    print(f"{n} fresh prompts:", format(evidence.against_null(fresh_size, fresh_null), ".3f"))
 figure = plot.hist(
     {"one head": alone, "best of 270": searched}, title="Finding 5: two nulls", x_label="|r|"
 )
 figure.add_vline(x=size, line_dash="dot", annotation_text="found")
 plot.show(figure)
 # %% [markdown]
-# Beside the null of the search, .84 is nothing special. On fresh prompts less is left, and it stands: .55 of 24 and .28
-# of 96 others. The null of one head, taken after the choice, would have sold all of it.
+# Beside the null of the search, .84 is nothing special. On fresh prompts less is left, and it stands: .55 of 24 and .25
+# of 384 others. The null of one head, taken after the choice, would have sold all of it.
 #
 # ## 6. A null that does not match
 #
@@ -600,6 +601,7 @@ for seed in (101, 102, 103):
     of_more = partial(name_gap, right=names[0], giver=names[1])
     a, b = (faithfulness(smol, more, circuits[f"method {x}"], of_more) for x in "AB")
     a_less_b.append(a - b)
+    print(f"   other prompts: A holds up {a:.2f}, B {b:.2f}")
 print(f"A less B, four draws of prompts: {evidence.interval(a_less_b):.2f}")
 plot.bar(
     {"overlap": list(shared.values()), "faithfulness": list(held.values())},

@@ -137,10 +137,14 @@ def of_these(known: int, enough: int) -> float:
     return sum(ways) / math.comb(n, 20)
 
 
-fit = [n for n in range(len(FIELD) + 1) if of_these(n, 16) >= 0.025 <= 1 - of_these(n, 17)]
+fit = [  # neither 16 or more nor 16 or fewer would be rare
+    n
+    for n in range(len(FIELD) + 1)
+    if of_these(n, 16) >= 0.025 and 1 - of_these(n, 17) >= 0.025
+]
 print(f"16 of 20: between {fit[0]} and {fit[-1]} of these {len(FIELD)} topics")
 known = (0.8 - 1 / 3) / (1 - 1 / 3)
-print(f"Who knows {known:.0%} and guesses the rest has 80 % right on average")
+print(f"Who knows {known:.0%} and guesses the rest has 80% right on average")
 # %% [markdown]
 # **You had 16 of 20 at the first try. What is shown?**
 # (a) that you know 80 % of all topics; (b) that you did not guess them all; (c) nothing, as only 20 were asked

@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from concrete_steps.checking import testing
-from concrete_steps.checking.testing import Rng, assert_plain, assert_precise, nothing_left_behind, unchanged
+from concrete_steps.checking.testing import (
+    Rng,
+    assert_plain,
+    assert_precise,
+    blank_bridge,
+    nothing_left_behind,
+    others_hook,
+    settled,
+    unchanged,
+)
 
 
 @pytest.fixture
@@ -304,3 +313,14 @@ def test_too_few_found_and_too_many_others_are_told():
         testing.assert_mostly_found(9, [], ["idle"] * 2, "9 of 9 were found")
     with refused("no property was named"):
         testing.assert_mostly_found(0, ["read"], [], "0 of 1 were found", "property")
+
+
+def test_a_hook_of_others_must_stay():
+    bridge = settled(blank_bridge(n_layers=1, n_heads=1, d_model=4, d_head=4, d_vocab=5, n_ctx=6, attn_only=True))
+    tokens = torch.zeros(1, 3, dtype=torch.long)
+    with others_hook(bridge):
+        bridge.run_with_hooks(tokens, fwd_hooks=[("hook_embed", lambda value, hook: None)])
+    with refused("takes away hooks of others"), others_hook(bridge):
+        bridge.reset_hooks()
+    point = bridge.hook_dict["hook_embed"]
+    assert not point.fwd_hooks and not point._forward_hooks

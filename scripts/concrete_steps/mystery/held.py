@@ -37,7 +37,7 @@ def _numbers(thing: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[str,
     if thing is None or isinstance(thing, type(...)):
         return
     if isinstance(thing, int):  # a bool is one, and a long integer is many
-        yield name, 1 + abs(thing).bit_length() // BITS
+        yield name, max(1, -(-abs(thing).bit_length() // BITS))
         return
     if isinstance(thing, float | complex) or (numpy and isinstance(thing, numpy.generic)):
         yield name, 1

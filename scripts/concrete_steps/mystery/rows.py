@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAMES = ("amber", "birch", "coral", "dune", "ember", "flint")  # in an order of rising difficulty
 PREDICTS = "An account predicts before the model runs: it may not run a model itself, nor load one."
-predicting: list[str] = []  # accounts that are being asked: they load no model
+predicting: list[str] = []  # accounts that are being asked: `load` gives them no model
 
 
 def load(name: str) -> TransformerBridge:

@@ -98,6 +98,7 @@ def others_hook(bridge: nn.Module) -> Iterator[None]:
         )
     finally:
         bridge.reset_hooks()
+        handle.hook.remove()  # where an answer in the sandbox took it away, the bridge no longer knows it
 
 
 def _nothing(value: Tensor, hook: Any) -> None:
