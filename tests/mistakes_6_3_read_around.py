@@ -674,7 +674,7 @@ def answer_overlap():
 # --- 6. A figure at random
 
 
-@mistake("far off")
+@mistake("0.9 is far off")
 def my_figure():
     return 20260303, 0.9
 
@@ -693,12 +693,12 @@ def _neurons(seed, constant=False, after="post", shift=0):
     return seed, (power.topk(count).values.sum() / power.sum()).item()
 
 
-@mistake("far off")  # the constant is among the frequencies
+@mistake("0.8132 is far off")  # the constant is among the frequencies
 def my_figure():
     return _neurons(20260303, constant=True)
 
 
-@mistake("far off")  # before the ReLU
+@mistake("0.4452 is far off")  # before the ReLU
 def my_figure():
     return _neurons(20260303, after="pre")
 
@@ -884,7 +884,7 @@ def my_review():
     return _review(notes__0__where="the figure I liked most")
 
 
-@mistake("are one: both links lead to 2309.17453")
+@mistake("both links lead to 2309.17453")
 def my_review():
     return _review(papers__elhage__link="https://doi.org/10.48550/arXiv.2309.17453")
 

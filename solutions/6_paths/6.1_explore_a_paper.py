@@ -368,8 +368,7 @@ for name, change in {"deleted": delete_layer, "pushed": push_layer}.items():
     print(f"  hits {evidence.interval(hit):.2f}, change {lost:.2f},", end=" ")
     print(f"{hit.mean() / hits(intact).mean():.2f} times as many")
 # %% [markdown]
-# By the second reading 87 % of the hits are left, after a push too: within the paper's 72 to 95 % (a ratio without
-# interval, no rule set).
+# By the second reading 87 % of the hits are left, after a push too: within the paper's range (no interval, no rule).
 # Neither reading is wrong; to run both and report the kinder one alone would be.
 #
 # Not run here: the paper's models (ours is SmolLM2-135M-Instruct, unpacked from 4-bit weights), its texts (a grammar

@@ -419,7 +419,8 @@ def notices(
     model: TransformerBridge, tokens: Int[Tensor, "row pos"], head: Head, letters: int
 ) -> Float[Tensor, "old new"]:
     """How often the model says another letter when the head is swapped, and in its source the
-    first `old` of the row is a `new`: a share of the rows that hold an `old`.
+    first `old` of the row (the last position is one, too) is a `new`: a share of the rows
+    that hold an `old`.
 
     0 on the diagonal, and where no row holds an `old`.
     """
@@ -504,9 +505,10 @@ every_said = says(birch, every)
 itself = Question("swap", every, ((0, 0),), every_said, every, every_said)  # changes nothing
 every_right = explain_birch(itself) == every_said
 sum_right = rows.sum(1) % 5 == every_said
+account_right = every_right.double().mean()
 print(f"of {len(rows)} rows the account has {every_right.sum()}, sum mod 5 {sum_right.sum()}")
-for row, letter in zip(rows[~every_right].tolist(), every_said[~every_right].tolist(), strict=True):
-    print("  not:", *row, "->", letter)
+for i in (~every_right).nonzero()[:, 0]:
+    print("  not:", *rows[i].tolist(), "->", every_said[i].item())
 # %% [markdown]
 # ## 8. Open tasks
 #
@@ -644,7 +646,7 @@ findings = [
     ("birch: L0H1, a 1 for a 0", share_of(ones[1]), f"a 2 for a 0 {ones[2]:.2f}"),
     ("birch: L0H2, a 2 for a 0", share_of(twos[2]), f"a 1 for a 0 {twos[1]:.2f}"),
     points_row("birch", birch_scores),
-    ("birch: account, on every row", f"{every_right.float().mean():.4f}", f"sum {share_of(sum_right)}"),
+    ("birch: account, on every row", f"{account_right:.4f}", f"sum {share_of(sum_right)}"),
 ]
 for what, value, beside in findings:
     print(f"{what:<31} {value:<16} {beside}")

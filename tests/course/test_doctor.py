@@ -32,7 +32,7 @@ def unreachable():
 
 def course_of(monkeypatch, **fields):
     notebook = Notebook("9.1", "9.1_test", "A test", "9_test", (1, 2), (), **fields)
-    course = Course("https://example.org", (Step("9_test", "Test", (1, 2), "", (notebook,)),))
+    course = Course("https://example.org", (Step("9_test", "Test", "", (notebook,)),))
     monkeypatch.setattr(doctor, "load_course", lambda: course)
 
 
