@@ -13,7 +13,7 @@
 # %% [markdown]
 # There are no hints here. When you are done, run `concrete_steps.placement(4)` in a new cell, or
 # `python scripts/placement.py 4` in a terminal: it says which notebooks to skip, which to skim, and where to begin.
-# Nothing is sent anywhere, and you can come back after a notebook and see what has changed.
+# Nothing is sent anywhere.
 #
 # Models are those of TransformerLens 4, and so are the names of their hooks, such as `blocks.0.attn.hook_z` (what the
 # heads of layer 0 give, before `W_O`) or `blocks.0.attn.hook_pattern`. `toy` is one to try your functions on; the
@@ -276,5 +276,4 @@ answer_claims = "bacbca"
 #
 # Run `concrete_steps.placement(4)` in a new cell. A notebook that it says to skim: read its criteria, and do the
 # exercises of those that you doubt. 4.1 to 4.3 each end with an open task, on models or activations that nobody has
-# seen, and 4.4 with a quiz that is drawn anew: to try only that is the quickest way to doubt what you can do. One to
-# work through takes three to six hours, 4.4 up to ten, by our guess.
+# seen, and 4.4 with a quiz that is drawn anew: to try only that is the quickest way to doubt what you can do.
