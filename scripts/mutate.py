@@ -10,7 +10,7 @@ on fresh inputs: there must be none.
 A survivor is a gap in the check (tighten it), or no wrong answer at all: then say why in a line beside the check,
 `# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart (of an open task, whose measure is the learner's
 own choice, CHANGE is `any`: what finds enough on fresh cases is right). `--write` puts the figures into the README;
-rows of other notebooks stay while they have as many exercises.
+rows of other notebooks stay while they have as many exercises and written mistakes.
 
 Checks draw fresh inputs. With `--seeds N` every written answer is put to N draws: a wrong one that some draw accepts
 needs a fixed case in the check that rejects it, a right one that some draw refuses needs a wider margin.
@@ -99,6 +99,7 @@ def measure(notebook: Notebook, exercises: tuple[str, ...]) -> list[Figures]:
         for name in exercises:
             progress.update(task, description=f"{notebook.id} {name}")
             rows.append(measure_exercise(notebook, name, cells[name].text, loaded, equivalents))
+            details(rows[-1])
             progress.advance(task)
     return rows
 
@@ -184,19 +185,23 @@ def show(notebook: Notebook, rows: list[Figures]) -> None:
         equivalent, seconds = sum(row.equivalent for row in part), sum(row.seconds for row in part)
         table.add_row(name, share(part), str(equivalent), named(part), false_names(part), f"{seconds:.1f}")
     console.print(table)
-    for row in rows:
-        for mutant in row.survivors:
-            console.print(f"{row.exercise} survives: {mutant.change}\n{mutant.diff}\n", markup=False, highlight=False)
-        for mutant, sentence in row.false_names:
-            text = f"{row.exercise} is falsely named: {sentence}\n{mutant.change}\n{mutant.diff}\n"
-            console.print(text, markup=False, highlight=False)
+
+
+def details(row: Figures) -> None:
+    """What to look into, as soon as the exercise is measured: a whole notebook takes up to an hour."""
+    console.print(f"{row.exercise}: {share([row])}, {row.equivalent} equivalent, {row.seconds:.0f} s", highlight=False)
+    for mutant in row.survivors:
+        console.print(f"{row.exercise} survives: {mutant.change}\n{mutant.diff}\n", markup=False, highlight=False)
+    for mutant, sentence in row.false_names:
+        text = f"{row.exercise} is falsely named: {sentence}\n{mutant.change}\n{mutant.diff}\n"
+        console.print(text, markup=False, highlight=False)
 
 
 HEAD = "| notebook | exercises | unseen mutants rejected | written mistakes named | false names of mutants named |"
 
 
 def readme_table(figures: dict[Notebook, list[Figures]], course: Course, before: str) -> str:
-    """A row for each notebook: measured now, or as it stands in the README while its exercises are as many."""
+    """A row for each notebook: measured now, or as it stands while its exercises and written mistakes are as many."""
     kept = before.splitlines() if HEAD in before else []
     lines = [HEAD, "|---|---|---|---|---|"]
     for notebook in course.notebooks:
@@ -205,7 +210,8 @@ def readme_table(figures: dict[Notebook, list[Figures]], course: Course, before:
             rows = figures[notebook]
             lines.append(f"{start}{share(rows)} | {named(rows)} | {false_names(rows)} |")
         else:
-            old = (line for line in kept if line.startswith(start))
+            mistakes = sum(map(len, mistakes_of(notebook).values()))
+            old = (line for line in kept if line.startswith(start) and f" of {mistakes} | " in line)
             lines.append(next(old, f"{start}not measured since it changed | | |"))
     return "\n".join(lines)
 
