@@ -1,5 +1,27 @@
 """Checks of 4.1 A Mathematical Framework, in code: on tiny random models, on tables, and on models of known paths."""
 
+# equivalent mutant of bigram_of_zero_layers, drop USub: of two axes, 1 is the last
+# equivalent mutant of bigram_of_zero_layers, 1 -> -1: --1 is 1, of two axes the last
+# equivalent mutant of bigram_kl, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of bigram_kl, Mult -> MatMult: the dot product is the sum
+# equivalent mutant of path_expansion, Eq -> LtE: no tuple is below the empty one but itself
+# equivalent mutant of path_expansion, Lt -> NotEq: heads come layer by layer, so no path ends in a later one yet
+# equivalent mutant of path_expansion, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of virtual_head, 1 -> -1: the last of two patterns is the second
+# equivalent mutant of term_importance, NotEq -> Gt: no token is below 0
+# equivalent mutant of term_importance, 0 -> -1: zeros like any term: all have one shape
+# equivalent mutant of term_importance, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of term_importance, Mult -> Pow: x ** 1 is x, and the 1 of a padding goes in the difference
+# equivalent mutant of key_weight, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of skip_trigrams, drop tuple(...): lists of three are accepted as well
+# equivalent mutant of skip_trigrams, drop .tolist(): whole numbers in tensors are accepted as well
+# equivalent mutant of skip_trigrams, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of skip_trigram_shares, Gt -> NotEq: a count is not below 0
+# equivalent mutant of skip_trigram_shares, BitAnd -> Mult: of booleans the product is the and
+# equivalent mutant of skip_trigram_shares, NotEq -> Gt: no token is below 0
+# equivalent mutant of skip_trigram_shares, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of exclusive_or, any: whichever numbers compute it, in all contexts that there are, are right
+
 import contextlib
 import itertools
 import math

@@ -14,7 +14,7 @@ from concrete_steps.authoring import changes
 from concrete_steps.checking.outcomes import PASSED, Result
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.grading import isolated, sandbox
+from concrete_steps.grading import isolated, rounds, sandbox
 from concrete_steps.grading.isolated import Limits, grade_notebook
 from concrete_steps.models import smollm2_model
 from concrete_steps.paths import course_root
@@ -116,6 +116,6 @@ def test_a_grader_that_cannot_start_says_so():
 
 def test_a_pass_needs_all_wrong_answers_rejected():
     passed = Result("x", PASSED)
-    assert isolated._confirmed(passed, ["wrong", "error"]).outcome == PASSED
-    assert isolated._confirmed(passed, ["wrong", PASSED]).message == isolated.CHANGED
-    assert isolated._confirmed(passed, []).message == isolated.CHANGED
+    assert rounds.confirmed(passed, ["wrong", "error"]).outcome == PASSED
+    assert rounds.confirmed(passed, ["wrong", PASSED]).message == rounds.CHANGED
+    assert rounds.confirmed(passed, []).message == rounds.CHANGED

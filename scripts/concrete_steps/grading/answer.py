@@ -1,8 +1,10 @@
-"""What runs in a learner's sandbox: for each notebook a fork that loads it, and answers a judge's questions."""
+"""What runs in a learner's sandbox: for each notebook a fork that loads it, and answers a judge's questions.
+
+Another fork holds answer and check, for what cannot be judged from outside (inside.py).
+"""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import shutil
@@ -15,7 +17,8 @@ from concrete_steps.course import load_course
 from concrete_steps.grading import sandbox
 from concrete_steps.grading.crossing.wire import Lost, Wire
 from concrete_steps.grading.forking import import_what_it_imports, own_line, serve
-from concrete_steps.grading.words import silence
+from concrete_steps.grading.inside import check, write_files
+from concrete_steps.grading.words import Speaker, silence
 from concrete_steps.paths import course_root
 
 
@@ -24,7 +27,8 @@ def main() -> None:
     sys.modules["rfc3987_syntax"] = None  # see grading.inside
     import torch._inductor.config  # noqa: F401 (PyTorch's optimisers import it: not in a learner's time)
 
-    from concrete_steps.grading.crossing import serving  # noqa: F401 (for all forks)
+    from concrete_steps.checking import checks, testing  # noqa: F401 (for all forks)
+    from concrete_steps.grading.crossing import serving  # noqa: F401
 
     memory, *notebooks = sys.argv[1:]
     for notebook_id in notebooks:
@@ -34,17 +38,19 @@ def main() -> None:
 
 
 def work(order: dict, descriptor: int) -> None:
-    """Load the notebook of the order, say so, and answer until the line ends."""
+    """Load the notebook of the order, say so, and answer until the line ends; or check it here."""
     from concrete_steps.checking.loader import load
     from concrete_steps.grading.crossing.serving import Server
 
     silence(2)
-    wire = Wire(descriptor, descriptor)
     folder = Path(order["folder"])
     folder.mkdir(exist_ok=True)
     os.chdir(folder)
-    for name, content in order["files"].items():
-        Path(name).write_bytes(base64.b64decode(content))
+    write_files(order["files"], folder)
+    if "checks" in order:
+        write_files(order["checks"], course_root() / "tests")
+        return check(order, Speaker(descriptor, order["nonce"]))
+    wire = Wire(descriptor, descriptor)
     notebook = load_course().notebook(order["notebook"])
     with contextlib.suppress(Lost):
         loaded = load(
@@ -64,7 +70,7 @@ def _clear(seconds: float = 2.0) -> None:
         with contextlib.suppress(OSError):
             os.kill(-1, signal.SIGKILL)
         time.sleep(0.002)
-    for entry in Path(sandbox.SCRATCH).iterdir():
+    for entry in [*Path(sandbox.SCRATCH).iterdir(), *(course_root() / "tests").iterdir()]:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         else:

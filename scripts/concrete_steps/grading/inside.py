@@ -1,8 +1,8 @@
 """An exercise and its check in one process, both in the sandbox: for what cannot be judged from outside.
 
-Its points are trusted, not proven: whoever gets hold of the check from within passes it. isolated.py starts this with
-an order on stdin, and listens: it loads a learner's notebook, checks one exercise after the other, and says what comes
-of it.
+Its points are trusted, not proven: whoever gets hold of the check from within passes it. A fork of the sandbox's
+process does this (answer.py), or, where there is no sandbox, a child of isolated.py: either has an order, and says what
+comes of it.
 """
 
 from __future__ import annotations
@@ -17,41 +17,52 @@ from pathlib import Path
 from concrete_steps.checking.outcomes import PASSED
 from concrete_steps.course import load_course
 from concrete_steps.grading import sandbox
-from concrete_steps.grading.words import private_pipe, silence
+from concrete_steps.grading.words import Speaker, private_pipe, silence
 from concrete_steps.paths import course_root
 
 PYTEST = "PYTEST_"  # variables of this name change how every check runs
 
 
 def main() -> None:
+    """Where there is no sandbox: do one order, which comes on stdin."""
     order = json.loads(sys.stdin.readline())
     say = private_pipe(order["nonce"])
-    for name, content in order["files"].items():
-        Path(name).write_bytes(base64.b64decode(content))
+    write_files(order["files"], Path.cwd())
     # jsonschema (behind plotly's nbformat) imports this if it can, and does without it: 2 seconds for a grammar of web
     # addresses, half of what a healthy submission costs.
     sys.modules["rfc3987_syntax"] = None
     import torch._inductor.config  # noqa: F401 (checks that watch operations import it: not in the learner's time)
 
+    check(order, say)
+
+
+def write_files(files: dict[str, str], folder: Path) -> None:
+    """Files of an order, by name, in base64."""
+    for name, content in files.items():
+        (folder / name).write_bytes(base64.b64decode(content))
+
+
+def check(order: dict, say: Speaker) -> None:
+    """Load the notebook of the order from the present folder, check the exercises that wait, say what comes of it."""
     from concrete_steps.checking.checks import run_checks
     from concrete_steps.checking.loader import load
     from concrete_steps.checking.mistakes import mistakes_of
 
-    notebook = load_course().notebook(order["notebook"])
+    notebook, waiting = load_course().notebook(order["notebook"]), tuple(order["waiting"])
     mistakes = mistakes_of(notebook)
-    # The released notebook first: what it and its checks import is imported before the learner's code can put something
-    # else in its place, and the time that it takes is not the learner's.
-    run_checks(notebook, notebook.exercises, load(course_root() / "notebooks" / notebook.path, notebook.exercises))
     # The checks run very often, and each time pytest compiles them if it cannot keep what came of it.
     sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path.cwd() / ".compiled")
+    # The released notebook first: what it and its checks import is imported before the learner's code can put something
+    # else in its place, and the time that it takes is not the learner's.
+    run_checks(notebook, waiting, load(course_root() / "notebooks" / notebook.path, notebook.exercises))
     sandbox.limit(order["memory"])
     silence()
-    say("ready")
+    say("ready", process=os.getpid())
     loaded = load(
         Path.cwd() / order["name"], notebook.exercises, tuple(order["skip"]), lambda cell: say("cell", name=cell)
     )
     say("loaded")
-    for name in order["waiting"]:
+    for name in waiting:
         say("check", name=name)
         _forget_pytest_settings()
         # The failing call itself holds objects of this process; its text is in the result.

@@ -1,8 +1,8 @@
 """Grade a notebook of somebody else's: its code locked up, and killed when it falls silent.
 
 A judge runs the checks on stand-ins for the learner's objects, which live in a sandbox (pair.py). What cannot be judged
-so (`trusted` in the map; what the judge doubts; everything where there is no sandbox) is checked by a child that holds
-both check and answer (inside.py): there nothing counts as passed unless the child said so with the parent's nonce, and
+so (`trusted` in the map; what the judge doubts; everything where there is no sandbox) is checked by a process that
+holds both check and answer (inside.py): there nothing counts as passed unless it said so with the parent's nonce, and
 every known wrong answer was then rejected by the same check in the same process (fail closed: a patched torch or a
 patched check passes wrong answers too). A process that dies or falls silent costs the cell or exercise that it was at;
 another one goes on with the rest. CONTRIBUTING.md says what remains possible.
@@ -20,22 +20,20 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
+from concrete_steps.checking.outcomes import ERROR, TIMED_OUT, Result
 from concrete_steps.course import Notebook
 from concrete_steps.errors import CourseError
 from concrete_steps.grading import sandbox
 from concrete_steps.grading.judge import ENDED
-from concrete_steps.grading.pair import IMPORTING, SPARE, Pair, Round
+from concrete_steps.grading.pair import SPARE, Pair
+from concrete_steps.grading.rounds import Round, listen
 from concrete_steps.grading.words import Words
 from concrete_steps.models import smollm2_model
-from concrete_steps.paths import course_root
 
 LARGEST_MODULE, MOST_MODULES = 1_000_000, 50  # bytes, files: of the learner's modules beside the notebook
-CHANGED = "Something in this notebook changes how checks work: here they pass a known wrong answer too."
 
 
 @dataclass(frozen=True)
@@ -95,10 +93,11 @@ def _graded(notebook: Notebook, path: Path, limits: Limits, pair: Pair | None) -
             unfinished = f"The whole notebook took more than {limits.whole:g} seconds; this exercise was not checked."
             break
         outside = [name for name in waiting if name not in inside]
-        if outside:
-            done = pair.round(notebook, path, modules_beside(path), outside, skip, limits.patience, left)
+        if pair is None:
+            done = _round_without_sandbox(notebook, path, waiting, skip, limits, left)
         else:
-            done = _round_inside(notebook, path, waiting, skip, limits, left)
+            take = pair.round if outside else pair.round_inside
+            done = take(notebook, path, modules_beside(path), outside or waiting, skip, limits.patience, left)
         # Anything else that a child may say brings the end no nearer.
         found = {name: result for name, result in done.results.items() if name in waiting and name not in done.doubts}
         # What an earlier exercise does may end the process during a later one: that one is asked again, as the first.
@@ -132,82 +131,38 @@ def _ended(name: str, how: str, limits: Limits) -> Result:
     return Result(name, ERROR, message=ENDED)
 
 
-def _round_inside(
+def _round_without_sandbox(
     notebook: Notebook, path: Path, waiting: list[str], skip: list[str], limits: Limits, left: float
 ) -> Round:
-    """Exercises and their checks in one process (inside.py)."""
-    done = Round()
+    """Exercises and their checks in one process of this user's, in a temporary folder (inside.py)."""
+    nonce = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="concrete-steps-", ignore_cleanup_errors=True) as folder:
         files = {file.name: base64.b64encode(file.read_bytes()).decode() for file in (path, *modules_beside(path))}
-        order = {
-            "nonce": secrets.token_hex(16),
-            "notebook": notebook.id,
-            "name": path.name,
-            "files": files,
-            "waiting": waiting,
-            "skip": skip,
-            "memory": limits.memory,
-        }
+        order = {"nonce": nonce, "notebook": notebook.id, "name": path.name, "files": files, "waiting": waiting}
+        order |= {"skip": skip, "memory": limits.memory}
         with open(Path(folder) / "start.log", "wb") as log:
-            child = _start(notebook, Path(folder), order, log)
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "concrete_steps.grading.inside"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=folder,
+                env=sandbox.environment(folder, locked=False),
+                start_new_session=os.name == "posix",
+            )
         watch = sandbox.Watch(child, limits.memory + SPARE)
-        words = Words(child.stdout, order["nonce"])
-        # The imports, up to the word "ready", are not the learner's time.
-        end = deadline = time.monotonic() + limits.patience + IMPORTING
-        try:
-            while (word := words.next(min(deadline, end))) not in ("died", "silent"):
-                if word["kind"] == "ready":
-                    end = time.monotonic() + left
-                deadline = time.monotonic() + limits.patience
-                done.at = (word["kind"], word.get("name", ""))
-                if word["kind"] == "result":
-                    result = Result(**word["result"])
-                    done.results[result.exercise] = _confirmed(result, word["wrong_answers"])
-                elif word["kind"] == "done":
-                    word = "done"
-                    break
-            done.how = word
-        finally:
-            watch.close()
-            _kill(child)
-            words.close()
-        if done.at == ("start", ""):
-            raise CourseError(f"The grader did not start ({word}): {_last_line(Path(folder) / 'start.log')}")
-    done.seconds = time.monotonic() - (end - left)
+        with contextlib.suppress(OSError):
+            child.stdin.write(json.dumps(order).encode() + b"\n")
+            child.stdin.close()
+        with contextlib.closing(Words(child.stdout, nonce)) as words:
+            try:
+                done = listen(words, limits.patience, left)
+            finally:
+                watch.close()
+                _kill(child)
+        if done.process is None:
+            raise CourseError(f"The grader did not start ({done.how}): {_last_line(Path(folder) / 'start.log')}")
     return done
-
-
-def _confirmed(result: Result, wrong_answers: list[str]) -> Result:
-    """The result, trusted; but a pass only if the check still rejects every wrong answer that it was shown."""
-    result.proven = False
-    if result.outcome == PASSED and (not wrong_answers or PASSED in wrong_answers):
-        return Result(result.exercise, ERROR, message=CHANGED)
-    return result
-
-
-def _start(notebook: Notebook, folder: Path, order: dict, log) -> subprocess.Popen:
-    """A child that has its order: locked up where that is possible, else in a temporary folder."""
-    python = [sys.executable, "-P", "-m", "concrete_steps.grading.inside"]
-    locked = not sandbox.why_not()
-    environment = sandbox.environment(sandbox.SCRATCH if locked else str(folder), locked)
-    if locked:
-        released = course_root() / "notebooks" / notebook.path
-        given = [released, notebook.checks, notebook.mistakes, course_root() / "pyproject.toml"]
-        given += [smollm2_model.cached_folder()] if "smollm2" in notebook.needs else []
-        python = [*sandbox.command(given, environment), *python]
-    child = subprocess.Popen(
-        python,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        cwd=folder,
-        env=environment,
-        start_new_session=os.name == "posix",
-    )
-    with contextlib.suppress(OSError):
-        child.stdin.write(json.dumps(order).encode() + b"\n")
-        child.stdin.close()
-    return child
 
 
 def _kill(child: subprocess.Popen) -> None:

@@ -27,12 +27,13 @@ from traitlets import Bool, Float, Int
 from concrete_steps.checking.outcomes import ERROR, PASSED, TIMED_OUT, Result
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.grading import sandbox
-from concrete_steps.grading.isolated import CHANGED, Limits, modules_beside
+from concrete_steps.grading.isolated import Limits, modules_beside
 from concrete_steps.grading.judge import ENDED
 from concrete_steps.grading.marking import Work, course_digest, mark
 from concrete_steps.grading.merging import to_bytes
 from concrete_steps.grading.nbgrader_paths import take_paths_by_their_letters
 from concrete_steps.grading.pages import show_harmlessly
+from concrete_steps.grading.rounds import CHANGED
 from concrete_steps.grading.submissions import tidy
 from concrete_steps.paths import course_root
 from concrete_steps.workspace.copy import put

@@ -1,7 +1,8 @@
 """The two processes that grade a learner's step: a judge of the grader's own, and a sandbox with the learner's code.
 
 Each imports once, and forks for each notebook and after each crash; the judge's process serves one learner after the
-other. Between the two forks lies a line over which values cross (crossing/).
+other. Between the two forks lies a line over which values cross (crossing/). What cannot be judged so is checked by a
+fork of the sandbox's process alone (inside.py).
 """
 
 from __future__ import annotations
@@ -17,40 +18,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from concrete_steps.checking.outcomes import Result
 from concrete_steps.course import Notebook
 from concrete_steps.errors import CourseError
 from concrete_steps.grading import sandbox
 from concrete_steps.grading.forking import READY, order
+from concrete_steps.grading.rounds import IMPORTING, Round, listen
 from concrete_steps.grading.words import Words
 from concrete_steps.models import smollm2_model
 from concrete_steps.paths import course_root
 
-IMPORTING = 120.0  # seconds that a process may need before it is ready
 SPARE = 2 * 2**30  # bytes that all processes of a sandbox may take together beyond the memory of one
-
-
-@dataclass
-class Round:
-    """What came of one fork's work.
-
-    Attributes:
-        results: by exercise.
-        doubts: why an exercise cannot be judged from outside, by its name.
-        at: where it was when it ended, as (kind, name).
-        how: "done", "died" or "silent".
-        seconds: that it took, without imports.
-    """
-
-    results: dict[str, Result] = field(default_factory=dict)
-    doubts: dict[str, str] = field(default_factory=dict)
-    at: tuple[str, str] = ("start", "")
-    how: str = "died"
-    seconds: float = 0.0
 
 
 class Forker:
@@ -122,49 +101,50 @@ class Pair:
         left: float,
     ) -> Round:  # fmt: skip
         """Judge the exercises that wait, until one of them or a cell ends the process, or time is up."""
-        done = Round()
         nonce = secrets.token_hex(16)
-        files = {file.name: base64.b64encode(file.read_bytes()).decode() for file in (path, *modules)}
-        about = {"notebook": notebook.id, "memory": self.memory}
-        given = {"name": path.name, "files": files, "skip": skip, "folder": f"{sandbox.SCRATCH}/{next(self.numbers)}"}
         here, there = socket.socketpair()
         reading, writing = os.pipe()
         with here, there:
             try:
-                self._order_answer(about | given, [there.fileno()])
-                self.judge.order(about | {"waiting": waiting, "nonce": nonce}, [here.fileno(), writing])
+                self._order_answer(self._given(notebook, path, modules, skip), [there.fileno()])
+                about = {"notebook": notebook.id, "memory": self.memory, "waiting": waiting, "nonce": nonce}
+                self.judge.order(about, [here.fileno(), writing])
             finally:
                 os.close(writing)
-        words = Words(os.fdopen(reading, "rb"), nonce)
-        process = None
-        end = deadline = time.monotonic() + patience + IMPORTING  # what the judge imports is nobody's time
-        try:
-            while (word := words.next(min(deadline, end))) not in ("died", "silent"):
-                deadline = time.monotonic() + patience
-                if word["kind"] == "ready":
-                    process, end = word["process"], time.monotonic() + left
-                    continue
-                done.at = (word["kind"], word.get("name", ""))
-                if word["kind"] == "result":
-                    result = Result(**word["result"])
-                    done.results[result.exercise] = result
-                    if word["doubt"]:
-                        done.doubts[result.exercise] = word["doubt"]
-                elif word["kind"] == "done":
-                    word = "done"
-                    break
-            done.how = word
-        finally:
-            if process is not None:
-                with contextlib.suppress(OSError):
-                    os.kill(process, signal.SIGKILL)
-            words.close()
+        with contextlib.closing(Words(os.fdopen(reading, "rb"), nonce)) as words:
+            done = listen(words, patience, left)
+            if done.process is None:
+                raise CourseError("The grader did not start: the judge said nothing.")
+            with contextlib.suppress(OSError):
+                os.kill(done.process, signal.SIGKILL)
         if done.how == "silent":
             self._end()  # whatever goes on in there goes on for nobody
-        done.seconds = time.monotonic() - (end - left)
-        if process is None:
-            raise CourseError("The grader did not start: the judge said nothing.")
         return done
+
+    def round_inside(
+        self, notebook: Notebook, path: Path, modules: list[Path], waiting: list[str], skip: list[str], patience: float,
+        left: float,
+    ) -> Round:  # fmt: skip
+        """Have the sandbox check them itself (inside.py); it has the checks for as long as that takes."""
+        nonce = secrets.token_hex(16)
+        reading, writing = os.pipe()
+        try:
+            checks = _contents([notebook.checks, notebook.mistakes])
+            about = {"checks": checks, "waiting": waiting, "nonce": nonce}
+            self._order_answer(self._given(notebook, path, modules, skip) | about, [writing])
+        finally:
+            os.close(writing)
+        with contextlib.closing(Words(os.fdopen(reading, "rb"), nonce)) as words:
+            done = listen(words, patience, left)
+            if done.how == "silent":
+                self._end()
+        return done
+
+    def _given(self, notebook: Notebook, path: Path, modules: list[Path], skip: list[str]) -> dict:
+        folder = f"{sandbox.SCRATCH}/{next(self.numbers)}"
+        files = _contents([path, *modules])
+        given = {"notebook": notebook.id, "name": path.name, "files": files, "skip": skip, "folder": folder}
+        return given | {"memory": self.memory}
 
     def _order_answer(self, what: dict, descriptors: list[int]) -> None:
         if self.answer is not None:
@@ -188,11 +168,16 @@ class Pair:
             given += [smollm2_model.cached_folder()]
         python = [sys.executable, "-P", "-m", "concrete_steps.grading.answer", str(self.memory)]
         python += [notebook.id for notebook in self.notebooks]
-        self.answer = Forker([*sandbox.command(given, environment), *python], environment)
+        locked = sandbox.command(given, environment, empty=[course_root() / "tests"])
+        self.answer = Forker([*locked, *python], environment)
         self.watch = sandbox.Watch(self.answer.process, self.memory + SPARE)
         if self.judge is None:  # it starts at the same time
             self.judge = start_judge()
             self.stack.callback(self.judge.end)
+
+
+def _contents(paths: list[Path]) -> dict[str, str]:
+    return {path.name: base64.b64encode(path.read_bytes()).decode() for path in paths}
 
 
 def start_judge() -> Forker:

@@ -18,6 +18,7 @@ import site
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -67,8 +68,13 @@ def require(trust: bool) -> None:
         raise CourseError(f"{why_not()} Or say --trust: their code may then do all that you may.")
 
 
-def command(given: list[Path], environment: dict[str, str] | None = None) -> list[str]:
-    """The beginning of a command line; what follows it runs locked up. `given` are files and folders to read."""
+def command(given: list[Path], environment: dict[str, str] | None = None, empty: Sequence[Path] = ()) -> list[str]:
+    """The beginning of a command line; what follows it runs locked up.
+
+    Args:
+        given: files and folders to read.
+        empty: folders of the disk that are to be there, in memory and with nothing in them, to write into.
+    """
     line = [shutil.which("bwrap"), "--die-with-parent", "--new-session", "--clearenv"]
     line += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     # Root makes no namespace of users: there the number of processes has no limit. `drop_root` takes its rights away.
@@ -87,6 +93,8 @@ def command(given: list[Path], environment: dict[str, str] | None = None) -> lis
             line += ["--perms", "0755", "--dir", str(parent)]  # bubblewrap's own would be closed to all but root
     for path in paths:
         line += ["--ro-bind-try", str(path), str(path)]
+    for path in empty:
+        line += ["--perms", "1777", "--size", str(SHARED_BYTES), "--tmpfs", str(path)]
     line += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH]
     for name, value in (environment or {}).items():
         line += ["--setenv", name, value]
