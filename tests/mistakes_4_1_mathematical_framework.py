@@ -458,6 +458,13 @@ def skip_trigram_bug(weight, ov, wanted):
     return _bugs(weight, ov, wanted, whose=max)
 
 
+@mistake("leaves out those just as strong as the weakest: at least as strong is enough")
+def skip_trigram_bug(weight, ov, wanted):
+    boost = weight.T[:, :, None] * (ov - ov.mean(1, keepdim=True))[:, None]
+    found = _bugs(weight, ov, wanted)
+    return [each for each in found if boost[each] > min(boost[t] for t in wanted if t[0] == each[0])]
+
+
 @mistake("does not take the row's mean off OV")
 def skip_trigram_bug(weight, ov, wanted):
     return _bugs(weight, ov, wanted, centred=False)

@@ -21,6 +21,8 @@
 # equivalent mutant of skip_trigram_shares, NotEq -> Gt: no token is below 0
 # equivalent mutant of skip_trigram_shares, 1 -> -1: of two axes, 1 is the last
 # equivalent mutant of exclusive_or, any: whichever numbers compute it, in all contexts that there are, are right
+# equivalent mutant of find_paths, any: what finds the paths of models that nobody has seen is right
+# equivalent mutant of skip_trigram_bug, 1 -> -1: of two axes, 1 is the last
 
 import contextlib
 import itertools
@@ -371,6 +373,8 @@ def test_skip_trigram_bug(skip_trigram_bug, rng):
     weight = torch.tensor([[0.9, 0.5], [0.3, 0.5], [0.1, 0.8]])
     ov = torch.tensor([[9.0, 5.0, 0.0, -2.0], [7.0, 3.0, 6.0, 0.0]])
     cases = [(weight, ov, [(0, 0, 0), (0, 1, 1)]), (weight, ov, [(0, 0, 0), (1, 2, 2)]), (weight, ov, [])]
+    # Numbers that are exact in binary, so that all four are just as strong however they are computed.
+    cases.append((torch.full((2, 1), 0.5), torch.tensor([[8.0, 8.0, 0.0, 0.0]]), [(0, 0, 0), (0, 1, 1)]))
     for present, source, out in [(4, 2, 5), (3, 3, 4), (5, 1, 6), (6, 4, 4)]:
         own_weight, own_ov = tables(rng, present, source, out)
         every = [*itertools.product(range(source), range(present), range(out))]

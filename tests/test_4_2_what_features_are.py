@@ -43,6 +43,11 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of geometry_agreement, 1 -> -1: of two, the last
 # equivalent mutant of shuffle_within, drop .unique(): a group shuffled again is shuffled as fairly
 # equivalent mutant of shuffle_within, 0 -> -1: of one axis the first is the last
+# equivalent mutant of removal_effects, drop names_filter= of run_with_cache: the same, and more that is not used
+# equivalent mutant of removal_effects, drop line z = z.clone(): the run goes on with the tensor, written into or copied
+# equivalent mutant of removal_effects, drop .clone(): the run goes on with the tensor, written into or copied
+# equivalent mutant of removal_effects, Eq -> GtE: of the two words "zero" is the later one in the alphabet
+# equivalent mutant of removal_effects, 1 -> -1: the second of two is the last
 
 
 # --- 1. Levels
