@@ -642,7 +642,7 @@ def find_kind(concept):
     return kind
 
 
-@mistake("says the same of all concepts")
+@mistake("says the same of all concepts that it was asked about")
 def find_kind(concept):
     return next(iter(concepts.KINDS))
 
