@@ -23,6 +23,21 @@ from concrete_steps.checking.testing import (
 )
 
 # equivalent mutant of find_fault, any: what names enough of unseen claims rightly is right
+# equivalent mutant of removal_effects, drop names_filter= of run_with_cache: the same, and more that is not used
+# equivalent mutant of removal_effects, drop line z = z.clone(): the run goes on with it, written into or copied
+# equivalent mutant of removal_effects, drop .clone(): the run goes on with it, written into or copied
+# equivalent mutant of removal_effects, Eq -> GtE: of the two words "zero" is the later one in the alphabet
+# equivalent mutant of removal_effects, 1 -> -1: the second of two is the last
+# equivalent mutant of heads_that_stand, BitAnd -> Mult: of booleans the product is the and
+# equivalent mutant of heads_that_stand, Gt -> GtE: no end of an interval is just 0, no two means are just equal
+# equivalent mutant of heads_that_stand, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of effect_when_frozen, drop names_filter= of run_with_cache: the same, and more that is not used
+# equivalent mutant of effect_when_frozen, drop line z = z.clone(): the run goes on with it, written into or copied
+# equivalent mutant of effect_when_frozen, drop .clone(): the run goes on with it, written into or copied
+# equivalent mutant of effect_when_frozen, drop tuple(...): a head is a tuple
+# equivalent mutant of best_under_shuffles, target -> features: both have a row for each example
+# equivalent mutant of cosines_of_others, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of cosines_of_others, a -> b: both have a row for each pair
 
 
 tiny = functools.partial(bent_bridge, d_vocab=9, heads_matter=1.2)
