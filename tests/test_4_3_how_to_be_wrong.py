@@ -38,6 +38,7 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of best_under_shuffles, target -> features: both have a row for each example
 # equivalent mutant of cosines_of_others, 1 -> -1: of two axes, 1 is the last
 # equivalent mutant of cosines_of_others, a -> b: both have a row for each pair
+# equivalent mutant of cosines_of_others, swap arguments 0 and 1 of cosine_similarity: both are spread over both axes
 
 
 tiny = functools.partial(bent_bridge, d_vocab=9, heads_matter=1.2)
