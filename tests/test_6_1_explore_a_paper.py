@@ -400,7 +400,7 @@ def own_code(thing, seen=None):
     while isinstance(thing, functools.partial):
         thing = thing.func
     if not inspect.isroutine(thing) and not inspect.isclass(thing):  # an instance
-        thing = getattr(type(thing), "forward", None) or getattr(type(thing), "__call__", None)
+        thing = getattr(type(thing), "forward", type(thing).__call__)
     thing = getattr(inspect.unwrap(thing), "__func__", inspect.unwrap(thing))
     if not isinstance(thing, types.FunctionType) or thing.__code__ in seen:
         return seen
@@ -486,7 +486,9 @@ def test_my_study(my_study):
         assert callable(getattr(its, part)), f"{part!r} is to be a function of {takes}; here is a {kind}"
     names = [its.models] if isinstance(its.models, str) else list(its.models)
     for name in names:
-        assert isinstance(name, str), f"'models' are names for study.load, as \"smollm2\"; here is a {type(name).__name__}"
+        assert isinstance(name, str), (
+            f"'models' are names for study.load, as \"smollm2\"; here is a {type(name).__name__}"
+        )
     assert len(set(names)) >= 2, f"a second model is asked for; here is {', '.join(map(str, names)) or 'none'}"
     try:
         runs = study.carry_out(its)
