@@ -254,8 +254,10 @@ def _unusable(error: BaseException, calls: list[Call]) -> str:
     """The test itself stumbled over what the learner returned."""
     if calls and calls[-1].output is None and calls[-1].error is None:
         return f"{calls[-1].name} returned None: is a return missing?"
-    value = _value(calls[-1].output) if calls else ""
-    returned = f" (it returned {_kind(calls[-1].output) if value.endswith('...') else value})" if calls else ""
+    returned = ""
+    if calls and calls[-1].error is None:
+        value = _value(calls[-1].output)
+        returned = f" (it returned {_kind(calls[-1].output) if value.endswith('...') else value})"
     return _shorten(f"The check could not use your result{returned}: {type(error).__name__}: {error}")
 
 
