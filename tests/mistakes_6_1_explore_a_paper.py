@@ -753,7 +753,7 @@ def my_study():
     return study.Study(_MINE, either, _MODELS, _rows), ""
 
 
-@mistake("the null is measured in another way than the claim")
+@mistake("there the measure parts (one_of, line")
 def my_study():
     def helped(model, rows):
         return one_of(model, *rows)

@@ -675,7 +675,7 @@ def explain_dune(question):
     return _swap(dune, question.tokens, question.source, list(question.heads))
 
 
-@mistake("may not run a model itself, nor load one")
+@mistake("An account predicts before the model runs")
 def explain_dune(question):
     return mystery.watchers("dune", question)["the source's"]
 
