@@ -528,6 +528,7 @@ for i in (~every_right).nonzero()[:, 0]:
 # <details><summary>Hint 2</summary>
 #
 # For the blind spot: what do examples never hold? A head that nothing in the examples needs may be there for just that.
+# Where all rows are few enough, ask them all, and look at those that leave your rule.
 #
 # </details>
 # %% exercise="explain_coral" points=6 difficulty=4 minutes=120
