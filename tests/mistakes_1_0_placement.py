@@ -350,6 +350,15 @@ def fit(x, y, seed):
     return trained(x, y, seed, lambda: nn.Sequential(nn.Linear(x.shape[1], 64), nn.Tanh(), nn.Linear(64, 1)), steps=20)
 
 
+@mistake("give the same network: is the seed used that comes in?")
+def fit(x, y, seed):
+    def layers():
+        linear = nn.Linear(x.shape[1], 64), nn.Linear(64, 64), nn.Linear(64, 1)
+        return nn.Sequential(linear[0], nn.Tanh(), linear[1], nn.Tanh(), linear[2], nn.Flatten(0))
+
+    return trained(x, y, 0, layers)
+
+
 @mistake("expected a network (nn.Module)")
 def fit(x, y, seed):
     network = trained(

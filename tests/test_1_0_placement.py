@@ -160,8 +160,8 @@ def test_sign_flip_p(sign_flip_p, rng):
             p = assert_plain(sign_flip_p(differences, draws, rng.generator), float)
         slack = 6 * math.sqrt(exact * (1 - exact) / draws) + 1e-3
         assert abs(p - exact) <= slack, (
-            f"differences {[round(v, 2) for v in values]}: of all flips {above:.3f} are as far above 0, and as many below; "
-            f"p is {exact:.3f}, got {p:.3f}"
+            f"differences {[round(v, 2) for v in values]}: of all flips {above:.3f} are as far above 0, and as many "
+            f"below; p is {exact:.3f}, got {p:.3f}"
         )
     far = torch.full((40,), 1.0)
     for few in (1, 4, 19):
@@ -259,7 +259,7 @@ def explained(network, x, y):
 
 
 def test_fit(fit, rng):
-    """95 % of the variance of unseen points, where a straight line explains far less; a seed gives one network."""
+    """95 % of the variance of unseen points, where a straight line explains far less; a network for each seed."""
     x, y = bent(rng, 1024)
     (train_x, train_y), (held_x, held_y) = (x[:512], y[:512]), (x[512:], y[512:])
     seed = rng.integer(0, 1000)
@@ -280,3 +280,7 @@ def test_fit(fit, rng):
     again = fit(train_x, train_y, seed)
     with torch.no_grad():
         assert torch.allclose(network(held_x), again(held_x), atol=1e-4), "the same seed gives another network"
+    other = fit(train_x, train_y, seed + 1)
+    with torch.no_grad():
+        alike = torch.allclose(network(held_x), other(held_x), atol=1e-6)
+    assert not alike, f"seeds {seed} and {seed + 1} give the same network: is the seed used that comes in?"
