@@ -59,14 +59,6 @@ def times_called(model, x):
 def times_called(model, x):
     counts = counted(model, x, parts_of(model))
     for part in model.modules():
-        part._forward_hooks.clear()
-    return counts
-
-
-@mistake("is gone: remove none but your own")
-def times_called(model, x):
-    counts = counted(model, x, parts_of(model))
-    for part in model.modules():
         part._forward_pre_hooks.clear()
     return counts
 

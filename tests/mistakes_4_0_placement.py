@@ -235,12 +235,6 @@ def path_copies(model, path):
 
 @mistake("takes the values of another head: neighbouring heads share theirs")
 def path_copies(model, path):
-    values = torch.linalg.eigvals(circuit(model, path, in_turn))
-    return (values.sum().real / values.abs().sum()).item()
-
-
-@mistake("takes the values of another head: neighbouring heads share theirs")
-def path_copies(model, path):
     values = torch.linalg.eigvals(circuit(model, path, lambda _, i, head: model.W_V[i, head] @ model.W_O[i, head]))
     return (values.sum().real / values.abs().sum()).item()
 
