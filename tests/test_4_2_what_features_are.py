@@ -310,7 +310,7 @@ def test_answer_universal(answer_universal):
 
 @pytest.mark.seconds(60)
 def test_find_kind(find_kind, rng):
-    """Unseen concepts, six of each kind: nine of ten are named rightly."""
+    """Unseen concepts, six of each kind: nine of ten are named rightly, in any order of rows and neurons."""
     wrong, said_of, calls, first = Counter(), Counter(), 0, None
     for kind in concepts.KINDS:
         for seed in (1000 + i for i in rng.permutation(400)[:6].tolist()):
@@ -333,10 +333,7 @@ def test_find_kind(find_kind, rng):
         said += ": it takes every bent line for a circle: do the ends meet?"
     if wrong.total() > 0.1 * asked:
         raise OverManyCalls(said, first)
-
-
-def test_find_kind__rows(find_kind):
-    """The order of rows and of neurons does not matter, nor does a constant added to a neuron"""
+    # The order of rows and of neurons does not matter, nor does a constant added to a neuron.
     for kind in ("circle", "neuron"):
         concept = concepts.concept(kind, seed=5)
         rows = torch.arange(len(concept.value)).flip(0)
