@@ -48,6 +48,7 @@ def compared(step: Step, learners: int) -> Iterator[tuple[str, float, str, str]]
         grade = [sys.executable, str(course_root() / "scripts" / "grade.py"), "--home", str(home)]
         run([*grade, "release", step.folder], course_root())
         ours = run([*grade, "autograde", step.folder, "--jobs", "1"], course_root())
+        two_jobs, *_ = run([*grade, "autograde", step.folder, "--jobs", "2", "--force"], course_root())
         nbgrader = [sys.executable, "-m", "nbgrader"]
         run([*nbgrader, "generate_assignment", step.folder], stock)
         theirs = run([*nbgrader, "autograde", step.folder], stock)
@@ -64,6 +65,7 @@ def compared(step: Step, learners: int) -> Iterator[tuple[str, float, str, str]]
         remark = f"{of_them} learners, each {wall / of_them:.0f} s on the clock; {memory:.1f} GB at most"
         yield f"{name}, {what}", costs[-1], "s of a core a learner", remark
     yield "throughput a core, grade.py over stock nbgrader", costs[1] / costs[0], "times", same
+    yield "grade.py --jobs 2 over --jobs 1", ours[0] / two_jobs, "times", f"by the clock, on {os.cpu_count()} cores"
 
 
 def hand_in(step: Step, folder: Path, whole: bool) -> None:

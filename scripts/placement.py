@@ -1,7 +1,7 @@
 """Which notebooks of a step you may skip: `python scripts/placement.py 1`, before and after its notebook of placement.
 
-The notebook (1_prerequisites/1.0_placement for step 1) has ten small exercises, for half an hour. What you passed there
-decides. It is read from the log of your checks and your saved notebooks; nothing leaves this machine.
+The notebook (1_prerequisites/1.0_placement for step 1) has 8 to 14 small exercises, for some 40 minutes. What you
+passed there decides. It is read from the log of your checks and your saved notebooks; nothing leaves this machine.
 """
 
 # Every Python must be able to read this file, so that an old one says the sentence below and not "syntax error".

@@ -108,6 +108,12 @@ def directions_needed(W, share):
     return max(1, int((squares / squares.sum() > share).sum()))
 
 
+@mistake("asks for more than the share: directions that hold just the share are enough")
+def directions_needed(W, share):
+    squares = torch.linalg.svdvals(W.double()).square()
+    return int((squares.cumsum(0) / squares.sum() <= share).sum()) + 1
+
+
 @mistake("compares the squares themselves with the share: divide by their sum")
 def directions_needed(W, share):
     squares = torch.linalg.svdvals(W.double()).square()
@@ -141,6 +147,12 @@ def bits_saved(logits, tokens, frequency):
 @mistake("takes logits for log probabilities: softmax them first")
 def bits_saved(logits, tokens, frequency):
     return (logits.gather(-1, tokens[:, None])[:, 0] / math.log(2) - frequency.log2()[tokens]).mean()
+
+
+@mistake("takes the logarithm of a probability that was rounded to 0: log_softmax has it without that")
+def bits_saved(logits, tokens, frequency):
+    p = logits.softmax(-1).gather(-1, tokens[:, None])[:, 0]
+    return (p.log2() - frequency[tokens].log2()).mean()
 
 
 @mistake("is the sum over positions, not their mean")
@@ -223,6 +235,12 @@ def length_backward(grad, x):
     return grad[:, None] * x / x.norm()
 
 
+@mistake("uses autograd: the derivative is to be worked out by hand")
+def length_backward(grad, x):
+    leaf = x.detach().clone().requires_grad_()
+    return torch.autograd.grad(leaf.norm(dim=1), leaf, grad)[0]
+
+
 @right("square roots by hand")
 def length_backward(grad, x):
     return x * (grad / (x * x).sum(1).sqrt()).unsqueeze(1)
@@ -231,6 +249,13 @@ def length_backward(grad, x):
 @mistake("leaves out that a score lowers the probability of the others: subtract p times the sum of grad times p")
 def softmax_backward(grad, p):
     return grad * p
+
+
+@mistake("uses autograd: the derivative is to be worked out by hand")
+def softmax_backward(grad, p):
+    scores = p.detach().log().requires_grad_()
+    scores.softmax(-1).backward(grad)
+    return scores.grad
 
 
 @mistake("takes the mean of grad, not its mean weighed by p")
@@ -323,6 +348,15 @@ def fit(x, y, seed):
 @mistake("against [sample, 1], y would be spread to a square")
 def fit(x, y, seed):
     return trained(x, y, seed, lambda: nn.Sequential(nn.Linear(x.shape[1], 64), nn.Tanh(), nn.Linear(64, 1)), steps=20)
+
+
+@mistake("give the same network: is the seed used that comes in?")
+def fit(x, y, seed):
+    def layers():
+        linear = nn.Linear(x.shape[1], 64), nn.Linear(64, 64), nn.Linear(64, 1)
+        return nn.Sequential(linear[0], nn.Tanh(), linear[1], nn.Tanh(), linear[2], nn.Flatten(0))
+
+    return trained(x, y, 0, layers)
 
 
 @mistake("expected a network (nn.Module)")

@@ -59,7 +59,7 @@ def times_called(model, x):
 def times_called(model, x):
     counts = counted(model, x, parts_of(model))
     for part in model.modules():
-        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
     return counts
 
 
@@ -329,6 +329,17 @@ def blind_at_distance(model, tokens, layer, head, back):
     return rewritten(model, tokens, layer, rewrite)
 
 
+@mistake("counts back round the end: a query that has no key so far back loses nothing")
+def blind_at_distance(model, tokens, layer, head, back):
+    def rewrite(pattern):
+        queries = torch.arange(pattern.shape[-1])
+        pattern[:, head, queries, (queries - back) % len(queries)] = 0
+        pattern[:, head] /= pattern[:, head].sum(-1, keepdim=True)
+        return pattern
+
+    return rewritten(model, tokens, layer, rewrite)
+
+
 @mistake("changes nothing: the logits are those of a run without hooks")
 def blind_at_distance(model, tokens, layer, head, back):
     return rewritten(model, tokens, layer, lambda pattern: pattern)
@@ -533,6 +544,12 @@ def settles_at(model, tokens):
     return first_for_good(agrees)
 
 
+@mistake("waits until the answers of all rows are settled: each row has a layer of its own")
+def settles_at(model, tokens):
+    agrees = lens(model, streams(model, tokens)[:, :, -1]) == answer(model, tokens)
+    return first_for_good(agrees.all(1, keepdim=True)).expand(len(tokens)).clone()
+
+
 @right("from the last layer back, with hooks")
 def settles_at(model, tokens):
     seen = {}
@@ -690,6 +707,12 @@ def enough_and_needed(clean, corrupted, into_corrupted, into_clean, share):
 def enough_and_needed(clean, corrupted, into_corrupted, into_clean, share):
     gap = clean - corrupted
     return (into_corrupted - corrupted) / gap >= share, (into_clean - corrupted) / gap < share
+
+
+@mistake("leaves out what reaches just the share: 'or more' has it")
+def enough_and_needed(clean, corrupted, into_corrupted, into_clean, share):
+    gap = clean - corrupted
+    return (into_corrupted - corrupted) / gap > share, (clean - into_clean) / gap > share
 
 
 @mistake("calls needed what is not enough: a head may be both, or neither")
@@ -1086,6 +1109,11 @@ def as_strong(effect, vector, others):
 @mistake("pushes both ways along each direction: one push each")
 def as_strong(effect, vector, others):
     return sum(max(abs(effect(push)), abs(effect(-push))) >= abs(effect(vector)) for push in scaled(vector, others))
+
+
+@mistake("counts those that move it further alone: as far counts, too")
+def as_strong(effect, vector, others):
+    return sum(abs(effect(push)) > abs(effect(vector)) for push in scaled(vector, others))
 
 
 @mistake("counts the weaker ones")

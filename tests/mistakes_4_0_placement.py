@@ -113,6 +113,15 @@ def paths_through(model, tokens, layer, head):
     return carried(model, tokens, layer, head, through=in_turn)
 
 
+@mistake("goes on through one later head at most: paths pass several, one after the other")
+def paths_through(model, tokens, layer, head):
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens)
+        x = cache["z", layer][:, :, head] @ model.W_O[layer, head]
+        after = [(later, h) for later in range(layer + 1, model.cfg.n_layers) for h in range(model.cfg.n_heads)]
+        return (x + sum(cache["pattern", i][:, h] @ x @ ov(model, i, h) for i, h in after)) @ model.W_U
+
+
 def in_turn(model, layer, head):
     return model.W_V[layer, head % model.W_V.shape[1]] @ model.W_O[layer, head]
 
@@ -224,9 +233,9 @@ def path_copies(model, path):
     return sum(scores) / len(scores)
 
 
-@mistake("takes query heads and value heads in turn: neighbouring heads share their values")
+@mistake("takes the values of another head: neighbouring heads share theirs")
 def path_copies(model, path):
-    values = torch.linalg.eigvals(circuit(model, path, in_turn))
+    values = torch.linalg.eigvals(circuit(model, path, lambda _, i, head: model.W_V[i, head] @ model.W_O[i, head]))
     return (values.sum().real / values.abs().sum()).item()
 
 
@@ -245,6 +254,16 @@ def path_copies(model, path):
             small = small @ ov(model, layer, station)
         values = torch.linalg.eigvals(small @ model.W_U @ model.W_E @ model.W_V[first, value_head(model, head)])
     return float(values.real.sum() / values.abs().sum())
+
+
+@right("from the other end, transposed; the middle of the circuit first")
+def path_copies(model, path):
+    with torch.no_grad():
+        moved = model.W_E.T @ model.W_U.T
+        for layer, head in reversed(path):
+            moved = moved @ ov(model, layer, head).T
+        values = torch.linalg.eigvals(moved.double())
+    return values.sum().real.item() / values.abs().sum().item()
 
 
 @right("by numpy in double precision; the trace is the sum")

@@ -613,7 +613,7 @@ def _judge(concept, held_out=True, fold=True, ends=True, axes=True):
     return "circle" if closes or not ends else "arc"
 
 
-@mistake("judges the fit on the rows that it was fitted to: with so many neurons everything fits")
+@mistake("finds something in every noise: with so many neurons all that is fitted fits its own rows")
 def find_kind(concept):
     return _judge(concept, held_out=False)
 

@@ -736,6 +736,46 @@ def my_study():
     return study.Study(_MINE, _first_key, _MODELS, rows), ""
 
 
+def _entropy(model, tokens):
+    with torch.no_grad():
+        probs = model(tokens).softmax(-1)
+    return -(probs * probs.log()).sum(-1).mean(1)
+
+
+@mistake("the null is measured in another way than the claim")
+def my_study():
+    def either(model, rows):
+        tokens, key = rows
+        if key == 0:
+            return _first_key(model, rows)
+        return _entropy(model, tokens)
+
+    return study.Study(_MINE, either, _MODELS, _rows), ""
+
+
+@mistake("there the measure parts (one_of, line")
+def my_study():
+    def helped(model, rows):
+        return one_of(model, *rows)
+
+    def one_of(model, tokens, key):
+        values = _entropy(model, tokens) if key else _first_key(model, (tokens, key))
+        return values
+
+    return study.Study(_MINE, helped, _MODELS, _rows), ""
+
+
+@mistake("'models' are names for study.load")
+def my_study():
+    return study.Study(_MINE, _first_key, tuple(map(study.load, _MODELS)), _rows), ""
+
+
+@mistake("'measure' is to be a function of (model, rows)")
+def my_study():
+    model = study.load(_MODELS[0])
+    return study.Study(_MINE, _first_key(model, _rows(model, "claim")), _MODELS, _rows), ""
+
+
 @mistake("leaves hooks in attn_only_2l")
 def my_study():
     def halved(model, rows):
@@ -832,3 +872,47 @@ def my_study():
 @right("random tokens, no remarks")
 def my_study():
     return study.Study(_MINE, _first_key, _MODELS, _rows), ""
+
+
+@right("row by row, with branches of its own; the claim's rows bring a function, the null's another")
+def my_study():
+    def shuffled(row):
+        return row[torch.randperm(len(row), generator=torch.Generator().manual_seed(int(row.sum())))]
+
+    def rows(model, arm):
+        tokens, _ = _rows(model, "claim")
+        tokens[:, 6:] = tokens[:, :6]
+        return tokens, (torch.clone if arm == "claim" else shuffled)
+
+    def top_again(model, given):
+        tokens, change = given
+        values = []
+        for row in tokens:
+            row = change(row)
+            with torch.no_grad():
+                logits = model(row[None])[0]
+            total = 0.0
+            for at, token in enumerate(row.tolist()):
+                if token in row[:at].tolist():
+                    total += logits[at].softmax(-1)[token].item()
+                elif at:
+                    total += logits[at].softmax(-1).max().item()
+            values.append(total)
+        return torch.tensor(values)
+
+    return study.Study(_MINE, top_again, _MODELS, rows), ""
+
+
+@right("an object that is called, and keeps what it has run")
+def my_study():
+    class Measure:
+        def __init__(self):
+            self.__name__, self.kept = "first_key", {}
+
+        def __call__(self, model, rows):
+            tokens, key = rows
+            if (id(model), 0) not in self.kept:
+                self.kept[id(model), 0] = tokens
+            return _first_key(model, (self.kept[id(model), 0], key))
+
+    return study.Study(_MINE, Measure(), _MODELS, _rows), ""

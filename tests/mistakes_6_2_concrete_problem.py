@@ -1,7 +1,11 @@
 """Wrong answers to 6.2 Work on a concrete problem, and what each of them is."""
 
+import functools
+from collections import Counter
+
 import torch
 
+from concrete_steps import mystery
 from concrete_steps.checking.mistakes import mistake, right
 
 
@@ -99,6 +103,61 @@ def swap_heads(model, tokens, source, heads):
 @mistake("swaps nothing: it gives what the model says unedited")
 def swap_heads(model, tokens, source, heads):
     return _letters(model, tokens)
+
+
+@mistake("binds layer and head late: every hook does what the last of them is to do")
+def swap_heads(model, tokens, source, heads):
+    hooks, theirs = [], _z(model, source)
+    for layer, head in heads:
+
+        def put(z, hook):
+            z = z.clone()
+            z[:, :, head] = theirs[layer][:, :, head]  # noqa: B023
+            return z
+
+        hooks.append((f"blocks.{layer}.attn.hook_z", put))
+    return _letters(model, tokens, hooks)
+
+
+@mistake("takes the second axis of z, the position, for the head")
+def swap_heads(model, tokens, source, heads):
+    hooks, theirs = [], _z(model, source)
+    for layer, head in heads:
+
+        def put(z, hook, layer=layer, head=head):
+            z = z.clone()
+            z[:, head] = theirs[layer][:, head]
+            return z
+
+        hooks.append((f"blocks.{layer}.attn.hook_z", put))
+    return _letters(model, tokens, hooks)
+
+
+@mistake("swaps where the heads look, their pattern: z is what they bring from there")
+def swap_heads(model, tokens, source, heads):
+    with torch.no_grad():
+        _, cache = model.run_with_cache(source, names_filter=lambda name: name.endswith("hook_pattern"))
+    hooks = []
+    for layer, head in heads:
+
+        def put(pattern, hook, layer=layer, head=head):
+            pattern = pattern.clone()
+            pattern[:, head] = cache["pattern", layer][:, head]
+            return pattern
+
+        hooks.append((f"blocks.{layer}.attn.hook_pattern", put))
+    return _letters(model, tokens, hooks)
+
+
+@right("hooks that write into z, bound by partial")
+def swap_heads(model, tokens, source, heads):
+    def put(z, hook, head, theirs):
+        z[:, :, head] = theirs[:, :, head]
+        return z
+
+    theirs = _z(model, source)
+    bound = [functools.partial(put, head=head, theirs=theirs[layer]) for layer, head in heads]
+    return _letters(model, tokens, [(f"blocks.{at[0]}.attn.hook_z", its) for at, its in zip(heads, bound, strict=True)])
 
 
 @right("with model.hooks, and torch.where")
@@ -204,14 +263,14 @@ def remove_head(model, tokens, reference, head):
 # --- 4. What does a head read?
 
 
-def _reads(model, tokens, fresh, head, swap=_swap, count_all=False, changed=lambda after, own: after != own):
+def _reads(model, tokens, fresh, head, swap=_swap, count_all=False, empty=0.0):
     own, shares = _letters(model, tokens), []
     for place in range(tokens.shape[1]):
         source = tokens.clone()
         source[:, place] = fresh[:, place]
         counts = (tokens[:, place] != fresh[:, place]) | torch.tensor(count_all)
-        after = changed(swap(model, tokens, source, [head]), own)[counts].float()
-        shares.append(after.mean() if len(after) else torch.tensor(0.0))
+        changed = (swap(model, tokens, source, [head]) != own)[counts].float()
+        shares.append(changed.mean() if len(changed) else torch.tensor(empty))
     return torch.stack(shares)
 
 
@@ -228,6 +287,22 @@ def reads_from(model, tokens, fresh, head):
 @mistake("runs the changed row itself: only the head is to come from it")
 def reads_from(model, tokens, fresh, head):
     return _reads(model, tokens, fresh, head, lambda model, tokens, source, heads: _letters(model, source))
+
+
+@mistake("changes one position after the other in the same source, so that they add up")
+def reads_from(model, tokens, fresh, head):
+    own, shares, source = _letters(model, tokens), [], tokens.clone()
+    for place in range(tokens.shape[1]):
+        source[:, place] = fresh[:, place]
+        counts = tokens[:, place] != fresh[:, place]
+        changed = (_swap(model, tokens, source, [head]) != own)[counts].float()
+        shares.append(changed.mean() if len(changed) else torch.tensor(0.0))
+    return torch.stack(shares)
+
+
+@mistake("gives nan, and not 0, where no row counts")
+def reads_from(model, tokens, fresh, head):
+    return _reads(model, tokens, fresh, head, empty=torch.nan)
 
 
 @mistake("swaps all heads of the layer")
@@ -280,6 +355,15 @@ def answer_table(model, tokens, places, letters):
     return _table(model, tokens, places, letters, lambda says: (_most(says)[0], _most(says)[1] * len(says)))
 
 
+@mistake("takes, among letters that are said equally often, the one that comes first in the rows: the lowest counts")
+def answer_table(model, tokens, places, letters):
+    def first_met(says):
+        letter, count = Counter(says.tolist()).most_common(1)[0]
+        return letter, count / len(says)
+
+    return _table(model, tokens, places, letters, first_met)
+
+
 @right("with mode, over one batch for each first letter")
 def answer_table(model, tokens, places, letters):
     said, share = [], []
@@ -320,6 +404,12 @@ def best_watcher(guesses, truths):
     return _best(guesses, _mean_share(guesses, truths), min)
 
 
+@mistake("adds the shares of the questions up: their mean is asked for")
+def best_watcher(guesses, truths):
+    way, share = _best(guesses, _mean_share(guesses, truths))
+    return way, share * len(truths)
+
+
 @mistake("judges by the first question alone")
 def best_watcher(guesses, truths):
     return _best(guesses, lambda way: (guesses[way][0] == truths[0]).float().mean().item())
@@ -341,6 +431,21 @@ def best_watcher(guesses, truths):
 @mistake("gives points below 0")
 def points_for(right, watcher):
     return 100.0 * (right - watcher) / (1 - watcher) if watcher < 1 else 0.0
+
+
+@mistake("gives 100 points where the watcher makes no error: there nobody gets any")
+def points_for(right, watcher):
+    return 100 * max(0.0, (right - watcher) / (1 - watcher)) if watcher < 1 else 100.0
+
+
+@mistake("gives a share of the way from 0 to 1: points go to 100")
+def points_for(right, watcher):
+    return max(0.0, (right - watcher) / (1 - watcher)) if watcher < 1 else 0.0
+
+
+@right("the share of the watcher's errors that is left, taken away")
+def points_for(right, watcher):
+    return 100 * max(0, 1 - (1 - right) / (1 - watcher)) if watcher < 1 else 0
 
 
 @mistake("gives how far it is above the watcher, not which share of the way")
@@ -444,8 +549,8 @@ def explain_amber(question):
     return _SAID[second, fifth]
 
 
-def _notices(model, tokens, head, letters, turn="first", counts="holds", swap=_swap):
-    own, shares = _letters(model, tokens), torch.zeros(letters, letters)
+def _notices(model, tokens, head, letters, turn="first", counts="holds", swap=_swap, own=None):
+    own, shares = _letters(model, tokens) if own is None else own, torch.zeros(letters, letters)
     for old in range(letters):
         holds = (tokens == old).any(1)
         if not holds.any():
@@ -478,6 +583,16 @@ def notices(model, tokens, head, letters):
 @mistake("has the new letter in rows and the old one in columns")
 def notices(model, tokens, head, letters):
     return _notices(model, tokens, head, letters).T.contiguous()
+
+
+@mistake("leaves out the last position, which is one, too")
+def notices(model, tokens, head, letters):
+    hidden = torch.cat([tokens[:, :-1], torch.full_like(tokens[:, -1:], -1)], 1)
+
+    def swap(model, _, source, heads):
+        return _swap(model, tokens, torch.cat([source[:, :-1], tokens[:, -1:]], 1), heads)
+
+    return _notices(model, hidden, head, letters, swap=swap, own=_letters(model, tokens))
 
 
 @mistake("runs the changed row itself: it is the head that is to come from it")
@@ -529,6 +644,21 @@ def explain_birch(question):
 # --- 8. Open tasks
 
 
+@mistake("None (is a return missing?)")
+def explain_coral(question):
+    question.tokens[:, :1].sum(1)
+
+
+@mistake("not numpy's ndarray")
+def explain_coral(question):
+    return question.says.numpy()
+
+
+@mistake("does not beat watching")
+def explain_coral(question):
+    return _birch(question)
+
+
 @mistake("says that no edit changes anything")
 def explain_coral(question):
     return _nothing(question)
@@ -539,9 +669,47 @@ def explain_coral(question):
     return _source(question)
 
 
+@mistake("may not run a model itself, nor load one")
+def explain_dune(question):
+    dune = mystery.load("dune")
+    return _swap(dune, question.tokens, question.source, list(question.heads))
+
+
+@mistake("An account predicts before the model runs")
+def explain_dune(question):
+    return mystery.watchers("dune", question)["the source's"]
+
+
+@mistake("the answer is True or False for each row, not torch.int64")
+def explain_dune(question):
+    return torch.zeros_like(question.says)
+
+
+@mistake("numbers, 10,000 of them in _WIDE")
+def explain_dune(question):
+    return _WIDE[question.tokens[:, 0], question.tokens[:, 1]]
+
+
 @mistake("says that no edit changes anything")
 def explain_dune(question):
     return _nothing(question)
+
+
+_WIDE = torch.zeros(100, 100, dtype=torch.long)
+
+
+class _Account:
+    """The sealed one, as an object that writes into its question and gives other integers."""
+
+    def __call__(self, question):
+        from concrete_steps.mystery import truth
+
+        said = truth.sealed_account("dune")(question)
+        question.tokens.zero_()
+        return said if question.kind == "remove" else said.int()
+
+
+right("an object that writes into its question", exercise="explain_dune")(_Account())
 
 
 @mistake("takes every edited head for one that carries the whole answer")
@@ -597,6 +765,16 @@ def open_problems(board, done, hours):
     return _open(board, done, hours, key=lambda its: (its.hours, -len(its.needs), its.id))
 
 
+@mistake("has the longer first among equals")
+def open_problems(board, done, hours):
+    return _open(board, done, hours, key=lambda its: (-len(its.needs), -its.hours, its.id))
+
+
+@mistake("turns the whole order round, so that ids go from z to a among equals")
+def open_problems(board, done, hours):
+    return _open(board, done, hours, key=lambda its: (len(its.needs), -its.hours, its.id))[::-1]
+
+
 @mistake("does not look at the hours")
 def open_problems(board, done, hours):
     return _open(board, done, hours, lambda its: set(its.needs) <= set(done))
@@ -641,6 +819,11 @@ def my_plan():
     return {**_PLAN, "falsifier": "none"}
 
 
+@mistake("says the same word again and again")
+def my_plan():
+    return {**_PLAN, "falsifier": "no no no no no no no"}
+
+
 @mistake("two entries say the same")
 def my_plan():
     return {**_PLAN, "null": _PLAN["expect"]}
@@ -665,6 +848,18 @@ def my_plan():
         "falsifier": "It looks as much at the dot when the next word is no name.",
         "null": "The same shares at a comma, and at a dot that a verb follows.",
         "if_stuck": "I look at one layer and twenty stories only.",
+    }
+
+
+@right("a question whose words come back in other forms")
+def my_plan():
+    return {
+        "problem": "Does head 5 of attn_only_2l copy punctuation?",
+        "hours": 3,
+        "expect": "Its OV circuit maps punctuation tokens to themselves more than words.",
+        "falsifier": "Words are copied as much as punctuation is by this head.",
+        "null": "The same score for head 2, chosen at random.",
+        "if_stuck": "I will take one sentence and draw the pattern by hand.",
     }
 
 

@@ -101,6 +101,9 @@ def test_directions_needed(directions_needed, rng):
     for share, expected in [(0.5, 1), (0.7, 2), (0.9, 2), (0.95, 3), (0.0, 1)]:
         actual = assert_plain(answer_to(directions_needed, W, share), int)
         assert actual == expected, f"of squares 9, 4 and 1, {expected} hold a share of {share:g}: got {actual}"
+    for share, expected in [(0.5, 2), (0.25, 1)]:
+        actual = directions_needed(torch.eye(4), share)
+        assert actual == expected, f"of four equal singular values, {expected} hold a share of {share:g}: got {actual}"
     for values, m, n in [((5, 3, 2, 1), 6, 4), ((5, 3, 2, 1), 4, 7), ((2, 2, 2), 3, 3), ((4,), 5, 2)]:
         shares = torch.tensor(values, dtype=torch.float64).square().cumsum(0)
         shares = (shares / shares[-1]).tolist()
@@ -123,6 +126,7 @@ def test_bits_saved(bits_saved, rng):
         frequency = rng.uniform(d_vocab, low=0.1, high=1.0)
         cases.append((rng.normal(pos, d_vocab) * 3, rng.integers(0, d_vocab, pos), frequency / frequency.sum()))
     cases.append((rng.normal(4, 3) * 5 + 300, rng.integers(0, 3, 4), torch.tensor([0.2, 0.3, 0.5])))
+    cases.append((torch.tensor([[200.0, 0.0]]), torch.tensor([1]), torch.tensor([0.5, 0.5])))  # p is 1e-87
     for logits, tokens, frequency in cases:
         actual = assert_tensor(answer_to(bits_saved, logits, tokens, frequency), shape=())
         rows = logits.double().log_softmax(-1)
@@ -130,19 +134,18 @@ def test_bits_saved(bits_saved, rng):
         expected = torch.tensor(sum(gain) / len(gain) / math.log(2), dtype=logits.dtype)
         assert_close(actual, expected, "not the mean of log2 p_model - log2 p_frequency", atol=1e-4)
     logits, frequency = rng.normal(4, 3, dtype=torch.float64), torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
-    tokens = torch.tensor([0, 2, 1, 1])
+    tokens = logits.argmin(1)  # where the model's share of the bits is large
     p = logits.softmax(-1)[range(4), tokens]
     assert_precise(bits_saved(logits, tokens, frequency), (p / frequency[tokens]).log2().mean(), "loses digits")
     assert_gradient_values(lambda x: bits_saved(x, tokens, frequency), logits, rng=rng)
 
 
 def every_sign(differences):
-    """The p of all 2^n flips, exactly."""
+    """The p of all 2^n flips, exactly; and of those whose mean is as far above 0, which are as many as below."""
     measured = abs(sum(differences)) * (1 - 1e-6)
-    flips = list(itertools.product((1, -1), repeat=len(differences)))
-    return sum(abs(sum(s * d for s, d in zip(signs, differences, strict=True))) >= measured for signs in flips) / len(
-        flips
-    )
+    flips = itertools.product((1, -1), repeat=len(differences))
+    sums = [sum(s * d for s, d in zip(signs, differences, strict=True)) for signs in flips]
+    return sum(abs(x) >= measured for x in sums) / len(sums), sum(x >= measured for x in sums) / len(sums)
 
 
 def test_sign_flip_p(sign_flip_p, rng):
@@ -151,13 +154,14 @@ def test_sign_flip_p(sign_flip_p, rng):
     sets = [[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0, -1.0], [2.0, -1.0, 0.5, 3.0], [0.0, 0.0], [1.0]]
     sets += [rng.normal(n).tolist() for n in (5, 8)]
     for values in sets:
-        exact = every_sign(values)
+        exact, above = every_sign(values)
         differences = torch.tensor(values)
         with nothing_left_behind(), unchanged(differences):
             p = assert_plain(sign_flip_p(differences, draws, rng.generator), float)
         slack = 6 * math.sqrt(exact * (1 - exact) / draws) + 1e-3
         assert abs(p - exact) <= slack, (
-            f"differences {[round(v, 2) for v in values]}: all flips give p {exact:.3f}, got {p:.3f}"
+            f"differences {[round(v, 2) for v in values]}: of all flips {above:.3f} are as far above 0, and as many "
+            f"below; p is {exact:.3f}, got {p:.3f}"
         )
     far = torch.full((40,), 1.0)
     for few in (1, 4, 19):
@@ -167,6 +171,16 @@ def test_sign_flip_p(sign_flip_p, rng):
     assert_draws_from(lambda generator: sign_flip_p(torch.tensor([1.0, 2.0, -1.0]), 50, generator))
     several = {sign_flip_p(torch.tensor([1.0, 2.0, -1.0]), 7, rng.generator) for _ in range(30)}
     assert len(several) > 1, "30 calls of 7 draws give the same p each time: each draw needs signs of its own"
+
+
+def by_hand(backward, *inputs):
+    """What it gives where PyTorch's autograd is off."""
+    try:
+        with torch.no_grad():
+            return answer_to(backward, *inputs)
+    except RuntimeError as error:
+        assert "does not require grad" not in str(error), "uses autograd: the derivative is to be worked out by hand"
+        raise
 
 
 def test_length_backward(length_backward, rng):
@@ -179,7 +193,7 @@ def test_length_backward(length_backward, rng):
     for grad, x in cases:
         leaf = x.clone().requires_grad_()
         (leaf.norm(dim=1) * grad).sum().backward()
-        actual = assert_tensor(answer_to(length_backward, grad, x), shape=x.shape)
+        actual = assert_tensor(by_hand(length_backward, grad, x), shape=x.shape)
         assert_close(actual, leaf.grad, "not grad times the derivative of each row's length")
     grad, x = rng.normal(4, dtype=torch.float64), rng.normal(4, 3, dtype=torch.float64)
     assert_precise(length_backward(grad, x), grad[:, None] * x / x.norm(dim=1)[:, None], "loses digits on the way")
@@ -196,7 +210,7 @@ def test_softmax_backward(softmax_backward, rng):
         leaf = scores.clone().requires_grad_()
         p = leaf.softmax(-1)
         p.backward(grad)
-        actual = assert_tensor(answer_to(softmax_backward, grad, p.detach()), shape=scores.shape)
+        actual = assert_tensor(by_hand(softmax_backward, grad, p.detach()), shape=scores.shape)
         assert_close(actual, leaf.grad, "not the derivative with respect to the scores", atol=1e-6)
     grad, p = rng.normal(3, 4, dtype=torch.float64), rng.normal(3, 4, dtype=torch.float64).softmax(-1)
     jacobian = torch.diag_embed(p) - p[..., None] * p[:, None]
@@ -245,7 +259,7 @@ def explained(network, x, y):
 
 
 def test_fit(fit, rng):
-    """95 % of the variance of unseen points, where a straight line explains far less; a seed gives one network."""
+    """95 % of the variance of unseen points, where a straight line explains far less; a network for each seed."""
     x, y = bent(rng, 1024)
     (train_x, train_y), (held_x, held_y) = (x[:512], y[:512]), (x[512:], y[512:])
     seed = rng.integer(0, 1000)
@@ -266,3 +280,7 @@ def test_fit(fit, rng):
     again = fit(train_x, train_y, seed)
     with torch.no_grad():
         assert torch.allclose(network(held_x), again(held_x), atol=1e-4), "the same seed gives another network"
+    other = fit(train_x, train_y, seed + 1)
+    with torch.no_grad():
+        alike = torch.allclose(network(held_x), other(held_x), atol=1e-6)
+    assert not alike, f"seeds {seed} and {seed + 1} give the same network: is the seed used that comes in?"

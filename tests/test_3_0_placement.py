@@ -154,6 +154,7 @@ def test_times_called__others(times_called, rng):
     model, expected = Part({"a": nn.Tanh(), "b": nn.Tanh()}, ["a", "b", "a"]), {"a": 2, "b": 1}
     seen = []
     model.a.register_forward_hook(lambda part, args, out: seen.append(out))
+    model.b.register_forward_pre_hook(lambda part, args: None)
     with nothing_left_behind(model):
         assert_equal(times_called(model, rng.normal(1, 2)), expected, "with a hook of somebody else's at 'a'")
     assert_equal(len(seen), 2, "the model was to run once: so often was the hook of somebody else at 'a' called")
@@ -230,6 +231,7 @@ def test_blind_at_distance(blind_at_distance, rng):
     """One head of one layer, at distances up to beyond the text; the other weights in proportion, sum 1."""
     cases = [("one layer", 1, 2, 0, 0, 1), ("norms", 1, 3, 1, 1, 1), ("norms", 2, 5, 0, 0, 2)]
     cases += [("shared keys", 2, 6, 1, 3, 1), ("norms", 3, 4, 2, 1, 3), ("shared keys", 2, 3, 0, 2, 5)]
+    cases.append(("norms", 1, 3, 1, 0, 3))  # just beyond the text: a negative position is no position
     for kind, rows, pos, layer, head, back in cases:
         model, tokens = tiny(kind, rng), rng.integers(0, D_VOCAB, rows, pos)
         expected = blinded(model, tokens, layer, head, back)
@@ -295,7 +297,10 @@ def settling(said):
 
 
 def answers_of_each_kind(kind, rng, pos, some):
-    """A model, and tokens whose answers settle at different layers, the first in another than where it first came."""
+    """A model, and tokens whose answers settle at different layers, the first in another than where it first came.
+
+    With `some` 0 it is the one row that settles first.
+    """
     while True:
         model, tokens = tiny(kind, rng), rng.integers(0, D_VOCAB, 60, pos)
         with torch.no_grad():
@@ -309,17 +314,20 @@ def answers_of_each_kind(kind, rng, pos, some):
         turns = [row for row in range(60) if clear[row] and first_seen[row] < settled_at[row]]
         first_of = {settled_at[row]: row for row in range(60) if clear[row]}
         if (turns or model.cfg.n_layers < 3) and len(first_of) >= min(3, model.cfg.n_layers):
+            if not some:
+                return model, tokens[[first_of[min(first_of)]]]
             chosen = [*turns[:2], *first_of.values(), *(row for row in range(60) if clear[row])]
             return model, tokens[list(dict.fromkeys(chosen))[:some]]
 
 
 def test_settles_at(settles_at, rng):
     """Answers that stand from the start, come late, come and go; one layer and five, two kinds of norms."""
-    for kind, rows, pos in [("norms", 1, 3), ("one layer", 2, 4), ("shared keys", 6, 3), ("deep", 12, 5)]:
-        model, tokens = answers_of_each_kind(kind, rng, pos, rows)
+    cases = [("norms", 1, 3), ("one layer", 2, 4), ("deep", 0, 3), ("shared keys", 6, 3), ("deep", 12, 5)]
+    for kind, some, pos in cases:
+        model, tokens = answers_of_each_kind(kind, rng, pos, some)
         said = lens_by_layer(model, tokens).argmax(-1)
         with unchanged(tokens), nothing_left_behind(settled(model)):
-            actual = assert_tensor(settles_at(model, tokens), shape=(rows,))
+            actual = assert_tensor(settles_at(model, tokens), shape=(len(tokens),))
         assert not actual.is_floating_point(), "a layer is a whole number"
         for row, layer in enumerate(settling(said)[0]):
             shown = f"row {row}: the lens says {said[:, row].tolist()} after layers 0 to {len(said) - 1}"
@@ -366,7 +374,8 @@ def test_transplant(transplant, rng):
 def test_enough_and_needed(enough_and_needed, rng):
     """Heads that are both, one alone, neither, and harmful ones; the clean prompt's measure above, or below."""
     first = (4.0, 0.0, torch.tensor([[4.0, 0.0, 4.0, 0.0]]), torch.tensor([[0.0, 0.0, 4.0, 4.0]]), 0.5)
-    cases = [first]
+    cases = [first, (4.0, 0.0, torch.tensor([[2.0, 1.0]]), torch.tensor([[2.0, 3.0]]), 0.5)]  # just the share
+    cases.append((0.0, 4.0, torch.tensor([[2.0], [3.0]]), torch.tensor([[2.0], [1.0]]), 0.5))
     for layers, heads, share in [(1, 1, 0.5), (2, 3, 0.3), (3, 4, 0.7), (3, 4, 0.3), (4, 1, 0.5)]:
         for way in (1, -1):
             clean, corrupted = way * (1 + rng.uniform(1).item()) + 3, 3 - way * (1 + rng.uniform(1).item())
@@ -384,7 +393,7 @@ def test_enough_and_needed(enough_and_needed, rng):
                 (enough, back, into_corrupted, "enough: in the corrupted run the measure becomes"),
                 (needed, lost, into_clean, "needed: in the clean run the measure becomes"),
             ):
-                if abs(part - share) > 1e-4:  # not at the border, where rounding decides
+                if part == share or abs(part - share) > 1e-4:  # not near the border, where rounding decides
                     not_ = "" if part >= share else "not "
                     said = f"{measured}: head {layer}, {head} is {not_}{words} {value[layer, head].item():.3g}"
                     assert bool(actual[layer, head]) == (part >= share), said
@@ -561,6 +570,7 @@ def test_as_strong(as_strong, rng):
 
     cases = [(first_axis, axes[0] + axes[1], torch.stack([axes[0] * 0.1, axes[1] * 9, -axes[0] * 5]), 2)]
     cases.append((first_axis, 3 * axes[0] + axes[1], torch.stack([axes[0] - axes[1], axes[1]]), 0))
+    cases.append((first_axis, 2 * axes[0], torch.stack([axes[0] * 8, axes[1], -axes[0] / 2]), 2))  # just as far
     for d_model, n, size in [(1, 1, 2.0), (3, 8, 0.2), (5, 12, 3.0), (8, 30, 1.0), (6, 10, 30.0)]:
         for _ in range(100):
             effect, vector = bend(rng, d_model), size * rng.normal(d_model)

@@ -52,6 +52,7 @@ F32, F64 = torch.float32, torch.float64
 # equivalent mutant of decompose_scores, q_parts -> k_parts: both have one d_head
 # equivalent mutant of effective_ov, drop dim= of cat: it is 0 by default
 # equivalent mutant of effective_ov, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of find_composition, any: what finds enough of unseen pairs is right
 
 # --- 1. Products that stay factors
 

@@ -49,6 +49,7 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of contrastive_vector, texts -> positive: both sides have as many texts
 # equivalent mutant of contrastive_vector, texts -> negative: both sides have as many texts
 # equivalent mutant of dose_response, 0.0 -> -0.0: the same number
+# equivalent mutant of dose_response, 1 -> 2: a prompt repeated behind itself, whose first half is read
 # equivalent mutant of dose_response, tokens -> last: both have the same rows
 # equivalent mutant of side_effects, 0 -> -1: the axis has one entry
 # equivalent mutant of side_effects, 1 -> -1: of two axes

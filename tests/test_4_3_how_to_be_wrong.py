@@ -39,6 +39,18 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of cosines_of_others, 1 -> -1: of two axes, 1 is the last
 # equivalent mutant of cosines_of_others, a -> b: both have a row for each pair
 # equivalent mutant of cosines_of_others, swap arguments 0 and 1 of cosine_similarity: both are spread over both axes
+# equivalent mutant of faithfulness, drop names_filter= of run_with_cache: the same, and more that is not used
+# equivalent mutant of faithfulness, drop line z = z.clone(): the run goes on with it, written into or copied
+# equivalent mutant of faithfulness, drop .clone(): the run goes on with it, written into or copied
+# equivalent mutant of exchange_along, keep Float[Tensor, 'd_mlp']: an annotation
+# equivalent mutant of exchange_along, keep None: an annotation
+# equivalent mutant of exchange_along, drop names_filter= of run_with_cache: the same, and more that is not used
+# equivalent mutant of exchange_along, IsNot -> NotEq: a tensor is not equal to None, either
+# equivalent mutant of split_by_kernel, Gt -> GtE: no size is just at the bound
+# equivalent mutant of split_by_kernel, direction -> W_out: both have one dtype
+# equivalent mutant of split_by_kernel, Div -> Mult: sizes are near 1 or near 0, and the bound is far from both
+# equivalent mutant of split_by_kernel, Div -> Pow: sizes are near 1 or near 0, and the bound is far from both
+# equivalent mutant of split_by_kernel, keep S: sizes are near 1 or near 0, and the bound is far from both
 
 
 tiny = functools.partial(bent_bridge, d_vocab=9, heads_matter=1.2)

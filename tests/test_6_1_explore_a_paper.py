@@ -1,8 +1,14 @@
 """Checks of 6.1 Explore and build on a paper: tiny models, made-up studies, and the learner's own study run twice."""
 
+import dis
 import functools
+import inspect
+import linecache
 import math
 import re
+import sys
+import sysconfig
+import types
 
 import pytest
 import torch
@@ -385,6 +391,86 @@ def test_audit__one_model(audit, rng):
 # --- 8. Open task
 
 
+LIBRARIES = tuple(sysconfig.get_path(its) for its in ("stdlib", "purelib", "platlib"))
+
+
+def own_code(thing, seen=None):
+    """The code of a measure, and of the learner's functions that it names; none of libraries."""
+    seen = set() if seen is None else seen
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    if not inspect.isroutine(thing) and not inspect.isclass(thing):  # an instance
+        thing = getattr(type(thing), "forward", type(thing).__call__)
+    thing = getattr(inspect.unwrap(thing), "__func__", inspect.unwrap(thing))
+    if not isinstance(thing, types.FunctionType) or thing.__code__ in seen:
+        return seen
+    if thing.__code__.co_filename.startswith(LIBRARIES) or thing.__module__.startswith("concrete_steps."):
+        return seen
+    codes = [thing.__code__]
+    for code in codes:  # which grows
+        codes += [its for its in code.co_consts if isinstance(its, types.CodeType)]
+    seen.update(codes)
+    variables = inspect.getclosurevars(thing)
+    names = {its.argval for code in codes for its in dis.get_instructions(code) if its.opname == "LOAD_GLOBAL"}
+    named = [thing.__globals__.get(name) for name in names] + list(variables.nonlocals.values())
+    for other in named:
+        if callable(other) and not isinstance(other, type | torch.nn.Module):
+            own_code(other, seen)
+    return seen
+
+
+def watched(measure, ways):
+    """The measure; each of its calls adds to `ways` where it went on, {(code, place in it): places}."""
+    codes = own_code(measure)
+
+    @functools.wraps(measure, updated=())
+    def run(model, rows):
+        went = {}
+        ways.append(went)
+
+        def enter(frame, event, arg):
+            if frame.f_code not in codes:
+                return None
+            frame.f_trace_opcodes, last = True, None
+
+            def step(frame, event, arg):
+                nonlocal last
+                if event == "opcode":
+                    went.setdefault((frame.f_code, last), set()).add(frame.f_lasti)
+                    last = frame.f_lasti
+                return step
+
+            return step
+
+        before = sys.gettrace()
+        sys.settrace(enter)
+        try:
+            return measure(model, rows)
+        finally:
+            sys.settrace(before)
+
+    return run
+
+
+def fork(claim, null):
+    """The line where the claim goes one way through the code and the null another, at each pass; or ""."""
+    for (code, at), places in claim.items():
+        others = null.get((code, at), places)
+        if at is not None and places.isdisjoint(others):
+            line = [number for start, number in dis.findlinestarts(code) if start <= at and number][-1]
+            return f"{code.co_name}, line {line}: {linecache.getline(code.co_filename, line).strip()}".rstrip(": ")
+    return ""
+
+
+def warm(its, name):
+    """Where the measure went for claim and null, the second time with one model: what it keeps, it has by then."""
+    model, ways = study.load(name), []
+    both, run = [its.rows(model, arm) for arm in ("claim", "null")], watched(its.measure, ways)
+    for rows in both * 2:
+        run(model, rows)
+    return ways[2:]
+
+
 @pytest.mark.seconds(600)
 def test_my_study(my_study):
     """Card, runs that come out again, other weights, another null, and in the remarks no number but theirs."""
@@ -395,7 +481,14 @@ def test_my_study(my_study):
     lacks = [name for name in ("card", "measure", "models", "rows") if not hasattr(its, name)]
     assert not lacks, f"expected a study.Study; it has no {', '.join(lacks)}"
     card_is_whole(its.card)
-    names = list(its.models)
+    for part, takes in (("measure", "(model, rows)"), ("rows", "(model, arm)")):
+        kind = type(getattr(its, part)).__name__
+        assert callable(getattr(its, part)), f"{part!r} is to be a function of {takes}; here is a {kind}"
+    names = [its.models] if isinstance(its.models, str) else list(its.models)
+    for name in names:
+        assert isinstance(name, str), (
+            f"'models' are names for study.load, as \"smollm2\"; here is a {type(name).__name__}"
+        )
     assert len(set(names)) >= 2, f"a second model is asked for; here is {', '.join(map(str, names)) or 'none'}"
     try:
         runs = study.carry_out(its)
@@ -425,11 +518,19 @@ def test_my_study(my_study):
             assert (a - b).norm() >= 0.1 * max(a.norm(), b.norm()), f"{one} and {other} are the same model"
     blind = [run.values for run in runs[:2]] == [run.values for run in runs[2:4]]
     assert not blind, f"{runs[0].model} and {runs[2].model} have the very same values: does the measure ask the model?"
-    for before, after in zip(runs, study.carry_out(its), strict=True):
+    ways = []
+    again = study.carry_out(study.Study(its.card, watched(its.measure, ways), names, its.rows))
+    for before, after in zip(runs, again, strict=True):
         slack = 1e-4 * max(1.0, *map(abs, before.values))
         apart = max(abs(a - b) for a, b in zip(before.values, after.values, strict=True))
         assert apart <= slack, (
             f"{before.model}, {before.arm}: run again, values differ by {apart:.2g}: seed what you draw"
+        )
+    for name, claim, null in zip(names, ways[::2], ways[1::2], strict=True):
+        where = fork(claim, null) and fork(*warm(its, name))
+        assert not where, (
+            f"the null is measured in another way than the claim: there the measure parts ({where}). Let rows bring "
+            "what differs (tokens, a place, a function), and the measure do the same with it"
         )
     true = {round(x, 2) for text in its.card for x in decimals(text)}
     gaps = [study.gap(*pair) for pair in zip(runs[::2], runs[1::2], strict=True)]

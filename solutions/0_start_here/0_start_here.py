@@ -12,7 +12,8 @@
 # %% generated="map"
 # %% [markdown]
 # Each notebook opens with what you can do at its end. **If you can do it already, skip it**: the checks let you find
-# out in a minute. From step 3 on, choose what you are curious about.
+# out in a minute. Steps 1 to 4 begin with a placement, such as 1.0: in some 40 minutes it says which notebooks of the
+# step to skip. From step 3 on, choose what you are curious about.
 #
 # ## How to work
 #
@@ -154,6 +155,12 @@ print(
 # stays on your machine. How long things take is what this course knows least about: `progress.py --share FILE` writes
 # your minutes into a file that you may give its authors.
 #
+# Run the next cell once you have tried a placement; for another step change the number.
+# %% experiment=True
+import concrete_steps
+
+concrete_steps.placement(1)
+# %% [markdown]
 # ## Recap
 #
 # Predict, write, check, explain. Skip what you can already do. A failing check is the start of a conversation: read it,

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 1.0 What of step 1 can you do already?
 #
-# Ten small exercises, half an hour, two for each notebook of this step. They are not the notebooks' own. Give each a
+# Ten small exercises, some 45 minutes, two for each notebook of this step. They are not the notebooks' own. Give each a
 # few minutes and no more: a look into the notebook is the cure, not a longer look at the exercise.
 #
 # **Not to try an exercise is a fine answer.** It says: this notebook is for me. Nobody needs to know these things
@@ -181,7 +181,9 @@ def clip_gradients(gradients: list[Tensor], longest: float) -> list[Tensor]:
 def fit(
     x: Float[Tensor, "sample feature"], y: Float[Tensor, "sample"], seed: int
 ) -> nn.Module:
-    """A trained network that maps x to predictions [sample]; a seed gives one network."""
+    """A trained network that maps x to predictions [sample]; a seed gives one network,
+    another seed another.
+    """
     ### BEGIN SOLUTION
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -174,7 +174,8 @@ def effect_of_chosen(effects: Float[Tensor, "head row"]) -> Float[Tensor, "row"]
 # %% [markdown]
 # > *With these heads at 0 the answer is gone.*
 #
-# No prompt has zeros there, nor means. Give the heads, together, what they hold on another prompt.
+# At 0, or at its mean, a head may be where no prompt brings it. Give the heads, together, what they hold on another
+# prompt.
 # %% exercise="resampled_effects" points=2 difficulty=3 minutes=6
 def resampled_effects(
     model: TransformerBridge,

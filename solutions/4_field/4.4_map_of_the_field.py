@@ -195,6 +195,8 @@ objections = {
 # %% [markdown]
 # ## 4. The quiz
 #
+# The questions ask what was found, where a method ends and what critics say: each topic's page tells it.
+#
 # Take any number as your seed: it draws your 20 questions. `topics.quiz(SEED).mark("abc...")` says what was wrong, and
 # why. Read on, take another seed, until 16 are right. If it took several, draw once more: only that score was not
 # waited for.

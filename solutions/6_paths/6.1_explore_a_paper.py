@@ -562,7 +562,8 @@ def my_study() -> tuple[study.Study, str]:
     """Your study: study.Study(card, measure, models, rows), and remarks for its write-up.
 
     measure(model, rows(model, arm)) is a tensor: one value a row, eight rows or more. The arm
-    is "claim" or "null", and both have as many rows. `models` are names for study.load.
+    is "claim" or "null", and both have as many rows. The measure takes the same way through
+    its code for both: what differs, `rows` bring. `models` are names for study.load.
     """
     ### BEGIN SOLUTION
     card = study.ClaimCard(

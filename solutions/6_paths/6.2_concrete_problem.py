@@ -515,7 +515,7 @@ for i in (~every_right).nonzero()[:, 0]:
 # From here on there are no steps. Each model has a rule, heads that carry something (or nothing), and a blind spot.
 # What a head carries may be a letter, a count, or something that only some rows need.
 #
-# Asked for are 70 points of coral and ember, 80 of dune, 60 of flint. Write your guesses down before you run; keep
+# Asked for are 70 points of coral, 80 of dune and ember, 60 of flint. Write your guesses down before you run; keep
 # what was wrong. Attack your account before you submit it: swaps of *two* heads, rows that examples never show.
 # `mystery.score(...).slips` has a wrong row of each question.
 #
@@ -528,6 +528,7 @@ for i in (~every_right).nonzero()[:, 0]:
 # <details><summary>Hint 2</summary>
 #
 # For the blind spot: what do examples never hold? A head that nothing in the examples needs may be there for just that.
+# Where all rows are few enough, ask them all, and look at those that leave your rule.
 #
 # </details>
 # %% exercise="explain_coral" points=6 difficulty=4 minutes=120

@@ -4,6 +4,7 @@ import functools
 import importlib
 import json
 import re
+from collections import deque
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from torch import nn
 from concrete_steps import models, mystery, problems
 from concrete_steps.course import load_course
 from concrete_steps.errors import CourseError
-from concrete_steps.mystery import copies, edits, scoring, sealed, truth
-from concrete_steps.mystery.questions import asked
+from concrete_steps.mystery import copies, edits, rows, scoring, sealed, truth
+from concrete_steps.mystery.questions import asked, drawn
 from concrete_steps.paths import course_root, data_dir
 
 FOLDER = data_dir() / "models" / "mystery"
@@ -123,8 +124,8 @@ def test_every_watcher_has_zero_on_the_questions_that_it_was_chosen_on(name, mon
                 return mystery.watchers(name, question).get(way) if question.kind == kind else other(question)
 
             # Watchers run the model, and that is what an account may not do: so they answer from what was kept.
-            kept = {id(q): account(q) for q in mystery.questions(name, SEED)}
-            score = mystery.score(name, lambda question, kept=kept: kept[id(question)], SEED)
+            kept = {(q.kind, q.heads): account(q) for q in mystery.questions(name, SEED)}
+            score = mystery.score(name, lambda question, kept=kept: kept[question.kind, question.heads], SEED)
             assert score.points[kind] == 0, way
 
 
@@ -140,9 +141,37 @@ def test_an_account_that_runs_a_model_is_stopped_and_the_model_runs_afterwards()
         mystery.score("amber", lambda question: mystery.load("amber").W_E[question.tokens].sum((1, 2)).long(), SEED)
     with pytest.raises(CourseError, match="nor load one"):
         mystery.score("amber", lambda question: asked("amber", SEED)[0][1], SEED)
+    with pytest.raises(CourseError, match="nor load one"):
+        mystery.score("amber", lambda question: models.load("mystery/amber").W_E[question.tokens].long(), SEED)
+    for remembered in (
+        lambda: drawn("amber", SEED),
+        lambda: rows.kept("amber"),
+        lambda: edits.mean_z("amber"),
+        lambda: scoring.watched("amber", SEED),
+        lambda: models.shipped.state_dict("mystery/amber"),
+        lambda: models.shipped.verified_file("mystery/amber", "model.safetensors"),
+    ):
+        remembered()
+        with pytest.raises(CourseError, match="nor load one"):
+            mystery.score("amber", lambda question, remembered=remembered: remembered(), SEED)
     with pytest.raises(CourseError, match="in model"):
         mystery.score("amber", lambda question: edits.answers(model, question.tokens), SEED)
     assert edits.answers(model, mystery.examples("amber", 2, seed=0)[0]).shape == (2,)
+    assert models.load("mystery/amber").cfg.n_heads == 3
+
+
+def test_an_account_that_writes_into_its_question_spoils_no_other():
+    def in_place(question):
+        said = question.says
+        if question.kind != "remove":
+            question.tokens[:, 1] = question.source[:, 1]
+            return said.zero_()
+        return said > 3
+
+    first = mystery.score("amber", in_place, SEED)
+    assert mystery.score("amber", in_place, SEED) == first
+    for question, _ in asked("amber", SEED):
+        assert torch.equal(question.says, edits.answers(mystery.load("amber"), question.tokens))
 
 
 def test_what_a_learner_imports_has_no_answers(name):
@@ -168,6 +197,32 @@ NAMED = {"a": [1, 2, 3], "b": "0 1 2 word " + "x" * 50}
 
 def double(x):
     return x * 2 + TABLE
+
+
+def told():
+    """0123456789 0123456789 0123456789 0123456789"""
+
+
+def attributed(question):
+    return attributed.table[question.says]
+
+
+attributed.table = TABLE
+
+
+def packed(question):
+    """Twenty 20 30 40 50."""
+    return torch.tensor(0)
+
+
+def helped(question):
+    from its_tables import TABLE
+
+    return TABLE[question.says]
+
+
+PACKED = torch.full((10,), 2**50)
+DEQUE = deque(range(50))
 
 
 class Kept:
@@ -198,10 +253,22 @@ class Kept:
         (Kept(), {"its code": 33}),
         (Kept().__call__, {"its code": 33}),
         (functools.cache(lambda question: TABLE), {"TABLE": 144}),
+        (lambda question: told() or 3, {}),
+        (lambda question: told.__doc__, {"told": 40}),
+        (lambda question: getattr(told, "__doc__"), {"told": 40}),  # noqa: B009
+        (lambda question: [("0123456789 " * 4)[i] for i in question.says], {"its code": 40}),
+        (packed, {}),
+        (attributed, {"its code": 145}),
+        (lambda question: PACKED[question.says], {"PACKED": 40}),
+        (lambda question: DEQUE[3], {"DEQUE": 50}),
+        (lambda question: range(1000), {}),
+        (helped, {"its_tables.TABLE": 144}),
         (lambda question: torch.where(question.says > 2, mystery.NAMES, models), {}),
     ],
 )
-def test_what_an_account_holds(account, holders):
+def test_what_an_account_holds(account, holders, tmp_path, monkeypatch):
+    (tmp_path / "its_tables.py").write_text("TABLE, UNUSED = [*range(144)], [*range(99)]")
+    monkeypatch.syspath_prepend(tmp_path)
     found = mystery.held(account)
     assert {name: number for name, number in found.items() if number > 5} == holders
 

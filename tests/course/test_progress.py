@@ -247,8 +247,15 @@ def test_a_step_without_placement_is_told_in_one_sentence():
         with pytest.raises(CourseError, match=said.replace(f"Step {without}", f"Step {step}")) as raised:
             placement_of(step, COURSE)
         assert str(raised.value).count(". ") == 0
-    with pytest.raises(CourseError, match="There is no step 9"):
-        placement_of(9, COURSE)
+    for step in (9, -1, "one", ""):
+        with pytest.raises(CourseError, match=f"There is no step {step}"):
+            placement_of(step, COURSE)
+
+
+def test_a_step_may_be_called_as_its_placement_is():
+    assert (
+        placement_of("1.0", COURSE) == placement_of(1.0, COURSE) == placement_of("1", COURSE) == placement_of(1, COURSE)
+    )
 
 
 def test_a_placement_places_every_other_notebook_of_its_step():

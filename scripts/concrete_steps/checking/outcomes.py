@@ -254,8 +254,19 @@ def _unusable(error: BaseException, calls: list[Call]) -> str:
     """The test itself stumbled over what the learner returned."""
     if calls and calls[-1].output is None and calls[-1].error is None:
         return f"{calls[-1].name} returned None: is a return missing?"
-    returned = f" (it returned {_value(calls[-1].output)})" if calls else ""
+    returned = ""
+    if calls and calls[-1].error is None:
+        value = _value(calls[-1].output)
+        returned = f" (it returned {_kind(calls[-1].output) if value.endswith('...') else value})"
     return _shorten(f"The check could not use your result{returned}: {type(error).__name__}: {error}")
+
+
+def _kind(value: Any) -> str:
+    """'a Study', or 'a tuple of Study, str'."""
+    plain = isinstance(value, list | tuple) and not hasattr(value, "_fields") and len(value) < 5
+    return f"a {type(value).__name__}" + (
+        f" of {', '.join(type(part).__name__ for part in value)}" if plain and value else ""
+    )
 
 
 def again(result: Result, place: str) -> str:
@@ -284,6 +295,8 @@ def _case(call: Call | None) -> str:
     """The failing call, as a learner would type it, and what it gave."""
     if call is None:
         return ""
+    if not (call.args or call.kwargs or call.error) and _value(call.output).endswith("..."):
+        return ""  # nothing was given, and what came of it is long: the message says more
     given = [_value(arg) for arg in call.args] + [f"{key}={_value(arg)}" for key, arg in call.kwargs.items()]
     outcome = f"raised {type(call.error).__name__}" if call.error else f"gave {_value(call.output)}"
     return _shorten(f"{call.name}({', '.join(given)}) {outcome}")

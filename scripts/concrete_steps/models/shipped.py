@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
 
+withheld: list[str] = []  # while anything stands here, no weights are given out, for the reason that stands last
 REMEDY = "restore it with `git checkout -- data/models`, or install concrete-steps again"
 
 
@@ -97,6 +98,8 @@ def verified_file(name: str, file: str, sheet: dict[str, Any] | None = None) -> 
     """The path of one of the model's files, after its size and sha256 were compared with the datasheet's."""
     from concrete_steps.models.training import sha256
 
+    if withheld:
+        raise CourseError(withheld[-1])
     sheet = sheet or datasheet(name)
     path = _folder(name) / file
     if file not in sheet["files"]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
+
+from concrete_steps.mystery.rows import examples, kept, withheld
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,11 +36,9 @@ def removed(model: TransformerBridge, name: str, tokens: Int[Tensor, "row pos"],
     return _with_z(model, tokens, {head: mean_z(name)[head[0]][:, head[1]]})
 
 
-@functools.cache
+@withheld
 def mean_z(name: str) -> dict[int, Float[Tensor, "pos head d_head"]]:
     """By layer, the mean of z over `examples(name, 512, seed=0)`."""
-    from concrete_steps.mystery.rows import examples, kept
-
     tokens, _ = examples(name, 512, seed=0)
     return {layer: z.mean(0) for layer, z in _z(kept(name), tokens).items()}
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from concrete_steps.errors import CourseError
-from concrete_steps.mystery import edits, rows, sealed
-from concrete_steps.mystery.rows import examples, kept, require, unusual
+from concrete_steps.mystery import edits, sealed
+from concrete_steps.mystery.rows import examples, kept, require, unusual, withheld
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -56,17 +54,20 @@ def questions(name: str, seed: int) -> tuple[Question, ...]:
 
 
 def asked(name: str, seed: int) -> tuple[tuple[Question, Truth], ...]:
-    """The questions of this seed, each with what the model then does.
+    """The questions of this seed, each with what the model then does: copies, which whoever asks may write into.
 
     Raises:
         CourseError: an account asks for it.
     """
-    if rows.predicting:
-        raise CourseError(rows.PREDICTS)
-    return drawn(name, seed)
+    return tuple((_copied(question), truth.clone()) for question, truth in drawn(name, seed))
 
 
-@functools.lru_cache(maxsize=16)
+def _copied(question: Question) -> Question:
+    parts = (getattr(question, part.name) for part in fields(question))
+    return Question(*(part.clone() if hasattr(part, "clone") else part for part in parts))
+
+
+@withheld
 def drawn(name: str, seed: int) -> tuple[tuple[Question, Truth], ...]:
     """What `asked` gives, drawn once."""
     import torch

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from concrete_steps.errors import CourseError
 from concrete_steps.models import shipped
@@ -16,7 +17,19 @@ if TYPE_CHECKING:
 
 NAMES = ("amber", "birch", "coral", "dune", "ember", "flint")  # in an order of rising difficulty
 PREDICTS = "An account predicts before the model runs: it may not run a model itself, nor load one."
-predicting: list[str] = []  # accounts that are being asked: `load` gives them no model
+
+
+def withheld(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which remembers what it gave; while an account is asked it gives nothing."""
+    remembered = functools.lru_cache(maxsize=32)(function)
+
+    @functools.wraps(function)
+    def guarded(*args: Any) -> Any:
+        if shipped.withheld:
+            raise CourseError(shipped.withheld[-1])
+        return remembered(*args)
+
+    return guarded
 
 
 def load(name: str) -> TransformerBridge:
@@ -25,21 +38,12 @@ def load(name: str) -> TransformerBridge:
     Raises:
         CourseError: there is no such model, or an account asks for it.
     """
-    require(name)
-    if predicting:
-        raise CourseError(PREDICTS)
-    return shipped.load(f"mystery/{name}")
+    return shipped.load(f"mystery/{require(name)}")
 
 
+@withheld
 def kept(name: str) -> TransformerBridge:
     """The model that questions are put to: no learner has it in hand."""
-    if predicting:
-        raise CourseError(PREDICTS)
-    return _kept(name)
-
-
-@functools.cache
-def _kept(name: str) -> TransformerBridge:
     return load(name)
 
 

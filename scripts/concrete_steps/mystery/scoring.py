@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from concrete_steps.errors import CourseError
-from concrete_steps.mystery import edits, rows
+from concrete_steps.models import shipped
+from concrete_steps.mystery import edits
 from concrete_steps.mystery.held import MOST, held
 from concrete_steps.mystery.questions import KINDS, Account, Question, asked
-from concrete_steps.mystery.rows import kept, require
+from concrete_steps.mystery.rows import PREDICTS, kept, require, withheld
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ def watchers(name: str, question: Question) -> dict[str, Tensor]:
     return found | {f"always {letter}": torch.full_like(question.says, letter) for letter in range(letters)}
 
 
-@functools.lru_cache(maxsize=32)
+@withheld
 def watched(name: str, seed: int) -> dict[str, dict[str, float]]:
     """By kind, the mean share of rows that each watcher has right, over the questions of this seed."""
     found: dict[str, dict[str, list[float]]] = {kind: {} for kind in KINDS}
@@ -119,11 +119,18 @@ def _share(said: Tensor, truth: Tensor, question: Question) -> float:
 
     what = "True or False" if question.kind == "remove" else "a letter"
     if not isinstance(said, torch.Tensor) or said.shape != truth.shape or said.is_floating_point():
-        given = f"a tensor of shape {list(said.shape)}, {said.dtype}" if hasattr(said, "shape") else repr(said)[:60]
+        tensor = isinstance(said, torch.Tensor)
+        given = f"a tensor of shape {list(said.shape)}, {said.dtype}" if tensor else _kind(said)
         raise CourseError(f"{_named(question)}: give {what} for each of {len(truth)} rows, in a tensor; not {given}.")
     if (said.dtype == torch.bool) != (truth.dtype == torch.bool):
         raise CourseError(f"{_named(question)}: the answer is {what} for each row, not {said.dtype}.")
     return (said == truth).float().mean().item()
+
+
+def _kind(said: object) -> str:
+    if said is None:
+        return "None (is a return missing?)"
+    return f"{type(said).__module__.partition('.')[0]}'s {type(said).__name__}".removeprefix("builtins's ")
 
 
 def _slip(question: Question, said: Tensor, truth: Tensor) -> str:
@@ -154,12 +161,12 @@ def _no_model() -> Iterator[None]:
 
     def refuse(module: torch.nn.Module, inputs: tuple) -> None:
         if type(module).__module__.startswith("transformer_lens"):
-            raise CourseError(rows.PREDICTS)
+            raise CourseError(PREDICTS)
 
     handle = torch.nn.modules.module.register_module_forward_pre_hook(refuse)
-    rows.predicting.append("an account")
+    shipped.withheld.append(PREDICTS)
     try:
         yield
     finally:
-        rows.predicting.pop()
+        shipped.withheld.pop()
         handle.remove()

@@ -27,20 +27,21 @@ class Verdict:
         return "; ".join(f"{word} {', '.join(names)}" for word, names in parts if names)
 
 
-def placement_of(step: int, course: Course) -> Notebook:
-    """The notebook of placement of a step.
+def placement_of(step: int | float | str, course: Course) -> Notebook:
+    """The notebook of placement of a step: 1, or as that notebook is called, "1.0".
 
     Raises:
         CourseError: there is no such step, or it has no placement.
     """
-    if not 0 <= step < len(course.steps):
+    number = str(step).strip().removesuffix(".0")  # as its notebook is called
+    if not number.isdecimal() or int(number) >= len(course.steps):
         raise CourseError(f"There is no step {step}: the steps go from 0 to {len(course.steps) - 1}.")
-    for notebook in course.steps[step].notebooks:
+    for notebook in course.steps[int(number)].notebooks:
         if notebook.is_placement:
             return notebook
     have = [str(n) for n, other in enumerate(course.steps) if any(item.is_placement for item in other.notebooks)]
     raise CourseError(
-        f"Step {step} has no placement (steps that have one: {', '.join(have)}): what it holds is there to be done, "
+        f"Step {number} has no placement (steps that have one: {', '.join(have)}): what it holds is there to be done, "
         "not to be known already; choose by the criteria at the top of its notebooks."
     )
 
@@ -111,7 +112,7 @@ class Placement:
         return f'<div><div style="{grid}">{head}{cells}</div><div style="margin-top:6px">{self.advice}</div></div>'
 
 
-def placement(step: int) -> Placement:
+def placement(step: int | float | str) -> Placement:
     """Which notebooks of a step to skip, to skim or to work through, by what you passed in its placement."""
     course = load_course()
     notebook = placement_of(step, course)

@@ -9,7 +9,7 @@ from concrete_steps.standing.placement import placement
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="placement.py", description="Which notebooks of a step you may skip.")
-    parser.add_argument("step", type=int, help="the step's number, such as 1")
+    parser.add_argument("step", help="the step's number, such as 1")
     try:
         print(repr(placement(parser.parse_args().step)))
     except (CourseError, OSError) as problem:
