@@ -623,7 +623,7 @@ def find_kind(concept):
     return _judge(concept, axes=False)
 
 
-@mistake("asks for one direction alone: circles and arcs are more than their line")
+@mistake("never says circle or arc: they are more than their line")
 def find_kind(concept):
     return _judge(concept, fold=False)
 

@@ -310,7 +310,7 @@ def test_answer_universal(answer_universal):
 
 @pytest.mark.seconds(60)
 def test_find_kind(find_kind, rng):
-    """Unseen concepts, six of each kind: nine of ten are named rightly."""
+    """Unseen concepts, six of each kind: nine of ten are named rightly, in any order of rows and neurons."""
     wrong, said_of, calls, first = Counter(), Counter(), 0, None
     for kind in concepts.KINDS:
         for seed in (1000 + i for i in rng.permutation(400)[:6].tolist()):
@@ -325,18 +325,27 @@ def test_find_kind(find_kind, rng):
     asked = 6 * len(concepts.KINDS)
     missed = ", ".join(f"{what} ({n} of 6)" for what, n in wrong.items() if n)
     said = f"of {asked} unseen concepts {asked - wrong.total()} were named rightly; {missed}"
-    if len({named for _, named in said_of}) == 1:
-        said += ": it says the same of all concepts that it was asked about"
-    elif not said_of["nothing", "nothing"]:
-        said += ": it finds something in every noise: with so many neurons all that is fitted fits its own rows"
-    elif said_of["arc", "circle"] == said_of["circle", "circle"] == 6:
-        said += ": it takes every bent line for a circle: do the ends meet?"
+    says = {named for _, named in said_of}
+
+    def every(kinds, named):
+        return all(said_of[kind, named] == 6 for kind in kinds)
+
+    straight, bent = ("neuron", "direction"), ("arc", "circle")
+    finds = "finds something in every noise: with so many neurons all that is fitted fits its own rows"
+    direction = "takes every straight line for a direction: look at how well one axis alone does"
+    neuron = "takes every straight line for a neuron: does one axis alone do as well as the best direction?"
+    tells = {
+        "says the same of all concepts that it was asked about": len(says) == 1,
+        finds: "nothing" not in says,
+        "never says circle or arc: they are more than their line": not says & set(bent),
+        "takes every bent line for a circle: do the ends meet?": every(bent, "circle"),
+        direction: every(straight, "direction"),
+        neuron: every(straight, "neuron"),
+    }
+    said += next((f": it {what}" for what, is_so in tells.items() if is_so), "")
     if wrong.total() > 0.1 * asked:
         raise OverManyCalls(said, first)
-
-
-def test_find_kind__rows(find_kind):
-    """The order of rows and of neurons does not matter, nor does a constant added to a neuron"""
+    # The order of rows and of neurons does not matter, nor does a constant added to a neuron.
     for kind in ("circle", "neuron"):
         concept = concepts.concept(kind, seed=5)
         rows = torch.arange(len(concept.value)).flip(0)
