@@ -1026,16 +1026,6 @@ def find_hook(model, tokens, logits):
     return places[0] if places else None
 
 
-@mistake("hooks in models of four kinds, 14 were found; missed were 2 v")
-def find_hook(model, tokens, logits):
-    """Only keys are tried before the first position that differs."""
-    for parts, positions in ((PARTS, lambda first: [first]), (("k",), None)):
-        _, places = _search(model, tokens, logits, parts, positions=positions)
-        if places:
-            return places[0]
-    return None
-
-
 @mistake("takes away hooks of others: reset_hooks() removes all")
 def find_hook(model, tokens, logits):
     _, places = _search(model, tokens, logits, PARTS)

@@ -691,13 +691,6 @@ def _kept_only(z, hook, own, name):
     own[name] = z
 
 
-@mistake("takes away hooks of others: reset_hooks() removes all")
-def attribution_patching(model, tokens, source, metric):
-    estimates = _linear(model, tokens, source, metric).sum((2, 4)).transpose(1, 2)
-    model.reset_hooks()
-    return estimates
-
-
 @mistake("fills .grad of the weights, as backward() does; torch.autograd.grad gives gradients and leaves nothing")
 def attribution_patching(model, tokens, source, metric):
     names, own = [_name("z", layer) for layer in range(model.cfg.n_layers)], {}

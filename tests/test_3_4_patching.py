@@ -19,7 +19,6 @@ from concrete_steps.checking.testing import (
     assert_precise,
     assert_tensor,
     nothing_left_behind,
-    others_hook,
     settled,
     strided,
     unchanged,
@@ -469,14 +468,6 @@ def test_attribution_patching(attribution_patching, rng):
         expected = first_order(model, tokens, source, metric)
         meaning = "entry [layer, head] is not the first-order change of the metric when this z becomes the source's"
         assert_close(actual, expected, meaning, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
-
-
-def test_attribution_patching__others(attribution_patching, rng):
-    """Hooks of others stay"""
-    model = tiny("attention only", rng)
-    tokens, other = two_prompts(rng, 2, 4)
-    with others_hook(model):
-        attribution_patching(model, tokens, source_of(model, other, "z"), measures(rng, 2)[0])
 
 
 def test_attribution_patching__weights(attribution_patching, rng):
