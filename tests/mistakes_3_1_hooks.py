@@ -938,8 +938,18 @@ def _angle(tried, logits, own):
     return 1 - torch.cosine_similarity((tried - own).flatten(1), (logits - own).flatten(), dim=1)
 
 
+def _at_first(tried, logits, own):
+    """At the first position that differs, and no other."""
+    first = int(((logits - own).abs().amax((0, 2)) > 1e-3).float().argmax())
+    return _largest(tried[:, :, first], logits[:, first], own)
+
+
+def _size(tried, logits, own):
+    return ((tried - own).norm(dim=-1) - (logits - own).norm(dim=-1)).abs().flatten(1).amax(1)
+
+
 def _search(model, tokens, logits, parts, close=1e-3, positions=None, gap=_largest):
-    """The first place among these parts that gives the logits."""
+    """The places among these parts that give the logits, and before them the nearest of each point."""
     with torch.no_grad():
         own, cache = model.run_with_cache(tokens)
     differs = ((logits - own).abs() > close).any(-1).any(0).nonzero()
@@ -995,10 +1005,31 @@ def find_hook(model, tokens, logits):
     return min(found)[1] if found and min(found)[0] < 0.2 else None
 
 
+@mistake("others were named, too: 2 named though two positions were set to 0")
+def find_hook(model, tokens, logits):
+    """By the logits at the first position that differs."""
+    _, places = _search(model, tokens, logits, PARTS, gap=_at_first)
+    return places[0] if places else None
+
+
+@mistake("others were named, too: 2 named though an activation was doubled, not set to 0")
+def find_hook(model, tokens, logits):
+    """By how far the logits went at each position, whichever way."""
+    _, places = _search(model, tokens, logits, PARTS, gap=_size)
+    return places[0] if places else None
+
+
 @mistake("were found; missed were 3 k")
 def find_hook(model, tokens, logits):
     """Without keys."""
     _, places = _search(model, tokens, logits, [part for part in PARTS if part != "k"])
+    return places[0] if places else None
+
+
+@mistake("takes away hooks of others: reset_hooks() removes all")
+def find_hook(model, tokens, logits):
+    _, places = _search(model, tokens, logits, PARTS)
+    model.reset_hooks()
     return places[0] if places else None
 
 

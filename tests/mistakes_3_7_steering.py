@@ -906,22 +906,32 @@ def answer_gate():
 # --- 6. Open task
 
 
-def _scan(model, asked, others, directions, strengths, costs=True, effects=True):
-    """{(name, layer)} by the two criteria, at one and the same strength."""
+def _rise(now, plain):
+    """Of the answer, the mean over rows."""
+    return ((now - plain)[:, -2] - (now - plain)[:, -1]).mean().item()
+
+
+def _price(now, plain):
+    """The mean KL."""
+    a = plain.log_softmax(-1)
+    return (a.exp() * (a - now.log_softmax(-1))).sum(-1).mean().item()
+
+
+def _scan(
+    model, asked, others, directions, strengths=(1.6, 2.0, 4.0, 8.0), effect=_rise, cost=_price, everywhere=False
+):
+    """{(name, layer)} by the two criteria, at one and the same strength; each is a function of new and old logits."""
     both = torch.cat([asked, others])
-    end = torch.full((len(both),), asked.shape[1] - 1)
+    end = None if everywhere else torch.full((len(both),), asked.shape[1] - 1)
 
     def answers(layer, move):
         return _steer(model, both, layer, move, end)[:, -1].split([len(asked), len(others)])
 
     plain, plain_others = answers(0, 0 * next(iter(directions.values())))
-    a = plain_others.log_softmax(-1)
 
     def is_clean(layer, move):
         now, now_others = answers(layer, move)
-        rise = ((now - plain)[:, -2] - (now - plain)[:, -1]).mean().item()
-        cost = (a.exp() * (a - now_others.log_softmax(-1))).sum(-1).mean().item()
-        return (rise >= 5 or not effects) and (cost <= 0.05 or not costs)
+        return (not effect or effect(now, plain) >= 4) and (not cost or cost(now_others, plain_others) <= 0.05)
 
     places = [(name, layer) for name in directions for layer in range(model.cfg.n_layers)]
     return {(name, layer) for name, layer in places if any(is_clean(layer, s * directions[name]) for s in strengths)}
@@ -930,14 +940,14 @@ def _scan(model, asked, others, directions, strengths, costs=True, effects=True)
 @mistake("clean pushes were found, but")
 def find_steering(model, asked, others, directions):
     """By the effect alone, whatever it costs."""
-    return _scan(model, asked, others, directions, (2.0, 4.0, 8.0), costs=False)
+    return _scan(model, asked, others, directions, (2.0, 4.0, 8.0), cost=None)
 
 
 @mistake("others were named, too:")
 def find_steering(model, asked, others, directions):
     """The effect at a long push, and the price at a short one."""
-    cheap = _scan(model, asked, others, directions, (0.5,), effects=False)
-    return _scan(model, asked, others, directions, (8.0,), costs=False) & cheap
+    cheap = _scan(model, asked, others, directions, (0.5,), effect=None)
+    return _scan(model, asked, others, directions, (8.0,), cost=None) & cheap
 
 
 @mistake("missed were")
@@ -954,12 +964,102 @@ def find_steering(model, asked, others, directions):
 
 @mistake("no push was named in any model")
 def find_steering(model, asked, others, directions):
+    """A push at every position."""
+    return _scan(model, asked, others, directions, everywhere=True)
+
+
+@mistake("others were named, too: 3 lowers")
+def find_steering(model, asked, others, directions):
+    """How far the answer goes, whether up or down."""
+    return _scan(model, asked, others, directions, effect=lambda now, plain: abs(_rise(now, plain)))
+
+
+@mistake("others were named, too: 3 faint")
+def find_steering(model, asked, others, directions):
+    """Pushes longer than 8."""
+    return _scan(model, asked, others, directions, (1.6, 2.0, 4.0, 8.0, 16.0, 32.0))
+
+
+@mistake("others were named, too: 3 even")
+def find_steering(model, asked, others, directions):
+    """The logit of YES alone."""
+    return _scan(model, asked, others, directions, effect=lambda now, plain: 2 * (now - plain)[:, -2].mean())
+
+
+@mistake("others were named, too: 3 lowers")
+def find_steering(model, asked, others, directions):
+    """The logit of NO alone."""
+    return _scan(model, asked, others, directions, effect=lambda now, plain: 2 * (plain - now)[:, -1].mean())
+
+
+@mistake("others were named, too: 3 scatters")
+def find_steering(model, asked, others, directions):
+    """The row that rises most, not the mean over rows."""
+
+    def highest(now, plain):
+        return ((now - plain)[:, -2] - (now - plain)[:, -1]).max()
+
+    return _scan(model, asked, others, directions, effect=highest)
+
+
+@mistake("others were named, too: 3 leaks")
+def find_steering(model, asked, others, directions):
+    """The price in the two answers of the other question alone."""
+
+    def of_two(now, plain):
+        return _price(now[:, -4:-2], plain[:, -4:-2])
+
+    return _scan(model, asked, others, directions, cost=of_two)
+
+
+@mistake("others were named, too: 3 flips")
+def find_steering(model, asked, others, directions):
+    """What is predicted on average, where each row's prediction counts."""
+
+    def on_average(now, plain):
+        return _price(now.softmax(-1).mean(0, keepdim=True).log(), plain.softmax(-1).mean(0, keepdim=True).log())
+
+    return _scan(model, asked, others, directions, cost=on_average)
+
+
+@mistake("; missed were")
+def find_steering(model, asked, others, directions):
+    """YES is to win, where a rise is asked for."""
+    return _scan(model, asked, others, directions, effect=lambda now, plain: 4 * ((now[:, -2] - now[:, -1]).mean() > 0))
+
+
+@mistake("takes away hooks of others: reset_hooks() removes all")
+def find_steering(model, asked, others, directions):
+    named = _scan(model, asked, others, directions)
+    model.reset_hooks()
+    return named
+
+
+@mistake("no push was named in any model")
+def find_steering(model, asked, others, directions):
     return set()
 
 
 @right("a finer scan")
 def find_steering(model, asked, others, directions):
     return _scan(model, asked, others, directions, (1.0, 2.0, 3.0, 4.0, 5.5, 8.0))
+
+
+@right("how often the prediction of others stays, and hooks in a with block")
+@torch.no_grad()
+def find_steering(model, asked, others, directions):
+    named, own, before = [], model(asked)[:, -1], model(others)[:, -1].argmax(-1)
+    for layer in range(model.cfg.n_layers):
+        for name, direction in directions.items():
+            for strength in (1.5, 2.2, 3.3, 5.0, 8.0):
+                move = strength * direction
+                hook = (_name(layer), lambda x, hook, move=move: _pushed_at_last(x, move.expand(len(x), -1)))
+                with model.hooks(fwd_hooks=[hook]):
+                    now, after = model(asked)[:, -1], model(others)[:, -1].argmax(-1)
+                if _rise(now, own) > 3 and (after == before).float().mean() > 0.9:
+                    named.append((name, layer))
+                    break
+    return named
 
 
 @right("lines and measures of its own: largest change of an others' logit, and a rise above 3 at any of ten strengths")

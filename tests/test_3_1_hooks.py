@@ -18,6 +18,7 @@ from concrete_steps.checking.testing import (
     assert_precise,
     assert_tensor,
     nothing_left_behind,
+    others_hook,
     settled,
     strided,
     unchanged,
@@ -808,7 +809,8 @@ def test_answer_folded(answer_folded):
 
 HEADS = ("q", "k", "v", "z")
 # The hooks of unseen models. Each part is there twice or more, so that to leave one out shows; so are the last layer
-# and the first position. A "late" one is seen two positions or more after its own: a key that nobody looks at before.
+# and the first position. A "late" one is seen two positions or more after its own: a key or a value that nobody looks
+# at before.
 LEFT = [
     ("attention only", "resid_pre last layer"),
     ("story_lm", "resid_pre"),
@@ -822,16 +824,19 @@ LEFT = [
     ("wired", "k late"),
     ("wired", "k late"),
     ("shared keys", "v last layer"),
-    ("story_lm", "v first position"),
+    ("wired", "v late"),
+    ("wired", "v late"),
     ("attention only", "z"),
-    ("shared keys", "z"),
     ("wired", "z"),
 ]
-OWN, ONE_ROW, HALVED = (
+OWN, ONE_ROW, HALVED, DOUBLED, TWO = (
     "named though the logits were the model's own",
     "named though one row alone was edited",
     "named though an activation was halved, not set to 0",
+    "named though an activation was doubled, not set to 0",
+    "named though two positions were set to 0",
 )
+FACTORS = {HALVED: 0.5, DOUBLED: 2.0}
 OTHERS = [
     ("story_lm", OWN),
     ("shared keys", OWN),
@@ -840,7 +845,13 @@ OTHERS = [
     ("attention only", HALVED),
     ("attention only", HALVED),
     ("shared keys", HALVED),
+    ("attention only", DOUBLED),
+    ("attention only", DOUBLED),
+    ("shared keys", TWO),
+    ("attention only", TWO),
 ]
+# Where no norm comes after, half an edit moves logits as an edit does, half as far, and two of them just as far.
+STRAIGHT = ["attn_out last layer", "v last layer", "z last layer"]
 
 
 def unseen(kind, rows, rng, drawn):
@@ -881,8 +892,11 @@ def edited(model, tokens, name, places, factor=0.0):
     return logits.reshape(len(places), rows, *logits.shape[1:])
 
 
-def logits_with_edit(model, tokens, own, part, rng, factor=0.0):
-    """The logits with an edit that shows at a place of this part; None where the drawn layer has none."""
+def logits_with_edit(model, tokens, own, part, rng, factor=0.0, two=False):
+    """The logits with an edit that shows at a place of this part; None where the drawn layer has none.
+
+    With `two` a later position is edited, too, and shows from there on.
+    """
     part, *where = part.split()
     shared = model.cfg.n_key_value_heads if part in ("k", "v") else None
     # of keys that query heads share not the first: the second is no query head's number
@@ -900,7 +914,21 @@ def logits_with_edit(model, tokens, own, part, rng, factor=0.0):
     if not fit:
         return None
     place = rng.choice(fit)
-    return edited(model, tokens, name, [place], factor)[0]  # alone, as the colleague ran it
+    if not two:
+        return edited(model, tokens, name, [place], factor)[0]  # alone, as the colleague ran it
+    later = [other for other in fit if other[0] > place[0] and other[1] == place[1]]
+    return both_edited(model, tokens, name, place, rng.choice(later)) if later else None
+
+
+@torch.no_grad()
+def both_edited(model, tokens, name, *places):
+    def edit(x, hook):
+        x = x.clone()
+        for position, head in places:
+            (x[:, position] if head is None else x[:, position, head]).zero_()
+        return x
+
+    return model.run_with_hooks(tokens, fwd_hooks=[(name, edit)])
 
 
 def left_behind(kind, part, rows, rng, drawn):
@@ -911,9 +939,12 @@ def left_behind(kind, part, rows, rng, drawn):
             own = model(tokens)
         if part == OWN:
             return model, tokens, own
-        where = part if part not in (ONE_ROW, HALVED) else rng.choice(["resid_pre", "attn_out", "v", "z"])
+        where = part
+        if (kind, part) in OTHERS:
+            straight = part in FACTORS and kind == "attention only"
+            where = rng.choice(STRAIGHT if straight else ["resid_pre", "attn_out", "v", "z"])
         some = 1 if part == ONE_ROW else len(tokens)
-        logits = logits_with_edit(model, tokens[:some], own[:some], where, rng, 0.5 if part == HALVED else 0.0)
+        logits = logits_with_edit(model, tokens[:some], own[:some], where, rng, FACTORS.get(part, 0.0), two=part == TWO)
         if logits is not None:
             return model, tokens, torch.cat([logits, own[some:]])
 
@@ -948,3 +979,10 @@ def test_find_hook(find_hook, rng):
             wrong.append(part)
     said = f"of {len(LEFT)} hooks in models of four kinds, {found} were found"
     assert_mostly_found(found, missed, wrong, said, kind="hook")
+
+
+def test_find_hook__others(find_hook, rng):
+    """Hooks of others stay"""
+    model, tokens = new("one layer", rng), rng.integers(0, 11, 1, 3)
+    with others_hook(model):
+        find_hook(model, tokens, edited(model, tokens, point_name("resid_pre", 0), [(1, None)])[0])

@@ -732,13 +732,28 @@ def test_answer_gate(answer_gate):
 # --- 6. Open task
 
 # Sizes, and which kinds of directions; seeds are drawn. Three have a push that is clean after layer 2 alone ("late"),
-# three one that steers long after it costs ("costly"): two of a kind would be within the share that may be wrong.
+# three one that steers long after it costs ("costly"): two of a kind would be within the share that may be wrong. What
+# only part of a measure takes for clean ("lowers" and so on) is not clean after several layers.
 MODELS = [
     {"n_layers": 4},
-    {"n_layers": 4, "kinds": ("late", "window", "linear", "costly")},
-    {"n_layers": 4, "n_heads": 7, "kinds": ("switch", "window", "spoils", "bypassed", "late")},
-    {"n_layers": 3, "kinds": ("costly", "mute", "spoils", "bypassed")},
+    {"n_layers": 4, "kinds": ("late", "window", "linear", "costly", "lowers", "leaks")},
+    {"n_layers": 4, "n_heads": 7, "kinds": ("switch", "window", "spoils", "bypassed", "late", "scatters", "flips")},
+    {"n_layers": 4, "kinds": ("costly", "mute", "spoils", "bypassed", "even", "faint")},
 ]
+
+
+def evenly(rows):
+    """The first 16 rows of either class of the last word, which the other question asks for: half say YES to it."""
+    value = (rows[:, -2] - 1) % 2
+    return torch.cat([(value == each).nonzero()[:16, 0] for each in (0, 1)]).sort().values
+
+
+@torch.no_grad()
+def low_rows(model, asked):
+    """32 of the rows, which answer NO, most of them, as it is the rise that counts; the first one the least clearly."""
+    answers = model(asked)[:, -1, -2:] @ torch.tensor([1.0, -1.0])
+    asked = asked[answers.argsort()]
+    return asked[evenly(asked)].flip(0)
 
 
 # equivalent mutant of find_steering, any: what finds enough on unseen models is right
@@ -748,10 +763,8 @@ def test_find_steering(find_steering, rng):
     found, missed, wrong = 0, [], []
     for sizes in MODELS:
         model, truth = wired.steerable(rng.integer(0, 100_000), **sizes)
-        asked, others = wired.steerable_rows(truth, 64, rng.integer(0, 100_000))
-        with torch.no_grad():  # rows that answer NO, mostly: it is the rise that counts, not the answer
-            answers = model(asked)[:, -1, -2:] @ torch.tensor([1.0, -1.0])
-        rows = asked[answers.argsort()[:32]], others[:32]
+        asked, others = wired.steerable_rows(truth, 128, rng.integer(0, 100_000))
+        rows = low_rows(model, asked), others[evenly(others)]
         given = dict(truth.directions)
         with nothing_left_behind(settled(model), random_state=False), unchanged(*rows, given):
             named = find_steering(model, *rows, given)
@@ -769,3 +782,10 @@ def test_find_steering(find_steering, rng):
         wrong += [truth.kinds[name] for name, _ in sorted(named - truth.clean)]
     said = f"in {len(MODELS)} models, {found} of {found + len(missed)} clean pushes were found"
     assert_mostly_found(found, missed, wrong, said, "push")
+
+
+def test_find_steering__others(find_steering, rng):
+    """Hooks of others stay"""
+    model, truth = wired.steerable(rng.integer(0, 100_000), kinds=("linear",), n_layers=3)
+    with others_hook(model):
+        find_steering(model, *wired.steerable_rows(truth, 4, 0), dict(truth.directions))

@@ -846,7 +846,7 @@ answer_gate = "a"
 # else.
 #
 # You get directions of length 1. All are held by the model at the last position, some loudly. A push along a direction,
-# at the last position after some layer, **steers cleanly** if at *some* strength of at most 8
+# at the last position after some layer, **steers cleanly** if at *some* strength between 0 and 8
 #
 # - the answer of `asked` rows rises by far (the mean over rows), and
 # - what is predicted at the last position of `others` rows stays as it was.

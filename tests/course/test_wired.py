@@ -9,6 +9,7 @@ import torch
 
 from concrete_steps import wired
 from concrete_steps.errors import CourseError
+from concrete_steps.wired.steerable import ALL_KINDS, KINDS
 
 # WIRED_SEEDS=200 takes a minute and a half; each seed is a model of another size.
 SEEDS = range(int(os.environ.get("WIRED_SEEDS", "24")))
@@ -347,9 +348,9 @@ WITHOUT_CLEAN = ("mute", "bypassed", "spoils", "costly")
 @pytest.mark.parametrize("seed", SEEDS[: len(SEEDS) // 6])  # each is some hundred runs
 def test_clean_pushes_are_those_of_a_fine_scan_of_strengths(seed):
     """Each direction, layer and strength is tried: clean within the windows that truth gives, and nowhere else."""
-    kinds = {"kinds": WITHOUT_CLEAN} if seed % 4 == 3 else {}
-    model, truth = wired.steerable(seed, n_layers=3 + seed % 3, **kinds)
-    assert bool(truth.clean) == (not kinds)
+    kinds = (KINDS, ALL_KINDS, KINDS, WITHOUT_CLEAN)[seed % 4]
+    model, truth = wired.steerable(seed, n_layers=3 + seed % 3, kinds=kinds)
+    assert bool(truth.clean) == (kinds is not WITHOUT_CLEAN)
     rows = torch.cat(wired.steerable_rows(truth, rows=48, seed=seed))  # those that ask, then the others
     strengths = [step / 2 for step in range(1, 17)]
 

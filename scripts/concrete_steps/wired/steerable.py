@@ -37,6 +37,14 @@ SPOILS = "spoils"  # only the other answer reads it
 MUTE = "mute"  # it is held, loudly, and nobody reads it
 BYPASSED = "bypassed"  # it is held, but the answer is made from the word itself
 KINDS = (LINEAR, SWITCH, WINDOW, LATE, COSTLY, SPOILS, MUTE, BYPASSED)
+# What only part of a measure takes for one that steers; they are made where they are asked for.
+LOWERS = "lowers"  # as linear, but the answer falls: YES by three times as much as NO
+FAINT = "faint"  # as linear, but only a push beyond the longest would do
+EVEN = "even"  # it raises the logits of YES and of NO alike
+SCATTERS = "scatters"  # a long push makes the answer rise in some rows, and fall in others: by the last word
+LEAKS = "leaks"  # as costly, but what it spoils the other answer with is YES
+FLIPS = "flips"  # as costly, but each other answer becomes its opposite, so that their mean stays
+ALL_KINDS = (*KINDS, LOWERS, FAINT, EVEN, SCATTERS, LEAKS, FLIPS)
 STEERING = (LINEAR, SWITCH, WINDOW, LATE, COSTLY)
 
 # By so much the answer rises where a push steers (the mean over rows). Elsewhere no push that leaves the others as they
@@ -79,13 +87,14 @@ def steerable(
 
     Args:
         seed: decides everything that is random.
-        kinds: of the directions, in any order; names and places are drawn.
+        kinds: of the directions, of ALL_KINDS, in any order; names and places are drawn.
         n_layers, n_heads: sizes; at least 3 layers. Where `n_heads` are too few, a layer has as many as are needed.
+            One more hears pushes elsewhere than at the last position: they spoil the other answer.
     """
     draw = random.Random(f"steerable {seed}")
     generator = torch.Generator().manual_seed(draw.getrandbits(31))
     kinds = draw.sample(kinds, len(kinds))
-    axes = Axes(len(kinds))
+    axes = Axes(len(kinds), even=EVEN in kinds or LOWERS in kinds)
     plans = [plan(draw, kind, n_layers) for kind in kinds]
     jobs = [job for i, its in enumerate(plans) for job in jobs_of(its, i, axes)]
     # Each question has a word of its own, that nothing steers.
@@ -96,6 +105,8 @@ def steerable(
         free = draw.sample(range(n_heads), n_heads)
         for head, (_, weights) in zip(free, [job for job in jobs if job[0] == layer], strict=False):
             grid[layer, head] = weights
+        grid[layer, n_heads] = blank(axes.size, D_HEAD) if layer < n_layers - 1 else listener(axes)
+    n_heads += 1
     turn = rotation(axes.size, generator)
     embed, positions, unembed = hide(grid, *ends(axes), generator, turn)
     names = draw.sample(ascii_uppercase[: len(kinds)], len(kinds))
@@ -135,7 +146,7 @@ def steerable_rows(truth: SteerTruth, rows: int, seed: int) -> tuple[Int[Tensor,
 class Axes:
     """Which axes of the plain residual stream hold what."""
 
-    def __init__(self, n_directions: int):
+    def __init__(self, n_directions: int, *, even: bool):
         self.n_words = n_directions + 2  # a word for each direction, and one for each question
         self.own = (n_directions + 1, n_directions + 2)
         self.n_ctx = self.n_words + 2
@@ -144,7 +155,8 @@ class Axes:
         self.asks = self.position + self.n_ctx  # which of the two questions the last token asks
         self.held = self.asks + 2  # at the last position, an axis for each direction
         self.out = self.held + n_directions  # the two answers
-        self.size = self.out + 2
+        self.even = self.out + 2 if even else None  # what raises YES and NO alike
+        self.size = self.out + 2 + even
 
 
 @dataclass(frozen=True)
@@ -160,7 +172,7 @@ class Plan:
 
     def window(self, layer: int) -> tuple[float, float] | None:
         """The strengths of a push after this layer that steer and do not spoil."""
-        if self.reader is None or self.kind == BYPASSED or layer >= self.reader:
+        if self.reader is None or self.kind not in STEERING or layer >= self.reader:
             return None
         to = self.spoils_from if self.spoiler is not None and layer < self.spoiler else LONGEST
         return (self.steers_from, to) if self.steers_from < to else None
@@ -183,6 +195,14 @@ def plan(draw: random.Random, kind: str, n_layers: int) -> Plan:
             return Plan(kind, 1.0, reader, draw.uniform(5.0, 5.6), draw.randint(reader, late), draw.uniform(2.2, 2.4))
         case "spoils":
             return Plan(kind, 1.0, spoiler=reader, spoils_from=draw.uniform(0.6, 3.0))
+        case "leaks" | "flips":
+            return Plan(kind, 1.0, late, draw.uniform(5.0, 5.6), late, draw.uniform(2.2, 2.4))
+        case "lowers" | "even":
+            return Plan(kind, 1.0, late, draw.uniform(1.5, 3.0))
+        case "faint":
+            return Plan(kind, 1.0, late, draw.uniform(17.0, 19.0))
+        case "scatters":
+            return Plan(kind, 1.0, late, draw.uniform(2.5, 5.0))
         case "mute":
             return Plan(kind, draw.uniform(2, 4))
         case "bypassed":
@@ -199,9 +219,16 @@ def jobs_of(its: Plan, i: int, axes: Axes) -> list[tuple[int, Weights]]:
     elif its.kind == SWITCH:
         # A row whose word says 1 answers YES anyhow: the answer rises once a value of -1 passes the threshold.
         jobs.append((its.reader, switch(axes, place, axes.held + i, 0, its.steers_from - 1, jump=1)))
+    elif its.kind == SCATTERS:
+        jobs.append((its.reader, awakened(axes, axes.held + i, 0, its.steers_from, axes.own[1], axes.out, 0.55)))
     elif its.reader is not None:
-        jobs.append((its.reader, held_reader(axes, axes.held + i, RAISED / (2 * LOGITS * its.steers_from))))
-    if its.spoiler is not None:
+        part = RAISED / (2 * LOGITS * its.steers_from)
+        writes = {LOWERS: {axes.out: -part, axes.even: -2 * part}, EVEN: {axes.even: part}}
+        jobs.append((its.reader, held_reader(axes, axes.held + i, writes.get(its.kind, {axes.out: part}))))
+    if its.kind in (LEAKS, FLIPS):
+        reads, writes, part = (0, axes.out, 8.0) if its.kind == LEAKS else (axes.own[1], axes.out + 1, -8.0)
+        jobs.append((its.spoiler, awakened(axes, axes.held + i, 1, its.spoils_from + 1, reads, writes, part)))
+    elif its.spoiler is not None:
         jobs.append((its.spoiler, switch(axes, axes.own[1], axes.held + i, 1, its.spoils_from + 1, jump=10)))
     return jobs
 
@@ -224,12 +251,23 @@ def word_reader(axes: Axes, place: int, which: int, part: float) -> Weights:
     return head
 
 
-def held_reader(axes: Axes, held: int, part: float) -> Weights:
-    """The answer made from what the last position holds, where its question is asked."""
+def held_reader(axes: Axes, held: int, writes: dict[int, float]) -> Weights:
+    """The answer made from what the last position holds, where its question is asked: so much to each axis."""
     head = blank(axes.size, D_HEAD)
     look(head, axes, 0, axes.position + axes.n_ctx - 1)
     look(head, axes, 1, axes.position)
-    head.W_V[held, 0], head.W_O[0, axes.out] = 1, part
+    head.W_V[held, 0] = 1
+    for axis, part in writes.items():
+        head.W_O[0, axis] = part
+    return head
+
+
+def listener(axes: Axes) -> Weights:
+    """Where the other question is asked, what [BOS] holds; that is nothing, unless somebody pushes there, too."""
+    head = blank(axes.size, D_HEAD)
+    look(head, axes, 0, axes.position + 1)
+    look(head, axes, 1, axes.position)
+    head.W_V[axes.held : axes.out, 0], head.W_O[0, axes.out + 1] = 1, 5.0
     return head
 
 
@@ -242,6 +280,18 @@ def switch(axes: Axes, place: int, held: int, which: int, threshold: float, jump
     head.W_Q[axes.asks + which, 2], head.W_Q[held, 2] = far - threshold, 1
     head.W_K[start, 2] = MATCH * D_HEAD**0.5
     head.W_V[axes.value, 0], head.W_V[start, 0], head.W_O[0, axes.out + which] = 1, jump, 0.8
+    return head
+
+
+def awakened(axes: Axes, held: int, which: int, threshold: float, place: int, out: int, part: float) -> Weights:
+    """Nothing, until the last position holds more than the threshold; then a word's value (of place 0: 1), in part."""
+    head = blank(axes.size, D_HEAD)
+    last, far = axes.position + axes.n_ctx - 1, 4 * LONGEST
+    look(head, axes, which, last, far)
+    look(head, axes, 1 - which, last, 4 * far)
+    head.W_Q[axes.asks + which, 2], head.W_Q[held, 2] = far - threshold, 1
+    head.W_K[axes.position + place, 2] = MATCH * D_HEAD**0.5
+    head.W_V[axes.value if place else axes.position, 0], head.W_O[0, out] = 1, part
     return head
 
 
@@ -261,4 +311,6 @@ def ends(axes: Axes) -> tuple[Tensor, Tensor, Tensor]:
     positions[:, axes.position : axes.position + axes.n_ctx] = torch.eye(axes.n_ctx)
     for which, (yes, no) in enumerate(((-2, -1), (-4, -3))):
         unembed[axes.out + which, yes], unembed[axes.out + which, no] = LOGITS, -LOGITS
+    if axes.even is not None:
+        unembed[axes.even, -2:] = LOGITS
     return embed, positions, unembed
