@@ -986,7 +986,7 @@ def find_steering(model, asked, others, directions):
     return _scan(model, asked, others, directions, effect=lambda now, plain: 2 * (now - plain)[:, -2].mean())
 
 
-@mistake("others were named, too: 3 lowers")
+@mistake("named, too: 3 lowers")
 def find_steering(model, asked, others, directions):
     """The logit of NO alone."""
     return _scan(model, asked, others, directions, effect=lambda now, plain: 2 * (plain - now)[:, -1].mean())
@@ -1022,7 +1022,7 @@ def find_steering(model, asked, others, directions):
     return _scan(model, asked, others, directions, cost=on_average)
 
 
-@mistake("; missed were")
+@mistake("clean pushes were found; missed were")
 def find_steering(model, asked, others, directions):
     """YES is to win, where a rise is asked for."""
     return _scan(model, asked, others, directions, effect=lambda now, plain: 4 * ((now[:, -2] - now[:, -1]).mean() > 0))
@@ -1035,7 +1035,7 @@ def find_steering(model, asked, others, directions):
     return named
 
 
-@mistake("no push was named in any model")
+@mistake("push was named in any model")
 def find_steering(model, asked, others, directions):
     return set()
 
