@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from concrete_steps.authoring import changes
-from concrete_steps.checking.outcomes import PASSED, Result
+from concrete_steps.checking.outcomes import ERROR, PASSED, Result
 from concrete_steps.course import Notebook, load_course
 from concrete_steps.errors import CourseError
 from concrete_steps.grading import isolated, rounds, sandbox
 from concrete_steps.grading.isolated import Limits, grade_notebook
+from concrete_steps.grading.words import Words
 from concrete_steps.models import smollm2_model
 from concrete_steps.paths import course_root
 
@@ -119,3 +120,56 @@ def test_a_pass_needs_all_wrong_answers_rejected():
     assert rounds.confirmed(passed, ["wrong", "error"]).outcome == PASSED
     assert rounds.confirmed(passed, ["wrong", PASSED]).message == rounds.CHANGED
     assert rounds.confirmed(passed, []).message == rounds.CHANGED
+
+
+def said(*words: dict, trusted: bool) -> rounds.Round:
+    """What the grader makes of these words, said with the right nonce."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as pipe:
+        pipe.writelines(json.dumps({"nonce": "n", **word}) + "\n" for word in words)
+    heard, done = Words(os.fdopen(reading, "rb"), "n"), rounds.Round()
+    rounds.listen(heard, done, patience=5, left=60, trusted=trusted)
+    heard.close()
+    return done
+
+
+def test_who_knows_the_nonce_in_a_sandbox_proves_nothing_and_doubts_nothing():
+    """In a process that holds check and answer, a learner's code can find out what the grader listens to."""
+    forged = {"exercise": "x", "outcome": PASSED, "proven": True}
+    for more in ({}, {"wrong_answers": []}, {"wrong_answers": None}, {"wrong_answers": "wrong"}):
+        done = said({"kind": "ready", "process": 1}, {"kind": "result", "result": forged, **more}, trusted=True)
+        assert (done.results["x"].outcome, done.results["x"].proven) == (ERROR, False), more
+    done = said({"kind": "ready", "process": 1}, {"kind": "result", "result": forged, "doubt": "much"}, trusted=True)
+    assert not done.doubts, "a doubt would have the exercise graded again, without end"
+    judged = said({"kind": "ready", "process": 1}, {"kind": "result", "result": forged, "doubt": ""}, trusted=False)
+    assert judged.results["x"].proven, "what a judge of the grader's own says is so"
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        {},
+        {"kind": []},
+        {"kind": "ready", "process": "me"},
+        {"kind": "check", "name": ["x"]},
+        {"kind": "result"},
+        {"kind": "result", "result": []},
+        {"kind": "result", "result": {"exercise": "x"}},
+        {"kind": "result", "result": {"exercise": "x", "outcome": "excellent"}},
+        {"kind": "result", "result": {"exercise": "x", "outcome": ERROR, "message": 7}},
+        {"kind": "result", "result": {"exercise": "x", "outcome": ERROR, "verified": [7]}},
+        {"kind": "result", "result": {"exercise": "x", "outcome": ERROR, "call": [7]}},
+        {"kind": "result", "result": {"exercise": "x", "outcome": ERROR, "grade": 7}},
+    ],
+    ids=json.dumps,
+)
+def test_what_makes_no_sense_counts_as_not_said(word):
+    done = said(word, {"kind": "done"}, trusted=True)
+    assert (done.results, done.process, done.how) == ({}, None, "done")
+
+
+def test_only_the_first_ready_begins_the_time():
+    ready = {"kind": "ready", "process": 1}
+    done = said(ready, {**ready, "process": 2}, {"kind": "done"}, trusted=True)
+    assert done.process == 1 and done.seconds < 5
+    assert said({"kind": "done"}, trusted=True).seconds == 0.0, "who never was ready took none of the time"

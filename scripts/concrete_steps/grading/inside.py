@@ -49,6 +49,13 @@ def check(order: dict, say: Speaker) -> None:
     from concrete_steps.checking.mistakes import mistakes_of
 
     notebook, waiting = load_course().notebook(order["notebook"]), tuple(order["waiting"])
+
+    def prepare() -> None:
+        """Before each run of the checks: as they were sent, where they were sent, and pytest without settings."""
+        write_files(order.get("checks", {}), course_root() / "tests")
+        _forget_pytest_settings()
+
+    prepare()
     mistakes = mistakes_of(notebook)
     # The checks run very often, and each time pytest compiles them if it cannot keep what came of it.
     sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path.cwd() / ".compiled")
@@ -64,13 +71,13 @@ def check(order: dict, say: Speaker) -> None:
     say("loaded")
     for name in waiting:
         say("check", name=name)
-        _forget_pytest_settings()
+        prepare()
         # The failing call itself holds objects of this process; its text is in the result.
         result = replace(run_checks(notebook, (name,), loaded)[name], exercise=name, call=None)
         wrong_answers = []
         for mistake in mistakes[name] if result.outcome == PASSED else ():
             say("check", name=name)
-            _forget_pytest_settings()
+            prepare()
             answer = mistake.answer(loaded.namespace[name])
             wrong = replace(loaded, namespace={**loaded.namespace, name: answer})
             # A check with random inputs may, rarely, be lucky for a wrong answer: twice it is not.

@@ -154,9 +154,10 @@ def _round_without_sandbox(
         with contextlib.suppress(OSError):
             child.stdin.write(json.dumps(order).encode() + b"\n")
             child.stdin.close()
+        done = Round()
         with contextlib.closing(Words(child.stdout, nonce)) as words:
             try:
-                done = listen(words, limits.patience, left)
+                listen(words, done, limits.patience, left, trusted=True)
             finally:
                 watch.close()
                 _kill(child)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import itertools
 import os
 import secrets
 import select
@@ -54,12 +53,12 @@ class Forker:
         if not self.ready:
             started = select.select([self.line], [], [], IMPORTING)[0]
             if not started or self.line.recv(len(READY)) != READY:
-                raise CourseError(f"The grader did not start: {self._last_line()}")
+                raise CourseError(f"The grader did not start: {self.last_line()}")
             self.ready = True
         try:
             order(self.line, what, descriptors)
         except OSError:
-            raise CourseError(f"The grader has ended: {self._last_line()}") from None
+            raise CourseError(f"The grader has ended: {self.last_line()}") from None
 
     def end(self) -> None:
         self.line.close()
@@ -68,7 +67,8 @@ class Forker:
         self.process.wait()
         self.log.close()
 
-    def _last_line(self) -> str:
+    def last_line(self) -> str:
+        """What the process, or a fork of it, said last of an error."""
         self.log.seek(0)
         lines = self.log.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1][:500] if lines else "it said nothing"
@@ -86,7 +86,6 @@ class Pair:
     def __init__(self, notebooks: list[Notebook], memory: int, judge: Forker | None = None):
         self.notebooks, self.memory, self.judge = notebooks, memory, judge
         self.answer: Forker | None = None
-        self.numbers = itertools.count()
         self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> Pair:
@@ -111,12 +110,16 @@ class Pair:
                 self.judge.order(about, [here.fileno(), writing])
             finally:
                 os.close(writing)
+        done = Round()
         with contextlib.closing(Words(os.fdopen(reading, "rb"), nonce)) as words:
-            done = listen(words, patience, left)
-            if done.process is None:
-                raise CourseError("The grader did not start: the judge said nothing.")
-            with contextlib.suppress(OSError):
-                os.kill(done.process, signal.SIGKILL)
+            try:
+                listen(words, done, patience, left, trusted=False)
+            finally:
+                if done.process is not None:
+                    with contextlib.suppress(OSError):
+                        os.kill(done.process, signal.SIGKILL)
+        if done.process is None:
+            raise CourseError("The grader did not start: the judge said nothing.")
         if done.how == "silent":
             self._end()  # whatever goes on in there goes on for nobody
         return done
@@ -126,22 +129,25 @@ class Pair:
         left: float,
     ) -> Round:  # fmt: skip
         """Have the sandbox check them itself (inside.py); it has the checks for as long as that takes."""
-        nonce = secrets.token_hex(16)
-        reading, writing = os.pipe()
-        try:
-            checks = _contents([notebook.checks, notebook.mistakes])
-            about = {"checks": checks, "waiting": waiting, "nonce": nonce}
-            self._order_answer(self._given(notebook, path, modules, skip) | about, [writing])
-        finally:
-            os.close(writing)
-        with contextlib.closing(Words(os.fdopen(reading, "rb"), nonce)) as words:
-            done = listen(words, patience, left)
-            if done.how == "silent":
-                self._end()
-        return done
+        about = {"checks": _contents([notebook.checks, notebook.mistakes]), "waiting": waiting}
+        for _ in range(2):  # what an earlier notebook left in the sandbox may hinder: then in a fresh one
+            nonce, done = secrets.token_hex(16), Round()
+            reading, writing = os.pipe()
+            try:
+                self._order_answer(self._given(notebook, path, modules, skip) | about | {"nonce": nonce}, [writing])
+            finally:
+                os.close(writing)
+            with contextlib.closing(Words(os.fdopen(reading, "rb"), nonce)) as words:
+                listen(words, done, patience, left, trusted=True)
+                said = "" if done.process is not None else self.answer.last_line()
+                if done.how == "silent" or done.process is None:
+                    self._end()
+            if done.process is not None:
+                return done
+        raise CourseError(f"The grader did not start ({done.how}): {said}")
 
     def _given(self, notebook: Notebook, path: Path, modules: list[Path], skip: list[str]) -> dict:
-        folder = f"{sandbox.SCRATCH}/{next(self.numbers)}"
+        folder = f"{sandbox.SCRATCH}/{secrets.token_hex(8)}"  # nobody can have put anything there
         files = _contents([path, *modules])
         given = {"notebook": notebook.id, "name": path.name, "files": files, "skip": skip, "folder": folder}
         return given | {"memory": self.memory}

@@ -1,6 +1,6 @@
 """Where a learner's code runs: on Linux under bubblewrap, a machine of its own with nearly nothing on it.
 
-In there: no network, its own processes, users and IPC, an empty scratch folder in memory, and, read-only, Python, the
+In there: no network, its own processes, users and IPC, empty folders in memory, and, read-only, Python, the
 course's package, its data, and the files that it was given. Nothing else of the disk has a name. All of it ends with
 the grader. Limits of memory, processes and files are set by `limit`, inside, before the learner's code runs.
 """
@@ -31,6 +31,7 @@ from concrete_steps.paths import data_dir
 INSTALL = "sudo apt install bubblewrap"
 SCRATCH = "/scratch"
 SCRATCH_BYTES, SHARED_BYTES = 2**30, 2**28  # of files in memory: the scratch folder, and /dev/shm
+CHECKS_BYTES = 2**22  # the folder of a notebook's checks, empty but while a trusted exercise is checked
 LARGEST_FILE = 2**30  # bytes
 MOST_TASKS = 96  # processes and threads; an honest answer has a few of PyTorch's
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
@@ -94,7 +95,7 @@ def command(given: list[Path], environment: dict[str, str] | None = None, empty:
     for path in paths:
         line += ["--ro-bind-try", str(path), str(path)]
     for path in empty:
-        line += ["--perms", "1777", "--size", str(SHARED_BYTES), "--tmpfs", str(path)]
+        line += ["--perms", "1777", "--size", str(CHECKS_BYTES), "--tmpfs", str(path)]
     line += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", SCRATCH]
     for name, value in (environment or {}).items():
         line += ["--setenv", name, value]
