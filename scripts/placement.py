@@ -1,6 +1,6 @@
 """Which notebooks of a step you may skip: `python scripts/placement.py 1`, before and after its notebook of placement.
 
-The notebook (1_prerequisites/1.0_placement for step 1) has 8 to 14 small exercises, for some 40 minutes. What you
+Each such notebook (1_prerequisites/1.0_placement for step 1) has 8 to 14 small exercises, for some 40 minutes. What you
 passed there decides. It is read from the log of your checks and your saved notebooks; nothing leaves this machine.
 """
 

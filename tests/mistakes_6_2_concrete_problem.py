@@ -819,7 +819,7 @@ def my_plan():
     return {**_PLAN, "falsifier": "none"}
 
 
-@mistake("says the same word again and again")
+@mistake("different words: a sentence is asked for")
 def my_plan():
     return {**_PLAN, "falsifier": "no no no no no no no"}
 

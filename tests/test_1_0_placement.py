@@ -141,7 +141,7 @@ def test_bits_saved(bits_saved, rng):
 
 
 def every_sign(differences):
-    """The p of all 2^n flips, exactly; and of those whose mean is as far above 0, which are as many as below."""
+    """The p of all 2^n flips, exactly; and the share of those whose mean is as far above 0."""
     measured = abs(sum(differences)) * (1 - 1e-6)
     flips = itertools.product((1, -1), repeat=len(differences))
     sums = [sum(s * d for s, d in zip(signs, differences, strict=True)) for signs in flips]
@@ -159,9 +159,10 @@ def test_sign_flip_p(sign_flip_p, rng):
         with nothing_left_behind(), unchanged(differences):
             p = assert_plain(sign_flip_p(differences, draws, rng.generator), float)
         slack = 6 * math.sqrt(exact * (1 - exact) / draws) + 1e-3
+        side = f" (on its own side {above:.3f})" if above < exact else ""
         assert abs(p - exact) <= slack, (
-            f"differences {[round(v, 2) for v in values]}: of all flips {above:.3f} are as far above 0, and as many "
-            f"below; p is {exact:.3f}, got {p:.3f}"
+            f"differences {[round(v, 2) for v in values]}: of all flips {exact:.3f} are as far from 0{side}; "
+            f"p is this share, got {p:.3f}"
         )
     far = torch.full((40,), 1.0)
     for few in (1, 4, 19):

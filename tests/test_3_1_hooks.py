@@ -850,7 +850,7 @@ OTHERS = [
     ("shared keys", TWO),
     ("attention only", TWO),
 ]
-# Where no norm comes after, half an edit moves logits as an edit does, half as far, and two of them just as far.
+# Where no norm comes after, half an edit moves logits half as far, and a doubling just as far, the other way.
 STRAIGHT = ["attn_out last layer", "v last layer", "z last layer"]
 
 

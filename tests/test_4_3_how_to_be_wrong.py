@@ -48,9 +48,6 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of exchange_along, IsNot -> NotEq: a tensor is not equal to None, either
 # equivalent mutant of split_by_kernel, Gt -> GtE: no size is just at the bound
 # equivalent mutant of split_by_kernel, direction -> W_out: both have one dtype
-# equivalent mutant of split_by_kernel, Div -> Mult: sizes are near 1 or near 0, and the bound is far from both
-# equivalent mutant of split_by_kernel, Div -> Pow: sizes are near 1 or near 0, and the bound is far from both
-# equivalent mutant of split_by_kernel, keep S: sizes are near 1 or near 0, and the bound is far from both
 
 
 tiny = functools.partial(bent_bridge, d_vocab=9, heads_matter=1.2)
@@ -365,12 +362,13 @@ def test_exchange_along(exchange_along, rng):
 
 def test_split_by_kernel(split_by_kernel, rng):
     """The kernel's part gives 0, the rest is orthogonal to the kernel, and both add up; W_out of any rank."""
-    # d_mlp, d_model, rank
-    for d_mlp, d_model, rank in [(4, 2, 2), (6, 3, 3), (3, 5, 3), (7, 4, 2), (5, 5, 4), (2, 1, 1)]:
+    # d_mlp, d_model, rank; at the end weights that are small, but not 0
+    shapes = [(4, 2, 2), (6, 3, 3), (3, 5, 3), (7, 4, 2), (5, 5, 4), (2, 1, 1)]
+    for d_mlp, d_model, rank, size in [*((*shape, 1.0) for shape in shapes), (6, 3, 3, 1e-5), (7, 4, 2, 1e-5)]:
         for dtype in (torch.float32, torch.float64):
             basis = torch.linalg.qr(rng.normal(d_mlp, d_mlp, dtype=torch.float64)).Q
             heights = 1 + 4 * rng.uniform(rank, 1).double()
-            W_out = (basis[:, :rank] @ (heights * rng.normal(rank, d_model, dtype=torch.float64))).to(dtype)
+            W_out = (size * basis[:, :rank] @ (heights * rng.normal(rank, d_model, dtype=torch.float64))).to(dtype)
             if rank < min(d_mlp, d_model):  # with columns that repeat each other exactly
                 W_out[:, rank:] = W_out[:, :1]
             read = torch.linalg.svd(W_out.double(), full_matrices=False)
@@ -383,10 +381,10 @@ def test_split_by_kernel(split_by_kernel, rng):
                 "return two tensors: the part in the kernel, and the part that is read"
             )
             parts = [assert_tensor(part, shape=(d_mlp,), dtype=dtype) for part in result]
-            said = f"W_out [{d_mlp} {d_model}]"
+            said = f"W_out [{d_mlp} {d_model}], of numbers near {size:g}"
             loose = 2e-3 if dtype == torch.float32 else 1e-8
             assert_close(sum(parts), direction, f"{said}: the two parts do not add up", atol=loose, rtol=loose)
-            nothing = parts[0].double() @ W_out.double()
+            nothing = parts[0].double() @ W_out.double() / size
             assert_close(nothing, torch.zeros(d_model), f"{said}: the kernel's part @ W_out is not 0", atol=10 * loose)
             assert_close(parts[1], expected, f"{said}: the part that is read is wrong", atol=loose, rtol=loose)
 

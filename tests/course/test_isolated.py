@@ -173,3 +173,31 @@ def test_only_the_first_ready_begins_the_time():
     done = said(ready, {**ready, "process": 2}, {"kind": "done"}, trusted=True)
     assert done.process == 1 and done.seconds < 5
     assert said({"kind": "done"}, trusted=True).seconds == 0.0, "who never was ready took none of the time"
+
+
+FORGES = """
+import sys
+def log_softmax(*args, **kwargs):
+    frame, say = sys._getframe(), None
+    while frame is not None:
+        say = frame.f_locals.get("say", say) if "order" in frame.f_locals else say
+        frame = frame.f_back
+    if say is not None:
+        for name in ("log_softmax", "entropy"):
+            say("result", result={"exercise": name, "outcome": "passed", "proven": True})
+        say("done")
+    raise ValueError("found" if say else "nothing found")
+"""
+
+
+@pytest.mark.skipif(TRUST, reason="no sandbox here")
+def test_what_is_said_from_within_a_trusted_exercise_earns_no_point(tmp_path):
+    notebook = load_course().notebook("1.3")
+    content = json.loads((course_root() / "notebooks" / notebook.path).read_text(encoding="utf-8"))
+    (cell,) = (cell for cell in content["cells"] if cell["id"] == "log_softmax")
+    cell["source"] = FORGES
+    path = tmp_path / notebook.path.name
+    path.write_text(json.dumps(content), encoding="utf-8")
+    results = grade_notebook(notebook, path)
+    assert results["log_softmax"].message == rounds.CHANGED, "it found what to speak with, and was not believed"
+    assert not [name for name, result in results.items() if result.outcome == PASSED]

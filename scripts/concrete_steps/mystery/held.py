@@ -28,6 +28,7 @@ class _Walk:
     """What was met on the way: things counted already, and texts that count only if any code reads such texts."""
 
     seen: dict[int, Any] = field(default_factory=dict)  # by id; kept, so that the id stays theirs
+    parts: set[tuple[str, str]] = field(default_factory=set)  # of modules of one's own
     texts: list[tuple[str, Any]] = field(default_factory=list)
     reads: bool = False
 
@@ -72,7 +73,8 @@ def _numbers(thing: Any, name: str, walk: _Walk) -> Iterator[tuple[str, int]]:
     elif torch and isinstance(thing, torch.Tensor):
         yield name, _entries(thing)
     elif numpy and isinstance(thing, numpy.ndarray):
-        yield name, _entries(torch.from_numpy(thing)) if torch and thing.dtype.kind == "i" else thing.size
+        whole = torch and thing.dtype.kind in "iu"
+        yield name, _entries(torch.from_numpy(thing.astype(numpy.int64, order="C"))) if whole else thing.size
     elif torch and isinstance(thing, torch.nn.Module):
         yield name, sum(its.numel() for its in [*thing.parameters(), *thing.buffers()])
     elif isinstance(thing, Mapping):
@@ -81,6 +83,8 @@ def _numbers(thing: Any, name: str, walk: _Walk) -> Iterator[tuple[str, int]]:
     elif isinstance(thing, Collection) and not isinstance(thing, range | type):
         for each in list(thing):
             yield from _numbers(each, name, walk)
+        if not _of_library(_file(type(thing))) and type(thing).__module__ != "builtins":  # a class of one's own
+            yield from _of_instance(thing, name, walk)
     else:
         yield from _of_object(thing, name, walk)
 
@@ -131,7 +135,8 @@ def _of_function(function: types.FunctionType, name: str, walk: _Walk) -> Iterat
             text = constants.pop(0)
             walk.texts += [(code.co_name, text)] * (text != function.__doc__)
         yield from _numbers(constants, name, walk)
-        walk.reads |= not READERS.isdisjoint(code.co_names) or not READERS.isdisjoint(map(str, constants))
+        read = {its.argval for its in steps if not its.opname.startswith("STORE_") and isinstance(its.argval, str)}
+        walk.reads |= not READERS.isdisjoint(read) or not READERS.isdisjoint(map(str, constants))
     yield from _numbers((function.__defaults__, function.__kwdefaults__), name, walk)
     yield from _numbers({key: its for key, its in vars(function).items() if key != "__wrapped__"}, name, walk)
     walk.texts.append((function.__name__, (function.__doc__, function.__annotations__)))
@@ -157,6 +162,9 @@ def _of_module(module: types.ModuleType, names: set[str], name: str, walk: _Walk
     if module.__name__ != "__main__" and _of_library(getattr(module, "__file__", None)):
         return
     for part in sorted(names & set(vars(module))):
+        if (module.__name__, part) in walk.parts:  # modules may import each other
+            continue
+        walk.parts.add((module.__name__, part))
         value = vars(module)[part]
         if isinstance(value, types.ModuleType):
             yield from _of_module(value, names, f"{name}.{part}", walk)

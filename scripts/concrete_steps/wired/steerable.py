@@ -89,7 +89,7 @@ def steerable(
         seed: decides everything that is random.
         kinds: of the directions, of ALL_KINDS, in any order; names and places are drawn.
         n_layers, n_heads: sizes; at least 3 layers. Where `n_heads` are too few, a layer has as many as are needed.
-            One more hears pushes elsewhere than at the last position: they spoil the other answer.
+            One more hears a push at [BOS], which spoils the other answer.
     """
     draw = random.Random(f"steerable {seed}")
     generator = torch.Generator().manual_seed(draw.getrandbits(31))
