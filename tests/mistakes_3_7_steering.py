@@ -911,14 +911,14 @@ def _rise(now, plain):
     return ((now - plain)[:, -2] - (now - plain)[:, -1]).mean().item()
 
 
-def _moved(now, plain):
+def _spoilt(now, plain):
     """The mean KL."""
     a = plain.log_softmax(-1)
     return (a.exp() * (a - now.log_softmax(-1))).sum(-1).mean().item()
 
 
 def _scan(
-    model, asked, others, directions, strengths=(1.6, 2.0, 4.0, 8.0), effect=_rise, cost=_moved, everywhere=False
+    model, asked, others, directions, strengths=(1.6, 2.0, 4.0, 8.0), effect=_rise, cost=_spoilt, everywhere=False
 ):
     """{(name, layer)} by the two criteria, at one and the same strength; each is a function of new and old logits."""
     both = torch.cat([asked, others])
@@ -1007,7 +1007,7 @@ def find_steering(model, asked, others, directions):
     """The price in the two answers of the other question alone."""
 
     def of_two(now, plain):
-        return _moved(now[:, -4:-2], plain[:, -4:-2])
+        return _spoilt(now[:, -4:-2], plain[:, -4:-2])
 
     return _scan(model, asked, others, directions, cost=of_two)
 
@@ -1017,7 +1017,7 @@ def find_steering(model, asked, others, directions):
     """What is predicted on average, where each row's prediction counts."""
 
     def on_average(now, plain):
-        return _moved(now.softmax(-1).mean(0, keepdim=True).log(), plain.softmax(-1).mean(0, keepdim=True).log())
+        return _spoilt(now.softmax(-1).mean(0, keepdim=True).log(), plain.softmax(-1).mean(0, keepdim=True).log())
 
     return _scan(model, asked, others, directions, cost=on_average)
 

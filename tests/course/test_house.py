@@ -60,3 +60,14 @@ def test_nothing_imports_from_a_floor_above(path: Path):
 def test_an_import_from_above_is_seen():
     assert upward("models", "def f():\n    from concrete_steps.checking.checks import run_check") == {"checking"}
     assert not upward("checking", "from concrete_steps import models")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("mistakes_*.py")), ids=lambda path: path.stem)
+def test_no_helper_of_the_wrong_answers_is_defined_twice(path):
+    """The second would stand in for the first without a word."""
+    names = [
+        node.name
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and not node.decorator_list
+    ]
+    assert sorted(names) == sorted(set(names))
