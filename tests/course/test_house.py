@@ -62,7 +62,7 @@ def test_an_import_from_above_is_seen():
     assert not upward("checking", "from concrete_steps import models")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("mistakes_*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((course_root() / "tests").glob("mistakes_*.py")), ids=lambda path: path.stem)
 def test_no_helper_of_the_wrong_answers_is_defined_twice(path):
     """The second would stand in for the first without a word."""
     names = [
