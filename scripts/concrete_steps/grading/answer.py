@@ -22,6 +22,8 @@ from concrete_steps.paths import course_root
 
 
 def main() -> None:
+    if not sandbox.is_inside():  # `_clear` ends every process and empties folders
+        raise SystemExit("concrete_steps.grading.answer runs in a sandbox alone: use scripts/grade.py.")
     line = own_line()
     sys.modules["rfc3987_syntax"] = None  # see grading.inside
     import torch._inductor.config  # noqa: F401 (PyTorch's optimisers import it: not in a learner's time)
