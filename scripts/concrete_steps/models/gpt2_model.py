@@ -29,7 +29,7 @@ def gpt2(device: str = "cpu") -> "TransformerBridge":
     """GPT-2 small as a TransformerBridge in evaluation mode, float32, with its tokenizer.
 
     Args:
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda"; tokens must lie there too (`tokens.to("cuda")`).
 
     Raises:
         CourseError: not in the cache and the hub does not answer, or a cached file is damaged.

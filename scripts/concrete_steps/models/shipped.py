@@ -77,7 +77,7 @@ def load(name: str, step: int | None = None, device: str = "cpu") -> "Transforme
     Args:
         name: one of `names()`.
         step: one of `checkpoints(name)`, or None for the final weights.
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda"; tokens must lie there too (`tokens.to("cuda")`).
 
     Raises:
         CourseError: as `state_dict`; or names or shapes of the weights that are not the architecture's.

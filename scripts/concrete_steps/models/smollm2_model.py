@@ -51,7 +51,7 @@ def smollm2(device: str = "cpu") -> "TransformerBridge":
     `model.to_tokens(text)` puts `<|endoftext|>` in front, as the model saw at the start of a document.
 
     Args:
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda"; tokens must lie there too (`tokens.to("cuda")`).
 
     Raises:
         CourseError: not in the cache and cannot be fetched, or a cached file is damaged.

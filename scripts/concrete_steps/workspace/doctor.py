@@ -221,7 +221,9 @@ def _torch_here() -> tuple[str, float | None]:
     gpu = "none, and none is needed"
     if torch.cuda.is_available():
         gigabytes = torch.cuda.get_device_properties(0).total_memory / 1e9
-        gpu = f"{torch.cuda.get_device_name(0)}, {gigabytes:.0f} GB (give the models device='cuda' to use it)"
+        # Tried on one: native models of TransformerLens 4 do not move tokens themselves.
+        how = "the notebooks use the CPU; in work of your own load models with device='cuda' and move tokens there too"
+        gpu = f"{torch.cuda.get_device_name(0)}, {gigabytes:.0f} GB ({how})"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     matrix = torch.ones(1000, 1000)
