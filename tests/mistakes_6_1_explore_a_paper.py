@@ -86,6 +86,36 @@ def claim_card():
     return _CARD._replace(cherry_picked="... ... ... ... ... ...")
 
 
+@mistake("nor the digit of a name like top-1 or layer 5")
+def claim_card():
+    return _CARD._replace(falsifier="The share of positions at layer 5 comes out otherwise than Figure 3 says.")
+
+
+@mistake("'claim' is a question")
+def claim_card():
+    return _CARD._replace(claim="Can a middle layer be deleted at a cost below 28 %?")
+
+
+@mistake("over and over")
+def claim_card():
+    return _CARD._replace(breaks="somewhere somewhere somewhere somewhere somewhere somewhere")
+
+
+@mistake("'evidence' is still to be written")
+def claim_card():
+    return _CARD._replace(evidence="TODO: read the paper and write this down")
+
+
+@mistake("two entries of the card say the same")
+def claim_card():
+    return _CARD._replace(breaks=_CARD.claim.rstrip("."))
+
+
+@right("figures in words")
+def claim_card():
+    return _CARD._replace(falsifier="A share less the null's whose interval includes zero, or below seventy percent.")
+
+
 @right("points that end no sentence")
 def claim_card():
     claim = "In small models, e.g. Pythia, middle layers can go, as Lad et al. Say of U.S. English vs. French."

@@ -31,6 +31,8 @@ from concrete_steps.errors import CourseError
 # A point that ends no sentence; words that two sentences share whatever they say.
 ABBREVIATED = r"\b(?:e\.g|i\.e|et al|vs|cf|approx|resp|Dr|Fig|Sec|Eq|Tab|App|No|[A-Z])\."
 FILLERS = {"have", "less", "more", "most", "only", "over", "than", "that", "this", "what", "when", "which", "with"}
+# What a number is the name of
+NAMED = r"(?i:\b(fig|figure|tab|table|sec|section|appendix|page|layer|head|block|step)s?\b\.? *\d[\d.]*)"
 FIELDS = ("paper", "claim", "measure", "evidence", "falsifier", "cherry_picked", "breaks")
 
 
@@ -60,15 +62,17 @@ def test_answer_choice(answer_choice):
 
 
 def has_figure(text):
-    """Whether a number stands there on its own: no year of these, and no digit of a name ("top-1", "GPT-2", "L5H1").
+    """Whether a number stands there on its own: no year of these, no digit of a name ("top-1", "L5H1", "layer 5").
 
-    Or in words that are no number of things: "one half", "twice the null's"; not "one head".
+    Or in words that are no number of things: "one half", "twice the null's", "zero"; not "one head".
     """
     halves = r"(?<!first )(?<!second )(?<!the )(?<!other )\bhalf"
     shares = r"\b(one|two) thirds?|\b(a|one|three) quarters?|\bone (fifth|tenth)"
-    if re.search(rf"({halves}|{shares}|\btwice)\b", text, re.IGNORECASE):
+    tens = r"\b(ten|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)([- ][a-z]+)? per ?cent"
+    if re.search(rf"({halves}|{shares}|{tens}|\btwice|\bzero(?![- ](?:shot|abla|init)))\b", text, re.IGNORECASE):
         return True
-    return bool(re.search(r"(?<![A-Za-z\d._])(?<![A-Za-z]-)[-+−]?\.?\d", re.sub(r"\b20[012]\d\b", "", text)))
+    text = re.sub(NAMED, "", re.sub(r"\b20[012]\d\b", "", text))
+    return bool(re.search(r"(?<![A-Za-z\d._])(?<![A-Za-z]-)[-+−]?\.?\d", text))
 
 
 def card_is_whole(card):
@@ -83,13 +87,17 @@ def card_is_whole(card):
     for name in FIELDS[1:]:
         count = sum(any(map(str.isalnum, word)) for word in texts[name].split())
         assert count >= 6, f"{name!r} has {count} words: a sentence of six words or more is asked for"
-    said = [text.strip().lower() for text in texts.values()]
+        different = len({word.lower() for word in texts[name].split()})
+        assert 2 * different > min(count, 10), f"{name!r} says the same {different} words over and over"
+        assert not re.search(r"\b(TODO|TBD|FIXME)\b", texts[name]), f"{name!r} is still to be written: {texts[name]!r}"
+    said = [" ".join(re.findall(r"\w+", text.lower())) for text in texts.values()]
     assert len(set(said)) == len(said), "two entries of the card say the same"
+    assert not card.claim.strip().endswith("?"), "'claim' is a question: say what can be wrong"
     sentences = 1 + len(re.findall(r"[.!?]\s+(?=[A-Z])", re.sub(ABBREVIATED, "", card.claim.strip())))
     assert sentences == 1, f"'claim' is to be one sentence, here are {sentences}: which of them will you test?"
     assert has_figure(card.falsifier), (
-        "'falsifier' has no figure (a year is none, nor the digit of a name like top-1): which outcome would refute "
-        "the claim?"
+        "'falsifier' has no figure (a year is none, nor the digit of a name like top-1 or layer 5): which outcome "
+        "would refute the claim?"
     )
     words = [set(re.findall(r"[^\W\d_]{4,}", text.lower())) - FILLERS for text in (card.measure, card.falsifier)]
     assert words[0] & words[1], (

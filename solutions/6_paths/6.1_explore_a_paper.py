@@ -75,8 +75,8 @@ answer_choice = "c"
 # %% exercise="claim_card" points=2 difficulty=2 minutes=20
 claim_card = None  # study.ClaimCard(paper=..., claim=..., measure=..., evidence=...,
 #            falsifier=..., cherry_picked=..., breaks=...), all texts. `paper` holds its year;
-#            `claim` is one sentence; `falsifier` has a figure (no year, no name like top-1)
-#            and a word of `measure`, of four letters or more and no mere "than" or "with";
+#            `claim` is one sentence; `falsifier` has a figure (no year, no name like top-1 or
+#            layer 5) and a word of `measure`, of four letters or more, no "than" or "with";
 #            all but `paper` have six words or more
 ### BEGIN SOLUTION
 claim_card = study.ClaimCard(
