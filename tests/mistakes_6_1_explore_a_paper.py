@@ -68,7 +68,7 @@ def claim_card():
 
 @mistake("two entries of the card say the same")
 def claim_card():
-    return _CARD._replace(breaks=_CARD.evidence)
+    return _CARD._replace(breaks=_CARD.evidence.rstrip("."))
 
 
 @mistake("names no year")
@@ -104,11 +104,6 @@ def claim_card():
 @mistake("'evidence' is still to be written")
 def claim_card():
     return _CARD._replace(evidence="TODO: read the paper and write this down")
-
-
-@mistake("two entries of the card say the same")
-def claim_card():
-    return _CARD._replace(breaks=_CARD.claim.rstrip("."))
 
 
 @right("figures in words")
@@ -814,11 +809,15 @@ def _first(model, tokens):
     return _first_key(model, (tokens, 0))
 
 
-@mistake("the null is measured in another way than the claim")
+@mistake("the null alone takes an answer of 3 dimensions (of_a_dict, line")
 def my_study():
+    @torch.no_grad()
+    def of_a_dict(model, tokens):
+        return model(tokens).softmax(-1).std((1, 2))
+
     def picked(model, rows):
         tokens, arm = rows
-        return {"claim": _first, "null": _entropy}[arm](model, tokens)
+        return {"claim": _first, "null": of_a_dict}[arm](model, tokens)
 
     return study.Study(_MINE, picked, _MODELS, _with_arm), ""
 
@@ -832,14 +831,15 @@ def my_study():
     return _by_arm(_first, mean_logit)
 
 
-@mistake("the null is measured in another way than the claim")
+@mistake("the null alone takes an answer of 3 dimensions (null, line")
 def my_study():
     class Measures:
         def claim(self, model, tokens):
             return _first(model, tokens)
 
+        @torch.no_grad()
         def null(self, model, tokens):
-            return _entropy(model, tokens)
+            return model(tokens).softmax(-1).std((1, 2))
 
         @lru_cache  # noqa: B019 (as a learner writes it)
         def measure(self, model, rows):
@@ -848,15 +848,19 @@ def my_study():
     return study.Study(_MINE, Measures().measure, _MODELS, _with_arm), ""
 
 
-@mistake("the null is measured in another way than the claim")
+@mistake("the null alone takes an answer of 3 dimensions (of_the_rows, line")
 def my_study():
+    @torch.no_grad()
+    def of_the_rows(model, tokens):
+        return model(tokens).softmax(-1).std((1, 2))
+
     def rows(model, arm):
-        return partial(_first if arm == "claim" else _entropy, tokens=_rows(model, arm)[0])
+        return partial(_first if arm == "claim" else of_the_rows, tokens=_rows(model, arm)[0])
 
     return study.Study(_MINE, lambda model, measured: measured(model), _MODELS, rows), ""
 
 
-@mistake("the null is measured in another way than the claim")
+@mistake("the null alone takes an answer of 3 dimensions (by_what_is_kept, line")
 def my_study():
     now = {}
 
@@ -864,10 +868,11 @@ def my_study():
         now["arm"] = arm
         return _rows(model, arm)
 
-    def measure(model, given):
-        return _first_key(model, given) if now["arm"] == "claim" else _entropy(model, given[0])
+    @torch.no_grad()
+    def by_what_is_kept(model, given):
+        return _first_key(model, given) if now["arm"] == "claim" else model(given[0]).softmax(-1).std((1, 2))
 
-    return study.Study(_MINE, measure, _MODELS, rows), ""
+    return study.Study(_MINE, by_what_is_kept, _MODELS, rows), ""
 
 
 @mistake("no answer of the model is seen to go into the null's values")
@@ -875,12 +880,17 @@ def my_study():
     return _by_arm(_first, lambda model, tokens: torch.full((len(tokens),), 1 / tokens.shape[1]))
 
 
-@mistake("no answer of the model is seen to go into the null's values")
+@mistake("the claim alone takes an answer of 4 dimensions (beside_random_numbers, line")
 def my_study():
+    @torch.no_grad()
+    def beside_random_numbers(model, tokens):
+        _, cache = model.run_with_cache(tokens)
+        return cache["pattern", 0][:, :, 4:, 0].mean((1, 2))
+
     def drawn(model, tokens):
         return torch.rand(len(tokens), generator=torch.Generator().manual_seed(0))
 
-    return _by_arm(_first, drawn)
+    return _by_arm(beside_random_numbers, drawn)
 
 
 @mistake("the null alone takes mul (")

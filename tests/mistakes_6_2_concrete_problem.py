@@ -826,7 +826,7 @@ def my_plan():
 
 @mistake("two entries say the same")
 def my_plan():
-    return {**_PLAN, "null": _PLAN["expect"]}
+    return {**_PLAN, "null": _PLAN["expect"].lower().rstrip(".")}
 
 
 @mistake("say what you expect of *this* problem")
@@ -844,7 +844,7 @@ def my_plan():
     return {**_PLAN, "expect": "I do not know yet what will come out of this."}
 
 
-@mistake("'expect' has neither a word of this problem nor a figure")
+@mistake("neither a word of this problem nor a figure: say what you expect, in its terms")
 def my_plan():
     return {**_PLAN, "expect": "Either the effect is there or it is not there."}
 
@@ -872,11 +872,6 @@ def my_plan():
 @mistake("'expect' stands on the board word for word")
 def my_plan():
     return {**_PLAN, "expect": "I think that about half of its heads rest on token 0."}
-
-
-@mistake("two entries say the same")
-def my_plan():
-    return {**_PLAN, "null": _PLAN["expect"].lower().rstrip(".")}
 
 
 @right("its expectation has a figure and words of its own")

@@ -884,17 +884,17 @@ def my_review():
     return _review(notes__0__where="the figure I liked most")
 
 
-@mistake("only denies the claim: which result would you see?")
+@mistake("note 2: 'falsifier' only denies the claim")
 def my_review():
-    return _review(notes__0__falsifier="Induction heads do not form in a narrow window of training.")
+    return _review(notes__1__falsifier="One layer alone can do induction, as its keys know one token.")
 
 
-@mistake("only denies the claim: which result would you see?")
+@mistake("note 3: 'falsifier' only denies the claim")
 def my_review():
-    return _review(notes__0__falsifier="There is no result that would refute it.")
+    return _review(notes__2__falsifier="There is no result that would refute it.")
 
 
-@mistake("only denies the claim: which result would you see?")
+@mistake("note 1: 'falsifier' only denies the claim")
 def my_review():
     return _review(notes__0__falsifier="That it does not hold in experiments.")
 
@@ -930,14 +930,14 @@ def my_review():
                                  "settled by": "More research is needed to settle it."})  # fmt: skip
 
 
-@mistake("the question says the same 1 words over and over")
+@mistake("the question says the same 2 words over and over")
 def my_review():
     return _review(question="copy copy copy copy copy copy?")
 
 
-@mistake("both links lead to 2309.17453")
+@mistake("papers 'olsson' and 'xiao' are one")
 def my_review():
-    return _review(papers__elhage__link="https://huggingface.co/papers/2309.17453")
+    return _review(papers__olsson__link="https://huggingface.co/papers/2309.17453")
 
 
 @mistake("both links lead to 2309.17453")

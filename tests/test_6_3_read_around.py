@@ -41,8 +41,8 @@ DENIED = re.compile(
     r"(if |that )?((the|this|my) claim|it|this) ((is|was|were|being|turned out to be|turns out to be) "
     r"(not true|false|wrong)|(does not|doesn't|did not|didn't) hold( (in|on|for) [^,;]{1,30})?)"
     r"|(if |that )?the opposite( of (the|this|my) claim)?( (is|was) \w+)?"
-    r"|(there is )?(nothing|none|no (result|outcome|experiment|evidence|observation|data))( that| which)?( I \w+( of)?)? "
-    r"(would|could|can|will)( \w+)? (refute|falsify|disprove|contradict|speak against).*",
+    r"|(there is )?(nothing|none|no (result|outcome|experiment|evidence|observation))( that| which)?( I \w+( of)?)?"
+    r" (would|could|can|will)( \w+)? (refute|falsify|disprove|contradict|speak against).*",
     re.IGNORECASE,
 )
 # What a sentence and its denial need not have in common
