@@ -64,7 +64,8 @@ answer_choice = "c"
 # That is several claims. A card takes *one*, and takes it apart before anything is run: afterwards you would find
 # reasons for what came out.
 #
-# The check looks at the structure alone ("layer 5" is a name, and no figure). Whether the card is any *good*, only a reader can say: show it to one.
+# The check looks at the structure alone ("layer 5" is a name, and no figure). Whether the card is any *good*, only a
+# reader can say: show it to one.
 #
 # <details><summary>Hint</summary>
 #
