@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import lru_cache, partial
 from itertools import combinations
 
 import torch
@@ -67,7 +68,7 @@ def claim_card():
 
 @mistake("two entries of the card say the same")
 def claim_card():
-    return _CARD._replace(breaks=_CARD.evidence)
+    return _CARD._replace(breaks=_CARD.evidence.rstrip("."))
 
 
 @mistake("names no year")
@@ -83,6 +84,31 @@ def claim_card():
 @mistake("'cherry_picked' has 0 words")
 def claim_card():
     return _CARD._replace(cherry_picked="... ... ... ... ... ...")
+
+
+@mistake("nor the digit of a name like top-1 or layer 5")
+def claim_card():
+    return _CARD._replace(falsifier="The share of positions at layer 5 comes out otherwise than Figure 3 says.")
+
+
+@mistake("'claim' is a question")
+def claim_card():
+    return _CARD._replace(claim="Can a middle layer be deleted at a cost below 28 %?")
+
+
+@mistake("over and over")
+def claim_card():
+    return _CARD._replace(breaks="somewhere somewhere somewhere somewhere somewhere somewhere")
+
+
+@mistake("'evidence' is still to be written")
+def claim_card():
+    return _CARD._replace(evidence="TODO: read the paper and write this down")
+
+
+@right("figures in words")
+def claim_card():
+    return _CARD._replace(falsifier="A share less the null's whose interval includes zero, or below seventy percent.")
 
 
 @right("points that end no sentence")
@@ -753,7 +779,7 @@ def my_study():
     return study.Study(_MINE, either, _MODELS, _rows), ""
 
 
-@mistake("there the measure parts (one_of, line")
+@mistake("the null alone takes an answer of 3 dimensions (_entropy, line")
 def my_study():
     def helped(model, rows):
         return one_of(model, *rows)
@@ -763,6 +789,146 @@ def my_study():
         return values
 
     return study.Study(_MINE, helped, _MODELS, _rows), ""
+
+
+def _with_arm(model, arm):
+    return _rows(model, "claim")[0], arm
+
+
+def _by_arm(claim, null, rows=_with_arm):
+    """A study whose measure asks which arm it is, and takes one of two."""
+
+    def either(model, given):
+        tokens, arm = given
+        return (claim if arm == "claim" else null)(model, tokens)
+
+    return study.Study(_MINE, either, _MODELS, rows), ""
+
+
+def _first(model, tokens):
+    return _first_key(model, (tokens, 0))
+
+
+@mistake("the null alone takes an answer of 3 dimensions (of_a_dict, line")
+def my_study():
+    @torch.no_grad()
+    def of_a_dict(model, tokens):
+        return model(tokens).softmax(-1).std((1, 2))
+
+    def picked(model, rows):
+        tokens, arm = rows
+        return {"claim": _first, "null": of_a_dict}[arm](model, tokens)
+
+    return study.Study(_MINE, picked, _MODELS, _with_arm), ""
+
+
+@mistake("the claim alone takes an answer of 4 dimensions")
+def my_study():
+    def mean_logit(model, tokens):
+        with torch.no_grad():
+            return model(tokens).mean((1, 2))
+
+    return _by_arm(_first, mean_logit)
+
+
+@mistake("the null alone takes an answer of 3 dimensions (null, line")
+def my_study():
+    class Measures:
+        def claim(self, model, tokens):
+            return _first(model, tokens)
+
+        @torch.no_grad()
+        def null(self, model, tokens):
+            return model(tokens).softmax(-1).std((1, 2))
+
+        @lru_cache  # noqa: B019 (as a learner writes it)
+        def measure(self, model, rows):
+            return getattr(self, rows[1])(model, rows[0])
+
+    return study.Study(_MINE, Measures().measure, _MODELS, _with_arm), ""
+
+
+@mistake("the null alone takes an answer of 3 dimensions (of_the_rows, line")
+def my_study():
+    @torch.no_grad()
+    def of_the_rows(model, tokens):
+        return model(tokens).softmax(-1).std((1, 2))
+
+    def rows(model, arm):
+        return partial(_first if arm == "claim" else of_the_rows, tokens=_rows(model, arm)[0])
+
+    return study.Study(_MINE, lambda model, measured: measured(model), _MODELS, rows), ""
+
+
+@mistake("the null alone takes an answer of 3 dimensions (by_what_is_kept, line")
+def my_study():
+    now = {}
+
+    def rows(model, arm):
+        now["arm"] = arm
+        return _rows(model, arm)
+
+    @torch.no_grad()
+    def by_what_is_kept(model, given):
+        return _first_key(model, given) if now["arm"] == "claim" else model(given[0]).softmax(-1).std((1, 2))
+
+    return study.Study(_MINE, by_what_is_kept, _MODELS, rows), ""
+
+
+@mistake("no answer of the model is seen to go into the null's values")
+def my_study():
+    return _by_arm(_first, lambda model, tokens: torch.full((len(tokens),), 1 / tokens.shape[1]))
+
+
+@mistake("the claim alone takes an answer of 4 dimensions (beside_random_numbers, line")
+def my_study():
+    @torch.no_grad()
+    def beside_random_numbers(model, tokens):
+        _, cache = model.run_with_cache(tokens)
+        return cache["pattern", 0][:, :, 4:, 0].mean((1, 2))
+
+    def drawn(model, tokens):
+        return torch.rand(len(tokens), generator=torch.Generator().manual_seed(0))
+
+    return _by_arm(beside_random_numbers, drawn)
+
+
+@mistake("the null alone takes mul (")
+def my_study():
+    return _by_arm(_first, lambda model, tokens: 0.5 * _first(model, tokens))
+
+
+@mistake("the claim alone takes amax (")
+def my_study():
+    def by_head(model, tokens):
+        with torch.no_grad():
+            _, cache = model.run_with_cache(tokens)
+        return torch.cat([cache["pattern", i][:, :, 4:, 0].mean(2) for i in range(model.cfg.n_layers)], dim=1)
+
+    return _by_arm(lambda *given: by_head(*given).amax(1), lambda *given: by_head(*given).mean(1))
+
+
+@mistake("the claim alone takes max (")
+def my_study():
+    def row_by_row(model, rows):
+        tokens, arm = rows
+        values = []
+        for row in tokens:
+            with torch.no_grad():
+                probs = model(row[None])[0].softmax(-1)
+            its = probs.max(-1).values if arm == "claim" else -(probs * probs.log()).sum(-1)
+            values.append(its.mean().item())
+        return torch.tensor(values)
+
+    return study.Study(_MINE, row_by_row, _MODELS, _with_arm), ""
+
+
+@mistake("the values are what rows brought")
+def my_study():
+    def rows(model, arm):
+        return (_first if arm == "claim" else _entropy)(model, _rows(model, arm)[0])
+
+    return study.Study(_MINE, lambda model, values: values, _MODELS, rows), ""
 
 
 @mistake("'models' are names for study.load")
@@ -901,6 +1067,124 @@ def my_study():
         return torch.tensor(values)
 
     return study.Study(_MINE, top_again, _MODELS, rows), ""
+
+
+def _loss(model, tokens):
+    with torch.no_grad():
+        logp = model(tokens).log_softmax(-1)
+    return -logp[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0]
+
+
+def _repeated(model, arm="claim"):
+    tokens = _rows(model, "claim")[0]
+    tokens[:, 6:] = tokens[:, :6]
+    return tokens, arm
+
+
+def _shuffled(row, seed=1):
+    return row[..., torch.randperm(row.shape[-1], generator=torch.Generator().manual_seed(seed))]
+
+
+@right("shuffles the null's rows itself, before the same measure")
+def my_study():
+    def measure(model, rows):
+        tokens, arm = rows
+        if arm == "null":
+            tokens = _shuffled(tokens)
+        return _loss(model, tokens)[:, 6:].mean(1)
+
+    return study.Study(_MINE, measure, _MODELS, _repeated), ""
+
+
+@right("returns early for a row without repeats, as all of the null's are")
+def my_study():
+    def found(model, row):
+        again = [at for at in range(1, len(row)) if row[at] in row[:at]]
+        if not again:
+            return 0.0
+        with torch.no_grad():
+            probs = model(row[None])[0].softmax(-1)
+        return sum(probs[at - 1, row[at]].item() for at in again) / len(again)
+
+    def rows(model, arm):
+        return _repeated(model)[0] if arm == "claim" else torch.arange(5, 125).view(10, 12)
+
+    return study.Study(
+        _MINE, lambda model, tokens: torch.tensor([found(model, row) for row in tokens]), _MODELS, rows
+    ), ""
+
+
+@right("has the changes of the run in the measure")
+def my_study():
+    def measure(model, rows):
+        tokens, arm = rows
+
+        def change(out, hook):
+            if arm == "claim":
+                return torch.zeros_like(out)
+            return out + _unit(_noise(out.shape, 0)) * out.norm(dim=-1, keepdim=True)
+
+        with torch.no_grad():
+            after = model.run_with_hooks(tokens, fwd_hooks=[("blocks.0.hook_attn_out", change)])
+            return (model(tokens).softmax(-1) - after.softmax(-1)).abs().sum(-1).mean(1)
+
+    return study.Study(_MINE, measure, _MODELS, _with_arm), ""
+
+
+@right("a cached function, held partly, with hooks that collect; several heads stand against one")
+def my_study():
+    @lru_cache
+    def collected(after, model, tokens):
+        scores = []
+        hook = (
+            lambda name: name.endswith("hook_pattern"),
+            lambda its, hook: scores.append(its[:, :, after:, 0].mean(2)),
+        )
+        with torch.no_grad():
+            model.run_with_hooks(tokens, fwd_hooks=[hook])
+        return torch.cat(scores, dim=1)
+
+    def measure(after, model, rows):
+        scores = collected(after, model, rows["tokens"])
+        return sum(scores[:, head] for head in rows["heads"]) / len(rows["heads"])
+
+    def rows(model, arm):
+        return {"tokens": _rows(model, arm)[0], "heads": [0] if arm == "claim" else [1, 2, 3]}
+
+    return study.Study(_MINE, partial(measure, 4), _MODELS, rows), ""
+
+
+@right("rows run the model and bring a direction, for the null a drawn one")
+def my_study():
+    def rows(model, arm):
+        tokens = _rows(model, arm)[0]
+        with torch.no_grad():
+            _, cache = model.run_with_cache(tokens)
+        apart = cache["resid_post", 0][:5, -1].mean(0) - cache["resid_post", 0][5:, -1].mean(0)
+        return tokens, _unit(apart if arm == "claim" else _noise(apart.shape, 0))
+
+    def along(model, given):
+        tokens, direction = given
+        with torch.no_grad():
+            _, cache = model.run_with_cache(tokens)
+        return (cache["resid_post", 0] @ direction).abs().mean(1)
+
+    return study.Study(_MINE, along, _MODELS, rows), ""
+
+
+@right("patterns, moved by one key for the null")
+def my_study():
+    class Measure(torch.nn.Module):
+        def forward(self, model, rows):
+            tokens, moved = rows
+            with torch.no_grad():
+                _, cache = model.run_with_cache(tokens)
+            return moved(cache["pattern", 0])[:, :, 4:, 0].mean((1, 2))
+
+    def rows(model, arm):
+        return _rows(model, arm)[0], (lambda its: its) if arm == "claim" else (lambda its: its.roll(1, -1))
+
+    return study.Study(_MINE, Measure(), _MODELS, rows), ""
 
 
 @right("an object that is called, and keeps what it has run")

@@ -826,7 +826,7 @@ def my_plan():
 
 @mistake("two entries say the same")
 def my_plan():
-    return {**_PLAN, "null": _PLAN["expect"]}
+    return {**_PLAN, "null": _PLAN["expect"].lower().rstrip(".")}
 
 
 @mistake("say what you expect of *this* problem")
@@ -837,6 +837,65 @@ def my_plan():
 @mistake("in its terms")
 def my_plan():
     return {**_PLAN, "problem": "Which heads of story_lm look at the dot before a name?"}
+
+
+@mistake("'expect' has neither a word of this problem nor a figure")
+def my_plan():
+    return {**_PLAN, "expect": "I do not know yet what will come out of this."}
+
+
+@mistake("neither a word of this problem nor a figure: say what you expect, in its terms")
+def my_plan():
+    return {**_PLAN, "expect": "Either the effect is there or it is not there."}
+
+
+@mistake("'expect' has 0 words")
+def my_plan():
+    return {**_PLAN, "expect": "- - -- --- ... ?"}
+
+
+@mistake("'expect' is a question")
+def my_plan():
+    return {**_PLAN, "expect": "What do its heads lose without the first token?"}
+
+
+@mistake("'falsifier' has neither a word of this problem nor a figure")
+def my_plan():
+    return {**_PLAN, "falsifier": "If what I expect turns out to be wrong."}
+
+
+@mistake("'null' says that there is none")
+def my_plan():
+    return {**_PLAN, "null": "There is no null needed for this problem, I think."}
+
+
+@mistake("'expect' stands on the board word for word")
+def my_plan():
+    return {**_PLAN, "expect": "I think that about half of its heads rest on token 0."}
+
+
+@right("its expectation has a figure and words of its own")
+def my_plan():
+    return {
+        "problem": "repair",
+        "hours": 6,
+        "expect": "The LayerNorm will account for more than half.",
+        "falsifier": "Freezing it changes nothing: later heads make up for all of the loss.",
+        "null": "Ablating heads chosen at random, with the same size of change.",
+        "if_stuck": "I look at five single rows by eye.",
+    }
+
+
+@right("a question whose falsifier has other words")
+def my_plan():
+    return {
+        "problem": "Do larger models grok later than small ones?",
+        "hours": 12,
+        "expect": "I expect the opposite: width 128 groks earlier than width 64.",
+        "falsifier": "Steps to 95 % test accuracy do not fall with size over three seeds.",
+        "null": "Models of the same size, with other seeds.",
+        "if_stuck": "I take one size and three seeds, and look at the curves.",
+    }
 
 
 @right("a question of one's own")

@@ -884,6 +884,62 @@ def my_review():
     return _review(notes__0__where="the figure I liked most")
 
 
+@mistake("note 2: 'falsifier' only denies the claim")
+def my_review():
+    return _review(notes__1__falsifier="One layer alone can do induction, as its keys know one token.")
+
+
+@mistake("note 3: 'falsifier' only denies the claim")
+def my_review():
+    return _review(notes__2__falsifier="There is no result that would refute it.")
+
+
+@mistake("note 1: 'falsifier' only denies the claim")
+def my_review():
+    return _review(notes__0__falsifier="That it does not hold in experiments.")
+
+
+@mistake("the verdict is still to be written")
+def my_review():
+    return _review(verdict="TODO write here where I stand once I have read all three")
+
+
+@mistake("the verdict is a question: where do *you* stand?")
+def my_review():
+    return _review(verdict="When does a model begin to copy from its context, and why does it?")
+
+
+@mistake("show the same, word for word")
+def my_review():
+    return _review(papers__xiao__shows="Heads that copy form at once, early in training.")
+
+
+@mistake("its claim stands in an earlier note")
+def my_review():
+    return _review(notes__1__claim="Induction heads form in a narrow window of training")
+
+
+@mistake("'on' names no model")
+def my_review():
+    return _review(notes__0__on=" , ")
+
+
+@mistake("puts it off: which result would settle it?")
+def my_review():
+    return _review(disagreement={"between": ["olsson", "xiao"], "about": "Whether one layer is enough for it.",
+                                 "settled by": "More research is needed to settle it."})  # fmt: skip
+
+
+@mistake("the question says the same 2 words over and over")
+def my_review():
+    return _review(question="copy copy copy copy copy copy?")
+
+
+@mistake("papers 'olsson' and 'xiao' are one")
+def my_review():
+    return _review(papers__olsson__link="https://huggingface.co/papers/2309.17453")
+
+
 @mistake("both links lead to 2309.17453")
 def my_review():
     return _review(papers__elhage__link="https://doi.org/10.48550/arXiv.2309.17453")
@@ -899,6 +955,20 @@ def my_review():
         notes__0__where="the section on K-composition",
         notes__1__where="Section: Results",
         notes__2__where="Eqn 5",
+    )
+
+
+@right(
+    "links from a browser's line, places as the field's papers have them, a falsifier with some of the claim's words"
+)
+def my_review():
+    return _review(
+        papers__xiao__link="https://arxiv.org/abs/2309.17453?context=cs",
+        papers__elhage__link="https://www.nature.com/articles/s41586-024-07421-0",
+        notes__0__where="Argument 3",
+        notes__1__where="Hypothesis 2, Remark 1",
+        notes__0__falsifier="Heads form over the whole of training, and not in a narrow window.",
+        verdict="It begins with two layers, and early. But does it in models of one layer, with other data?",
     )
 
 

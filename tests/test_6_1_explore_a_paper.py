@@ -1,17 +1,18 @@
 """Checks of 6.1 Explore and build on a paper: tiny models, made-up studies, and the learner's own study run twice."""
 
-import dis
 import functools
-import inspect
-import linecache
+import importlib.util
 import math
+import os
 import re
 import sys
 import sysconfig
-import types
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 from concrete_steps import evidence, study
 from concrete_steps.checking.testing import (
@@ -30,6 +31,8 @@ from concrete_steps.errors import CourseError
 # A point that ends no sentence; words that two sentences share whatever they say.
 ABBREVIATED = r"\b(?:e\.g|i\.e|et al|vs|cf|approx|resp|Dr|Fig|Sec|Eq|Tab|App|No|[A-Z])\."
 FILLERS = {"have", "less", "more", "most", "only", "over", "than", "that", "this", "what", "when", "which", "with"}
+# What a number is the name of
+NAMED = r"(?i:\b(fig|figure|tab|table|sec|section|appendix|page|layer|head|block|step)s?\b\.? *\d[\d.]*)"
 FIELDS = ("paper", "claim", "measure", "evidence", "falsifier", "cherry_picked", "breaks")
 
 
@@ -59,15 +62,17 @@ def test_answer_choice(answer_choice):
 
 
 def has_figure(text):
-    """Whether a number stands there on its own: no year of these, and no digit of a name ("top-1", "GPT-2", "L5H1").
+    """Whether a number stands there on its own: no year of these, no digit of a name ("top-1", "L5H1", "layer 5").
 
-    Or in words that are no number of things: "one half", "twice the null's"; not "one head".
+    Or in words that are no number of things: "one half", "twice the null's", "zero"; not "one head".
     """
     halves = r"(?<!first )(?<!second )(?<!the )(?<!other )\bhalf"
     shares = r"\b(one|two) thirds?|\b(a|one|three) quarters?|\bone (fifth|tenth)"
-    if re.search(rf"({halves}|{shares}|\btwice)\b", text, re.IGNORECASE):
+    tens = r"\b(ten|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)([- ][a-z]+)? per ?cent"
+    if re.search(rf"({halves}|{shares}|{tens}|\btwice|\bzero(?![- ](?:shot|abla|init)))\b", text, re.IGNORECASE):
         return True
-    return bool(re.search(r"(?<![A-Za-z\d._])(?<![A-Za-z]-)[-+−]?\.?\d", re.sub(r"\b20[012]\d\b", "", text)))
+    text = re.sub(NAMED, "", re.sub(r"\b20[012]\d\b", "", text))
+    return bool(re.search(r"(?<![A-Za-z\d._])(?<![A-Za-z]-)[-+−]?\.?\d", text))
 
 
 def card_is_whole(card):
@@ -82,13 +87,17 @@ def card_is_whole(card):
     for name in FIELDS[1:]:
         count = sum(any(map(str.isalnum, word)) for word in texts[name].split())
         assert count >= 6, f"{name!r} has {count} words: a sentence of six words or more is asked for"
-    said = [text.strip().lower() for text in texts.values()]
+        different = len({word.lower() for word in texts[name].split()})
+        assert 2 * different > min(count, 10), f"{name!r} says the same {different} words over and over"
+        assert not re.search(r"\b(TODO|TBD|FIXME)\b", texts[name]), f"{name!r} is still to be written: {texts[name]!r}"
+    said = [" ".join(re.findall(r"\w+", text.lower())) for text in texts.values()]
     assert len(set(said)) == len(said), "two entries of the card say the same"
+    assert not card.claim.strip().endswith("?"), "'claim' is a question: say what can be wrong"
     sentences = 1 + len(re.findall(r"[.!?]\s+(?=[A-Z])", re.sub(ABBREVIATED, "", card.claim.strip())))
     assert sentences == 1, f"'claim' is to be one sentence, here are {sentences}: which of them will you test?"
     assert has_figure(card.falsifier), (
-        "'falsifier' has no figure (a year is none, nor the digit of a name like top-1): which outcome would refute "
-        "the claim?"
+        "'falsifier' has no figure (a year is none, nor the digit of a name like top-1 or layer 5): which outcome "
+        "would refute the claim?"
     )
     words = [set(re.findall(r"[^\W\d_]{4,}", text.lower())) - FILLERS for text in (card.measure, card.falsifier)]
     assert words[0] & words[1], (
@@ -391,89 +400,176 @@ def test_audit__one_model(audit, rng):
 # --- 8. Open task
 
 
-LIBRARIES = tuple(sysconfig.get_path(its) for its in ("stdlib", "purelib", "platlib"))
+def folder_of(package):
+    return os.path.join(os.path.dirname(importlib.util.find_spec(package).origin), "")
 
 
-def own_code(thing, seen=None):
-    """The code of a measure, and of the learner's functions that it names; none of libraries."""
-    seen = set() if seen is None else seen
-    while isinstance(thing, functools.partial):
-        thing = thing.func
-    if not inspect.isroutine(thing) and not inspect.isclass(thing):  # an instance
-        thing = getattr(type(thing), "forward", type(thing).__call__)
-    thing = getattr(inspect.unwrap(thing), "__func__", inspect.unwrap(thing))
-    if not isinstance(thing, types.FunctionType) or thing.__code__ in seen:
-        return seen
-    if thing.__code__.co_filename.startswith(LIBRARIES) or thing.__module__.startswith("concrete_steps."):
-        return seen
-    codes = [thing.__code__]
-    for code in codes:  # which grows
-        codes += [its for its in code.co_consts if isinstance(its, types.CodeType)]
-    seen.update(codes)
-    variables = inspect.getclosurevars(thing)
-    names = {its.argval for code in codes for its in dis.get_instructions(code) if its.opname == "LOAD_GLOBAL"}
-    named = [thing.__globals__.get(name) for name in names] + list(variables.nonlocals.values())
-    for other in named:
-        if callable(other) and not isinstance(other, type | torch.nn.Module):
-            own_code(other, seen)
-    return seen
+MODELS = tuple(map(folder_of, ("transformer_lens", "transformers")))
+LIBRARIES = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), folder_of("concrete_steps"), "<frozen")
+MODEL = "the model"
+MOVES = re.compile(  # what only moves and copies: it measures nothing
+    r"adjoint|array|as_tensor|asarray|bfloat16|bool|broadcast_to|cat|chunk|clone|complex|concat|concatenate"
+    r"|contiguous|copy|cpu|detach|diagonal|dim|double|[dhv]stack|expand(_as)?|flatten|flip(lr|ud)?|float|format"
+    r"|from_numpy|gather|getitem|half|index(_copy|_select)?|int|is_floating_point|item|iter|len|long"
+    r"|masked_select|moveaxis|movedim|narrow|numel|numpy|permute|ravel|repeat(_interleave)?|repr|requires_grad"
+    r"|reshape(_as)?|roll|rot90|scatter|select|setitem|size|split|squeeze|stack|stride|swap(axes|dims)|t"
+    r"|take(_along_dim)?|tensor(_split)?|tile|to|tolist|transpose|type(_as)?|unbind|unflatten|unsqueeze"
+    r"|view(_as)?"
+)
+READS = {"item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__index__", "__array__"}
 
 
-def watched(measure, ways):
-    """The measure; each of its calls adds to `ways` where it went on, {(code, place in it): places}."""
-    codes = own_code(measure)
+class Watch(TorchFunctionMode):
+    """Which operations made a tensor of the model's answers: what is computed counts, not which lines compute it.
 
-    @functools.wraps(measure, updated=())
-    def run(model, rows):
-        went = {}
-        ways.append(went)
+    Seen are those of torch, whoever calls them: functions by name or from a dict, partials, methods, hooks, what `rows`
+    bring and the measure calls. Not seen: NumPy and plain numbers after `.item()`, torch.jit, numbers such as a
+    threshold or a dimension, and which of the model's answers is read, but for how many dimensions it has.
+    """
 
-        def enter(frame, event, arg):
-            if frame.f_code not in codes:
-                return None
-            frame.f_trace_opcodes, last = True, None
+    def __init__(self):
+        super().__init__()
+        self.made_by = WeakIdKeyDictionary()  # of a tensor's storage, which its views share
+        self.read, self.places, self.naming = frozenset(), {}, True
 
-            def step(frame, event, arg):
-                nonlocal last
-                if event == "opcode":
-                    went.setdefault((frame.f_code, last), set()).add(frame.f_lasti)
-                    last = frame.f_lasti
-                return step
+    def of(self, tensor):
+        return self.made_by.get(stored(tensor), frozenset())
 
-            return step
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        its_name = function.__name__
+        name = re.sub("^[ri](?=add|sub|mul|div|truediv|pow|matmul)", "", its_name.strip("_"))
+        made = [one for one in tree_leaves(out) if isinstance(one, torch.Tensor)]
+        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+        frame = asked_by(sys._getframe(1))
+        if name == "get" or name.endswith("_like") or name.startswith("new_"):
+            return out
+        if its_name == "__setitem__":
+            made = given[:1]
+        if frame is None:
+            self.made_by.update({stored(one): frozenset({MODEL}) for one in made if one.is_floating_point()})
+            return out
+        way = frozenset().union(*map(self.of, given))
+        if self.naming and MODEL in way:
+            way |= {f"an answer of {one.ndim} dimensions" for one in given if self.of(one) == {MODEL}}
+            way |= set() if MOVES.fullmatch(name) else {name}
+            for one in way:
+                self.places.setdefault(one, f"{frame.f_code.co_name}, line {frame.f_lineno}")
+            if its_name in READS:
+                self.read |= way
+        if way:
+            self.made_by.update({stored(one): way for one in made})
+        return out
 
-        before = sys.gettrace()
-        sys.settrace(enter)
+    def brought(self, rows, model, arm):
+        """What `rows` bring: how they make it of the model's answers is their own affair."""
+        self.naming = False
         try:
-            return measure(model, rows)
+            with self:
+                return rows(model, arm)
         finally:
-            sys.settrace(before)
+            self.naming = True
 
-    return run
-
-
-def fork(claim, null):
-    """The line where the claim goes one way through the code and the null another, at each pass; or ""."""
-    for (code, at), places in claim.items():
-        others = null.get((code, at), places)
-        if at is not None and places.isdisjoint(others):
-            line = [number for start, number in dis.findlinestarts(code) if start <= at and number][-1]
-            return f"{code.co_name}, line {line}: {linecache.getline(code.co_filename, line).strip()}".rstrip(": ")
-    return ""
+    def way_of(self, measure, model, rows):
+        """The values, and what was done with the model's answers on the way to them."""
+        self.read = frozenset()
+        self.made_by.update({stored(weight): frozenset({MODEL}) for weight in model.parameters()})
+        with self:
+            values = measure(model, rows)
+        seen = self.of(values) if isinstance(values, torch.Tensor) else frozenset()
+        return values, (seen or self.read) - {MODEL}
 
 
-def warm(its, name):
-    """Where the measure went for claim and null, the second time with one model: what it keeps, it has by then."""
-    model, ways = study.load(name), []
-    both, run = [its.rows(model, arm) for arm in ("claim", "null")], watched(its.measure, ways)
-    for rows in both * 2:
-        run(model, rows)
-    return ways[2:]
+def stored(tensor):
+    try:
+        return tensor.untyped_storage()
+    except (RuntimeError, NotImplementedError):  # of torch.func, sparse
+        return tensor
+
+
+def asked_by(frame):
+    """The frame of the code that asked for an operation, past all libraries; None where the model itself did."""
+    while frame and not frame.f_code.co_filename.startswith(MODELS):
+        if not frame.f_code.co_filename.startswith(LIBRARIES):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def with_data_of(claim, null):
+    """The null's rows with the claim's data in them: tensors, and long lists of texts and numbers."""
+    if type(claim) is type(null) and getattr(null, "ndim", 0):
+        return claim
+    if isinstance(null, dict) and isinstance(claim, dict) and claim.keys() == null.keys():
+        return {key: with_data_of(claim[key], null[key]) for key in null}
+    if not (isinstance(null, list | tuple) and type(claim) is type(null)):
+        return null
+    if len(null) >= 8 and all(isinstance(one, str | int | float) for one in (*claim, *null)):
+        return claim
+    if len(claim) != len(null):
+        return null
+    parts = [with_data_of(*pair) for pair in zip(claim, null, strict=True)]
+    return type(null)(*parts) if hasattr(null, "_fields") else type(null)(parts)
+
+
+def ready_made(rows, values):
+    """Whether the values are what the rows brought, or a part of it."""
+    parts = rows.values() if isinstance(rows, dict) else rows if isinstance(rows, list | tuple) else ()
+    for part in (rows, *parts):
+        try:
+            its = torch.as_tensor(part, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            continue
+        if its.shape == values.shape and torch.equal(its, values.double()):
+            return True
+    return False
+
+
+def carried_out(its, watch):
+    """The runs of a study, and of each (model, rows, values, way); none of these where it cannot run under a watch."""
+    ways = []
+
+    def measure(model, rows):
+        values, way = watch.way_of(its.measure, model, rows)
+        ways.append((model, rows, values, way))
+        return values
+
+    measure.__name__ = getattr(its.measure, "__name__", type(its.measure).__name__)
+    try:
+        bring = functools.partial(watch.brought, its.rows)
+        return study.carry_out(study.Study(its.card, measure, its.models, bring)), ways
+    except Exception:  # the learner's, which comes again below, or the watch's own
+        ways.clear()
+    return study.carry_out(its), ways
+
+
+def parted(watch, measure, claim, null):
+    """What is done with the model's answers for one arm alone, in words; "" if nothing, on the data of the claim."""
+    (model, claim_rows, _, claim_way), (_, null_rows, _, null_way) = claim, null
+    if claim_way == null_way:
+        return ""
+    try:
+        if watch.way_of(measure, model, with_data_of(claim_rows, null_rows))[1] == claim_way:
+            return ""
+    except Exception:  # what rows bring for the null does not go with the claim's data
+        pass
+    said = []
+    for arm, alone in (("claim", claim_way - null_way), ("null", null_way - claim_way)):
+        named = [f"{one} ({watch.places[one]})" for one in sorted(alone)]
+        more = f" and {len(named) - 3} more" if named[3:] else ""
+        if named:
+            said.append(f"the {arm} alone takes {', '.join(named[:3])}{more}")
+    if not null_way:
+        said.append("no answer of the model is seen to go into the null's values")
+    return "; ".join(said)
 
 
 @pytest.mark.seconds(600)
 def test_my_study(my_study):
-    """Card, runs that come out again, other weights, another null, and in the remarks no number but theirs."""
+    """Card, runs that come out again, other weights, a null by the same measure, in the remarks no number but theirs.
+
+    The same measure: what torch does with the model's answers on the way to the values, as `Watch` sees it.
+    """
     given = my_study()
     assert isinstance(given, tuple | list) and len(given) == 2, "return two things: the study, and the remarks"
     its, remarks = given
@@ -490,8 +586,9 @@ def test_my_study(my_study):
             f"'models' are names for study.load, as \"smollm2\"; here is a {type(name).__name__}"
         )
     assert len(set(names)) >= 2, f"a second model is asked for; here is {', '.join(map(str, names)) or 'none'}"
+    watch = Watch()
     try:
-        runs = study.carry_out(its)
+        runs, ways = carried_out(its, watch)
     except CourseError as error:
         raise AssertionError(f"study.carry_out cannot run this study: {error}") from None
     for run in runs:
@@ -518,19 +615,25 @@ def test_my_study(my_study):
             assert (a - b).norm() >= 0.1 * max(a.norm(), b.norm()), f"{one} and {other} are the same model"
     blind = [run.values for run in runs[:2]] == [run.values for run in runs[2:4]]
     assert not blind, f"{runs[0].model} and {runs[2].model} have the very same values: does the measure ask the model?"
-    ways = []
-    again = study.carry_out(study.Study(its.card, watched(its.measure, ways), names, its.rows))
+    again, later = carried_out(its, watch)
     for before, after in zip(runs, again, strict=True):
         slack = 1e-4 * max(1.0, *map(abs, before.values))
         apart = max(abs(a - b) for a, b in zip(before.values, after.values, strict=True))
         assert apart <= slack, (
             f"{before.model}, {before.arm}: run again, values differ by {apart:.2g}: seed what you draw"
         )
-    for name, claim, null in zip(names, ways[::2], ways[1::2], strict=True):
-        where = fork(claim, null) and fork(*warm(its, name))
-        assert not where, (
-            f"the null is measured in another way than the claim: there the measure parts ({where}). Let rows bring "
-            "what differs (tokens, a place, a function), and the measure do the same with it"
+    for _, rows, values, _ in ways:
+        assert not ready_made(rows, values), (
+            "the values are what rows brought, as it was: rows are to bring what the measure is run on (tokens, a "
+            "place, a change), and the measure makes the values of it"
+        )
+    for at, name in enumerate(names[: len(ways) // 2]):
+        pairs = [its_ways[2 * at : 2 * at + 2] for its_ways in (ways, later) if its_ways]
+        apart = [parted(watch, its.measure, *pair) for pair in pairs]
+        assert not all(apart), (
+            f"{name}: the null is measured in another way than the claim: on the way from the model's answers to the "
+            f"values {apart[0]}. Let rows bring what differs (tokens, a place, a change of the run), and the measure "
+            "do the same with what the model answers"
         )
     true = {round(x, 2) for text in its.card for x in decimals(text)}
     gaps = [study.gap(*pair) for pair in zip(runs[::2], runs[1::2], strict=True)]

@@ -406,8 +406,9 @@ COMMON, EVERYDAY = 0.25, 0.4  # words in more of the board's problems than this 
 
 
 def stems(text):
-    """The first four letters of each word of three letters or more; "copies" begins as "copy" does."""
-    return [word[:4].replace("y", "i") for word in re.findall(r"[^\W\d_]{3,}", text.lower())]
+    """The first four letters of each word of three letters or more; "copies" begins as "copy" does, LayerNorm is 2."""
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).lower()
+    return [word[:4].replace("y", "i") for word in re.findall(r"[^\W\d_]{3,}", parted)]
 
 
 def terms_of(chosen, board):
@@ -415,6 +416,27 @@ def terms_of(chosen, board):
     whole = {key: set(stems(" ".join(vars(its)[part] for part in PARTS))) for key, its in board.items()}
     own, most = (whole[chosen], COMMON) if chosen in whole else ({it for it in stems(chosen) if len(it) > 3}, EVERYDAY)
     return {word for word in own if sum(word in its for its in whole.values()) <= most * len(whole)}
+
+
+# Words, as `stems` has them, that say nothing of a problem, however few problems use them
+FILLERS = set(
+    stems(
+        "about after again alone also always another any before both down each either else ever find from good "
+        "have here interesting into just like many may more most much must never nobody none not often once one "
+        "only other own perhaps read really result say said same see show some something still such than that "
+        "the then there thing this those though too turn under use used very way well what when where whether "
+        "which who whose will with work would write yes you"
+    )
+)
+NO_NULL = re.compile(
+    r"\b(no|without (a|any)) (null|control|baseline)\b|\b(none|not) (is )?(needed|necessary|applicable)\b",
+    re.IGNORECASE,
+)
+CLAUSE = re.compile(r"[.;:?!](?:\s|$)")
+
+
+def plain(text):
+    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 PARTS = ("question", "why", "start", "done_when", "falsifier")
@@ -437,10 +459,22 @@ def test_my_plan(my_plan):
     )
     texts = {key: my_plan[key].strip() for key in ("expect", "falsifier", "null", "if_stuck")}
     for key, text in texts.items():
-        assert len(text.split()) >= 6, f"{key!r} has {len(text.split())} words: a sentence is asked for"
-        different = len(set(text.lower().split()))
+        its_words = [word for word in text.lower().split() if any(map(str.isalnum, word))]
+        assert len(its_words) >= 6, f"{key!r} has {len(its_words)} words: a sentence is asked for"
+        different = len({word for word in its_words if any(map(str.isalpha, word))})
         assert different >= 4, f"{key!r} has only {different} different words: a sentence is asked for"
-    assert len({text.lower() for text in texts.values()}) == len(texts), "two entries say the same"
+    assert len({plain(text) for text in texts.values()}) == len(texts), "two entries say the same"
+    assert not texts["expect"].endswith("?"), "'expect' is a question: say what you expect to see"
+    assert not NO_NULL.search(texts["null"]), (
+        "'null' says that there is none: where would the same measure find nothing, if you are right?"
+    )
+    if chosen in board:
+        printed = [plain(part) for text in (vars(board[chosen])[part] for part in PARTS) for part in CLAUSE.split(text)]
+        whole = plain(" ".join(vars(board[chosen])[part] for part in PARTS))
+        for key, text in ((key, plain(text)) for key, text in texts.items()):
+            copied = sum(len(part.split()) for part in printed if part in text and len(part.split()) >= 6)
+            word_for_word = text in whole or 2 * copied > len(text.split())
+            assert not word_for_word, f"{key!r} stands on the board word for word: say it in your own words"
     terms = terms_of(chosen, board)
     used = sorted(terms & set(stems(" ".join(texts[key] for key in ("expect", "falsifier", "null")))))
     enough = min(BOARD_TERMS if chosen in board else OWN_TERMS, len(terms))
@@ -448,10 +482,11 @@ def test_my_plan(my_plan):
         f"'expect', 'falsifier' and 'null' use {len(used)} words that are this problem's own, {enough} are asked for: "
         "say what you expect of *this* problem, in its terms"
     )
-    if chosen in board:
-        printed = " ".join(vars(board[chosen])[part] for part in ("start", "done_when", "falsifier")).lower()
-        copied = [key for key, text in texts.items() if text.lower().rstrip(".") in printed]
-        assert not copied, f"{copied[0]!r} stands on the board word for word: say it in your own words"
+    for key, says in (("expect", "what you expect"), ("falsifier", "what would show that you are wrong")):
+        says_something = (terms - FILLERS) & set(stems(texts[key])) or re.search(r"\d", texts[key])
+        assert says_something or not terms - FILLERS, (
+            f"{key!r} has neither a word of this problem nor a figure: say {says}, in its terms"
+        )
 
 
 def test_answer_account(answer_account):

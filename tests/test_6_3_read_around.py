@@ -13,7 +13,8 @@ PAPERS, FEWEST_WORDS = 3, 5
 # "Fig. 3(b)", "Tables II and III", "Appendix C.2", "§4"; not "the figure I liked", nor "a section a little later"
 KIND = (
     r"(?i:\b(fig|figure|tab|table|sec|section|ch|chapter|def|definition|thm|theorem|app|appendix|eqn?|equation|alg"
-    r"|algorithm|lemma|cor|corollary|prop|proposition)s?\b\.?|§)"
+    r"|algorithm|lemma|cor|corollary|prop|proposition|argument|claim|observation|finding|hypothesis|remark|footnote"
+    r"|example)s?\b\.?|§)"
 )
 END = r"(?=\s*([,.;:()]|$)|\s+(and|of|in|to)\b)"
 NUMBER = rf"([A-Z]{{0,2}}[.-]?[0-9]+|([A-Za-z]|[IVXivx]+){END}|(?i:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
@@ -26,7 +27,8 @@ PLACE = re.compile(
 # Where papers appear that are not on arXiv
 HOSTS = re.compile(
     r"(https?://)?(www\.)?(openreview\.net/(forum|pdf)\?id=\w+|aclanthology\.org/\w\S+|(\w+\.)?mlr\.press/\S+"
-    r"|(\w+\.)*(nips|neurips)\.cc/\S+|distill\.pub/\d{4}/\S+"
+    r"|(\w+\.)*(nips|neurips|iclr|icml)\.cc/\S+|(www\.)?nature\.com/articles/\S+|(www\.)?jmlr\.org/papers/\S+"
+    r"|(\w+\.)+(acm|pnas|science)\.org/doi/\S+|distill\.pub/\d{4}/\S+"
     r"|transformer-circuits\.pub/\d{4}/\S+|(lesswrong|alignmentforum)\.com/posts/\S+|alignmentforum\.org/posts/\S+)",
     re.IGNORECASE,
 )
@@ -36,9 +38,33 @@ LOOKED = re.compile(
     re.IGNORECASE,
 )
 DENIED = re.compile(
-    r"(if |that )?(the|this|my) claim (is|was|were|being|turned out to be|turns out to be) (not true|false|wrong)",
+    r"(if |that )?((the|this|my) claim|it|this) ((is|was|were|being|turned out to be|turns out to be) "
+    r"(not true|false|wrong)|(does not|doesn't|did not|didn't) hold( (in|on|for) [^,;]{1,30})?)"
+    r"|(if |that )?the opposite( of (the|this|my) claim)?( (is|was) \w+)?"
+    r"|(there is )?(nothing|none|no (result|outcome|experiment|evidence|observation))( that| which)?( I \w+( of)?)?"
+    r" (would|could|can|will)( \w+)? (refute|falsify|disprove|contradict|speak against).*",
     re.IGNORECASE,
 )
+# What a sentence and its denial need not have in common
+NOTS = {
+    "not",
+    "no",
+    "never",
+    "do",
+    "doe",
+    "did",
+    "don",
+    "doesn",
+    "didn",
+    "t",
+    "cannot",
+    "can",
+    "i",
+    "are",
+    "isn",
+    "aren",
+}
+PUT_OFF = re.compile(r"\b(more|further|future) (research|work|studies|papers)\b", re.IGNORECASE)
 
 
 # --- 1. What to read, in which order
@@ -459,10 +485,25 @@ def words(text):
 def sentence(text, where, fewest=FEWEST_WORDS):
     assert_plain(text, str)
     assert words(text) >= fewest, f"{where} has {words(text)} words: a sentence is asked for"
-    different = len({word.lower() for word in text.split()})
-    assert 2 * different > min(words(text), 10), f"{where} says the same {different} words over and over"
+    no_repetition(text, where)
+    assert not re.search(r"\b(TODO|TBD|FIXME)\b", text), f"{where} is still to be written: {text!r}"
     assert " ".join(text.split()).lower() not in template(), f"{where} is still the template's own text"
     return " ".join(text.split())
+
+
+def no_repetition(text, where):
+    different = len({word.lower() for word in text.split()})
+    assert 2 * different > min(words(text), 10), f"{where} says the same {different} words over and over"
+
+
+def plain(text):
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def only_denies(falsifier, claim):
+    """ "It does not ...", of a claim that it does: the same words, but for the denial."""
+    said = [{word.rstrip("s") for word in plain(text).split()} for text in (falsifier, claim)]
+    return DENIED.fullmatch(falsifier.rstrip(".")) or said[0] ^ said[1] <= NOTS
 
 
 @functools.cache
@@ -471,8 +512,9 @@ def template():
 
 
 ARXIV = re.compile(
-    r"((https?://)?(www\.|export\.)?arxiv\.org/(abs|pdf|html)/|arxiv:\s*|((https?://)?(dx\.)?doi\.org/|doi:\s*)?10\.48550/arxiv\.)?"
-    r"(?P<number>(?P<year>\d\d)(?P<month>0[1-9]|1[0-2])\.(?P<digits>\d{4,5}))(v\d+)?(\.pdf)?",
+    r"((https?://)?((www\.|export\.)?arxiv\.org/(abs|pdf|html)|huggingface\.co/papers|(www\.)?alphaxiv\.org/abs)/"
+    r"|arxiv:\s*|((https?://)?(dx\.)?doi\.org/|doi:\s*)?10\.48550/arxiv\.)?"
+    r"(?P<number>(?P<year>\d\d)(?P<month>0[1-9]|1[0-2])\.(?P<digits>\d{4,5}))(v\d+)?(\.pdf)?([?#]\S*)?",
     re.IGNORECASE,
 )
 DOI = re.compile(r"((https?://)?(dx\.|www\.)?doi\.org/|doi:\s*)?(?P<doi>10\.\d{4,9}/\S+)", re.IGNORECASE)
@@ -502,17 +544,20 @@ def test_my_review(my_review):
     assert question.endswith("?") and words(question) >= FEWEST_WORDS, (
         f"the question {question!r} is none: five words or more, and a question mark"
     )
+    no_repetition(question, "the question")
     papers = the_papers(my_review["papers"])
     claims = the_notes(my_review["notes"], papers)
     the_disagreement(my_review["disagreement"], papers)
     verdict = sentence(my_review["verdict"], "the verdict", 10)
-    assert verdict.lower() not in claims, "the verdict is one of the claims, word for word: where do *you* stand?"
+    asks = verdict.endswith("?") and not re.search(r"[.!;:]", verdict)
+    assert not asks, "the verdict is a question: where do *you* stand?"
+    assert plain(verdict) not in claims, "the verdict is one of the claims, word for word: where do *you* stand?"
 
 
 def the_papers(papers):
     assert_plain(papers, dict)
     assert len(papers) >= PAPERS, f"there are {len(papers)} papers: {PAPERS} or more are asked for"
-    links = {}
+    links, shown = {}, {}
     for name, its in papers.items():
         assert isinstance(its, dict) and set(its) == {"link", "shows"}, (
             f"paper {name!r}: the keys are 'link' and 'shows'"
@@ -525,14 +570,16 @@ def the_papers(papers):
         )
         same = links.setdefault(key, name)
         assert same == name, f"papers {same!r} and {name!r} are one: both links lead to {key}"
-        sentence(its["shows"], f"paper {name!r}: 'shows'")
+        its_words = plain(sentence(its["shows"], f"paper {name!r}: 'shows'"))
+        same = shown.setdefault(its_words, name)
+        assert same == name, f"papers {same!r} and {name!r} show the same, word for word"
     return set(papers)
 
 
 def the_notes(notes, papers):
     assert_plain(notes, list, of=dict)
-    known = {topic.what.lower().rstrip(".") for topic in topics.load_topics().values()}
-    known |= {its.shows.lower().rstrip(".") for its in readings.load_readings().values()}
+    known = {plain(topic.what) for topic in topics.load_topics().values()}
+    known |= {plain(its.shows) for its in readings.load_readings().values()}
     claims = set()
     for number, note in enumerate(notes, 1):
         missing = [field for field in readings.FIELDS if not str(note.get(field, "")).strip()]
@@ -542,19 +589,21 @@ def the_notes(notes, papers):
         assert note["paper"] in papers, f"note {number}: {note['paper']!r} is none of your papers {sorted(papers)}"
         texts = {field: sentence(note[field], f"note {number}, {field!r}")
                  for field in ("claim", "evidence", "falsifier", "replicate")}  # fmt: skip
-        assert len({text.lower() for text in texts.values()}) == len(texts), f"note {number}: two entries say the same"
+        assert len(set(map(plain, texts.values()))) == len(texts), f"note {number}: two entries say the same"
         claim = texts["claim"].lower()
         assert not claim.endswith("?"), f"note {number}: the claim is a question: say what can be wrong"
-        assert not DENIED.fullmatch(texts["falsifier"].rstrip(".")), (
+        assert not only_denies(texts["falsifier"], texts["claim"]), (
             f"note {number}: 'falsifier' only denies the claim: which result would you see?"
         )
+        claim = plain(claim)
         assert claim not in claims, f"note {number}: its claim stands in an earlier note"
-        assert claim.rstrip(".") not in known, f"note {number}: its claim is the course's own sentence: say it yourself"
+        assert claim not in known, f"note {number}: its claim is the course's own sentence: say it yourself"
         claims.add(claim)
         where = assert_plain(note["where"], str)
         assert PLACE.search(where), f"note {number}: {where!r} is no place: a figure, table or section with its number"
-        named = re.split(r"[,;&/+]|\band\b", assert_plain(note["on"], str))
-        unknown = [one.strip() for one in named if one.strip() and one.strip().lower() not in readings.models()]
+        named = [its for its in re.split(r"[,;&/+]|\band\b", assert_plain(note["on"], str)) if its.strip()]
+        assert named, f"note {number}: 'on' names no model; readings.models() has them"
+        unknown = [one.strip() for one in named if one.strip().lower() not in readings.models()]
         assert not unknown, f"note {number}: {unknown[0]!r} is no model of this course; readings.models() has them"
         minutes = str(note["minutes"]).strip()
         assert re.fullmatch(r"\d+(\.\d+)?", minutes), f"note {number}: 'minutes' is a number, not {minutes!r}"
@@ -573,7 +622,8 @@ def the_disagreement(apart, papers):
         assert len(set(between)) == len(between) == 2, "a disagreement is between two papers: name two of yours"
         unknown = [name for name in between if name not in papers]
         assert not unknown, f"the disagreement names {unknown[0]!r}, which is none of your papers"
-        sentence(apart.get("settled by", ""), "the disagreement's 'settled by'")
+        settled = sentence(apart.get("settled by", ""), "the disagreement's 'settled by'")
+        assert not PUT_OFF.search(settled), "the disagreement's 'settled by' puts it off: which result would settle it?"
     else:
         looked = LOOKED.search(apart["about"]) and words(apart["about"]) >= 8
         assert looked, "without a disagreement, 'about' says where you looked for one"

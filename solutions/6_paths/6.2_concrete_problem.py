@@ -598,7 +598,8 @@ def open_problems(
 #
 # Take one, or write your own, and plan the day. A plan that nothing could refute is no plan: say in your own words
 # what you expect to see, what would show that you are wrong, and what you do after an hour without news. The check
-# sees form alone: keys, hours, sentences, words of your problem in them. Whether the plan is good, a friend can tell.
+# sees form alone: keys, hours, sentences, words of your problem in them (in `expect` and in `falsifier` one, or a
+# figure), a null. Whether the plan is good, a friend can tell.
 # %% exercise="my_plan" points=2 difficulty=2 minutes=15
 my_plan = None  # {"problem": id on the board or a question of your own, "hours": at most 12,
 #                  "expect": ..., "falsifier": ..., "null": ..., "if_stuck": ...}
