@@ -206,8 +206,8 @@ def patch_residual(
     """metric(logits) of runs on tokens in which resid_pre of one layer at one position (the
     same in all rows) comes from source: one run for each of the layers and positions.
 
-    No hook stays behind, no gradient is kept, tokens and source stay as they are. This
-    holds for all functions below, too.
+    No hook of yours stays behind, and those of others do. No gradient is kept, tokens and
+    source stay as they are. All this holds for the functions below, too.
     """
     ### BEGIN SOLUTION
     values = []
