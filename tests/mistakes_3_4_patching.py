@@ -181,6 +181,30 @@ def patch_residual(model, tokens, source, layers, positions, metric):
     return torch.stack([value] * len(places)).reshape(len(layers), len(positions), -1)
 
 
+@mistake("takes away hooks of others: reset_hooks() removes all")
+def patch_residual(model, tokens, source, layers, positions, metric):
+    values = _stream(model, tokens, source, layers, positions, metric)
+    model.reset_hooks()
+    return values
+
+
+@right("add_hook, and the hook's own handle taken away")
+@torch.no_grad()
+def patch_residual(model, tokens, source, layers, positions, metric):
+    values = torch.zeros(len(layers), len(positions), len(tokens))
+    for (i, layer), (j, at) in itertools.product(enumerate(layers), enumerate(positions)):
+        name = _name("resid_pre", layer)
+        point = model.hook_dict[name]
+        point.add_hook(_hook(source, name, (ALL, at))[1])
+        mine = point.fwd_hooks[-1]
+        try:
+            values[i, j] = metric(model(tokens))
+        finally:
+            mine.hook.remove()
+            point.fwd_hooks.remove(mine)
+    return values
+
+
 @right("model.hooks, and a mask in place of an index")
 @torch.no_grad()
 def patch_residual(model, tokens, source, layers, positions, metric):
@@ -286,6 +310,18 @@ def patch_heads(model, tokens, source, heads, metric, positions=None):
     return _heads(model, tokens, source, heads, "z", metric, positions).mean()
 
 
+@mistake("takes away hooks of others: reset_hooks() removes all")
+@torch.no_grad()
+def patch_heads(model, tokens, source, heads, metric, positions=None):
+    """As in older code: all hooks away, one's own in, the run, all away again."""
+    model.reset_hooks()
+    for layer, head in heads:
+        model.add_hook(*_hook(source, _name("z", layer), (ALL, _at(positions), head)))
+    values = metric(model(tokens))
+    model.reset_hooks()
+    return values
+
+
 @right("one hook for each layer, found by the layer")
 @torch.no_grad()
 def patch_heads(model, tokens, source, heads, metric, positions=None):
@@ -370,6 +406,14 @@ def _watch(x, hook, kept, name):
     kept[name] = x.detach().clone()
 
 
+@mistake("takes away hooks of others: reset_hooks() removes all")
+def patch_head_part(model, tokens, source, heads, part, metric):
+    by = _shared_by(model, part)
+    values = _heads(model, tokens, source, heads, part, metric, of=lambda head: head // by)
+    model.reset_hooks()
+    return values
+
+
 @right("the number of shared heads from the source itself, and torch.where")
 @torch.no_grad()
 def patch_head_part(model, tokens, source, heads, part, metric):
@@ -411,6 +455,12 @@ def patch_pattern(model, tokens, source, heads, metric):
 def patch_pattern(model, tokens, source, heads, metric):
     by = _shared_by(model, "k")
     return _patterns(model, tokens, source, heads, metric, lambda head: (ALL, head // by))
+
+
+@mistake("takes away hooks of others: reset_hooks() removes all")
+def patch_pattern(model, tokens, source, heads, metric):
+    model.reset_hooks()
+    return _patterns(model, tokens, source, heads, metric, lambda head: (ALL, head))
 
 
 @right("index_copy, a hook for each layer")
@@ -520,6 +570,16 @@ def resume_from_layer(model, resid, layer, fwd_hooks):
     return _resume(model, resid, layer, [])
 
 
+@mistake("takes away hooks of others: reset_hooks() removes all")
+@torch.no_grad()
+def resume_from_layer(model, resid, layer, fwd_hooks):
+    for name, hook in fwd_hooks:
+        model.add_hook(name, hook)
+    logits = _resume(model, resid, layer, [])
+    model.reset_hooks()
+    return logits
+
+
 @right("a slice of the blocks, hooks added and taken away")
 @torch.no_grad()
 def resume_from_layer(model, resid, layer, fwd_hooks):
@@ -603,6 +663,13 @@ def batched_head_patching(model, tokens, source, metric):
 @mistake("gives the change against the plain run: the metric itself is asked for")
 def batched_head_patching(model, tokens, source, metric):
     return _batched(model, tokens, source, metric) - _run(model, tokens, [], metric)
+
+
+@mistake("takes away hooks of others: reset_hooks() removes all")
+def batched_head_patching(model, tokens, source, metric):
+    values = _batched(model, tokens, source, metric)
+    model.reset_hooks()
+    return values
 
 
 @right("copies pair by pair all the way")
@@ -689,6 +756,13 @@ def attribution_patching(model, tokens, source, metric):
 
 def _kept_only(z, hook, own, name):
     own[name] = z
+
+
+@mistake("takes away hooks of others: reset_hooks() removes all")
+def attribution_patching(model, tokens, source, metric):
+    estimates = _linear(model, tokens, source, metric).sum((2, 4)).transpose(1, 2)
+    model.reset_hooks()
+    return estimates
 
 
 @mistake("fills .grad of the weights, as backward() does; torch.autograd.grad gives gradients and leaves nothing")
@@ -883,6 +957,14 @@ def path_patch(model, tokens, source, sender, receivers, part, metric):
     return _run(model, tokens, hooks, metric)
 
 
+@mistake("takes away hooks of others: reset_hooks() removes all")
+@torch.no_grad()
+def path_patch(model, tokens, source, sender, receivers, part, metric):
+    there = _seen(model, tokens, _mixed(model, tokens, source, sender), part)
+    model.reset_hooks()  # the frozen heads
+    return _through(model, tokens, there, receivers, part, metric)
+
+
 @right("freezes only what lies between, by subtracting nothing")
 @torch.no_grad()
 def path_patch(model, tokens, source, sender, receivers, part, metric):
@@ -971,6 +1053,16 @@ def find_heads(model, clean, corrupted, right, wrong):
     source = _own(model, clean, "z")
     low = _run(model, corrupted, [], metric)
     return {h for h in _grid(model) if (_heads(model, corrupted, source, [h], "z", metric) - low).abs().max() > 1e-4}
+
+
+@mistake("takes away hooks of others: reset_hooks() removes all")
+def find_heads(model, clean, corrupted, right, wrong):
+    metric = functools.partial(_diff, right=right, wrong=wrong)
+    high, low = _ends(model, clean, corrupted, metric)
+    source = _own(model, clean, "z")
+    shares = {h: (_heads(model, corrupted, source, [h], "z", metric).mean() - low) for h in _grid(model)}
+    model.reset_hooks()
+    return {head for head, share in shares.items() if high - low > 0.2 and share > 0.2 * (high - low)}
 
 
 @right("noising, one head at a time, and a null of another row's activations")

@@ -85,6 +85,27 @@ def steer(model, tokens, layer, direction, strength, at=None):
     return _steer(model, tokens, layer, strength * direction, at if at is not None and at.any() else None)
 
 
+def _hold(model, tokens, layer, direction, strength, at=None):
+    """Logits with the stream's part along the direction set to strength * direction."""
+    unit = direction / direction.norm()
+
+    def put(stream, hook):
+        held = stream + (strength * direction.norm() - stream @ unit)[..., None] * unit
+        if at is None:
+            return held
+        stream = stream.clone()
+        stream[torch.arange(len(stream)), at] = held[torch.arange(len(stream)), at]
+        return stream
+
+    with torch.no_grad():
+        return model.run_with_hooks(tokens, fwd_hooks=[(_name(layer), put)])
+
+
+@mistake("sets the stream's part along the direction to the push, where it is to be added to what is there")
+def steer(model, tokens, layer, direction, strength, at=None):
+    return _hold(model, tokens, layer, direction, strength, at)
+
+
 @right("a mask over positions")
 def steer(model, tokens, layer, direction, strength, at=None):
     where = torch.ones(tokens.shape)
@@ -208,6 +229,11 @@ def dose_response(model, tokens, last, layer, direction, strengths, measure):
     return _moved(model, tokens, last, layer, direction, sums, measure)
 
 
+@mistake("takes the mean over rows: each row has a value of its own")
+def dose_response(model, tokens, last, layer, direction, strengths, measure):
+    return _moved(model, tokens, last, layer, direction, strengths, measure).mean(1)
+
+
 @right("the plain run among the pushed ones")
 def dose_response(model, tokens, last, layer, direction, strengths, measure):
     values = torch.stack([measure(_ends(_steer(model, tokens, layer, s * direction), last)) for s in (0.0, *strengths)])
@@ -270,6 +296,40 @@ def side_effects(model, tokens, last, layer, direction, strength):
     return kl * (last + 1), rise * last
 
 
+@mistake("takes the mean over rows: each text has a price of its own")
+def side_effects(model, tokens, last, layer, direction, strength):
+    kl, rise = _price(model, tokens, last, layer, direction, strength)
+    return kl.mean(), rise.mean()
+
+
+@mistake("divides KL by the number of words, as kl_div does with reduction='mean': it is a sum over them")
+def side_effects(model, tokens, last, layer, direction, strength):
+    kl, rise = _price(model, tokens, last, layer, direction, strength)
+    return kl / model.cfg.d_vocab, rise
+
+
+def _drawn(model, tokens, last, layer, direction, strength, n=1):
+    """KL of each row by n tokens that are drawn from each plain prediction."""
+    plain, pushed = (_steer(model, tokens, layer, s * direction).log_softmax(-1) for s in (0.0, strength))
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.multinomial(plain.exp().flatten(0, 1), n, replacement=True, generator=generator)
+    each = (plain - pushed).gather(-1, drawn.reshape(*tokens.shape, n)).mean(-1)
+    real = torch.arange(tokens.shape[1]) <= last[:, None]
+    return (each * real).sum(1) / real.sum(1)
+
+
+@mistake("draws a token at each position and compares its probabilities: KL is the sum over all tokens")
+def side_effects(model, tokens, last, layer, direction, strength):
+    _, rise = _price(model, tokens, last, layer, direction, strength)
+    return _drawn(model, tokens, last, layer, direction, strength), rise
+
+
+@mistake("compares the probabilities of the text's own tokens alone: KL is the sum over all tokens")
+def side_effects(model, tokens, last, layer, direction, strength):
+    _, rise = _price(model, tokens, last, layer, direction, strength)
+    return rise, rise
+
+
 @right("torch's kl_div and cross_entropy, text by text")
 def side_effects(model, tokens, last, layer, direction, strength):
     kls, rises = [], []
@@ -327,6 +387,14 @@ def generate_steered(model, tokens, n_new, layer, direction, strength):
 @mistake("takes the least likely token")
 def generate_steered(model, tokens, n_new, layer, direction, strength):
     return _generate(model, tokens, n_new, layer, direction, strength, pick=torch.argmin)
+
+
+@mistake("sets the stream's part along the direction to the push, where it is to be added to what is there")
+def generate_steered(model, tokens, n_new, layer, direction, strength):
+    for _ in range(n_new):
+        best = _hold(model, tokens, layer, direction, strength)[:, -1].argmax(-1)
+        tokens = torch.cat([tokens, best[:, None]], dim=1)
+    return tokens
 
 
 @right("row by row, into a buffer")
@@ -412,6 +480,11 @@ def random_direction_control(model, tokens, last, layer, direction, strength, me
 def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
     others = _random(model, tokens, last, layer, direction, strength, measure, n - 1, seed)
     return torch.cat([_moved(model, tokens, last, layer, direction, [strength], measure), others])
+
+
+@mistake("takes the mean over rows: each row has a value of its own")
+def random_direction_control(model, tokens, last, layer, direction, strength, measure, n, seed):
+    return _random(model, tokens, last, layer, direction, strength, measure, n, seed).mean(1)
 
 
 @right("all of them in one run, measured at once")
@@ -561,6 +634,38 @@ def strength_at_cost(model, tokens, last, layer, direction, cost, most):
         plain, pushed = (_steer(model, tokens, layer, s * direction).log_softmax(-1) for s in (0.0, strength))
         each = (pushed.exp() * (pushed - plain)).sum(-1) * real
         return (each.sum(1) / real.sum(1)).mean().item()
+
+    return _at_cost(model, tokens, last, layer, direction, cost, most, price)
+
+
+@mistake("takes one mean over the positions of all rows: of each row first, and then over rows")
+def strength_at_cost(model, tokens, last, layer, direction, cost, most):
+    def price(strength):
+        kl, _ = _price(model, tokens, last, layer, direction, strength)
+        return ((kl * (last + 1)).sum() / (last + 1).sum()).item()
+
+    return _at_cost(model, tokens, last, layer, direction, cost, most, price)
+
+
+@mistake("counts the padding, too")
+def strength_at_cost(model, tokens, last, layer, direction, cost, most):
+    whole = torch.full_like(last, tokens.shape[1] - 1)
+
+    def price(strength):
+        return _price(model, tokens, last, layer, direction, strength, to=whole)[0].mean().item()
+
+    return _at_cost(model, tokens, last, layer, direction, cost, most, price)
+
+
+@mistake("divides KL by the number of words, as kl_div does with reduction='mean': it is a sum over them")
+def strength_at_cost(model, tokens, last, layer, direction, cost, most):
+    return _at_cost(model, tokens, last, layer, direction, cost * model.cfg.d_vocab, most)
+
+
+@mistake("compares the probabilities of tokens that are drawn: KL is the sum over all tokens")
+def strength_at_cost(model, tokens, last, layer, direction, cost, most):
+    def price(strength):
+        return _drawn(model, tokens, last, layer, direction, strength, 100).mean().item()
 
     return _at_cost(model, tokens, last, layer, direction, cost, most, price)
 
@@ -917,24 +1022,28 @@ def _spoilt(now, plain):
     return (a.exp() * (a - now.log_softmax(-1))).sum(-1).mean().item()
 
 
+def _added(model, tokens, layer, direction, strength, at):
+    return _steer(model, tokens, layer, strength * direction, at)
+
+
 def _scan(
-    model, asked, others, directions, strengths=(1.6, 2.0, 4.0, 8.0), effect=_rise, cost=_spoilt, everywhere=False
-):
+    model, asked, others, directions, strengths=(1.6, 2.0, 4.0, 8.0), effect=_rise, cost=_spoilt, everywhere=False,
+    push=_added,
+):  # fmt: skip
     """{(name, layer)} by the two criteria, at one and the same strength; each is a function of new and old logits."""
     both = torch.cat([asked, others])
     end = None if everywhere else torch.full((len(both),), asked.shape[1] - 1)
 
-    def answers(layer, move):
-        return _steer(model, both, layer, move, end)[:, -1].split([len(asked), len(others)])
+    with torch.no_grad():
+        plain, plain_others = model(both)[:, -1].split([len(asked), len(others)])
 
-    plain, plain_others = answers(0, 0 * next(iter(directions.values())))
-
-    def is_clean(layer, move):
-        now, now_others = answers(layer, move)
+    def is_clean(layer, direction, strength):
+        answers = push(model, both, layer, direction, strength, end)[:, -1]
+        now, now_others = answers.split([len(asked), len(others)])
         return (not effect or effect(now, plain) >= 4) and (not cost or cost(now_others, plain_others) <= 0.05)
 
     places = [(name, layer) for name in directions for layer in range(model.cfg.n_layers)]
-    return {(name, layer) for name, layer in places if any(is_clean(layer, s * directions[name]) for s in strengths)}
+    return {(name, layer) for name, layer in places if any(is_clean(layer, directions[name], s) for s in strengths)}
 
 
 @mistake("clean pushes were found, but")
@@ -992,6 +1101,22 @@ def find_steering(model, asked, others, directions):
     return _scan(model, asked, others, directions, effect=lambda now, plain: 2 * (plain - now)[:, -1].mean())
 
 
+@mistake("too: 3 even")
+def find_steering(model, asked, others, directions):
+    """The log probability of YES: it rises wherever both answers do."""
+
+    def log_p(now, plain):
+        return 4 * ((now.log_softmax(-1) - plain.log_softmax(-1))[:, -2].mean() >= 3)
+
+    return _scan(model, asked, others, directions, effect=log_p)
+
+
+@mistake("missed were 3 kept")
+def find_steering(model, asked, others, directions):
+    """Overwrites what is held along the direction, where a push adds to it."""
+    return _scan(model, asked, others, directions, (1.0, 1.6, 2.0, 3.0, 4.0, 5.5, 8.0), push=_hold)
+
+
 @mistake("others were named, too: 3 scatters")
 def find_steering(model, asked, others, directions):
     """The row that rises most, not the mean over rows."""
@@ -1043,6 +1168,23 @@ def find_steering(model, asked, others, directions):
 @right("a finer scan")
 def find_steering(model, asked, others, directions):
     return _scan(model, asked, others, directions, (1.0, 2.0, 3.0, 4.0, 5.5, 8.0))
+
+
+@right("the price by one drawn token in each row: the gap is wider than that noise")
+def find_steering(model, asked, others, directions):
+    def drawn(now, plain):
+        tokens = torch.multinomial(plain.softmax(-1), 1, generator=torch.Generator().manual_seed(0))
+        return abs((plain.log_softmax(-1) - now.log_softmax(-1)).gather(1, tokens).mean().item())
+
+    return _scan(model, asked, others, directions, cost=drawn)
+
+
+@right("kl_div's mean over words as well, and a line of its own")
+def find_steering(model, asked, others, directions):
+    def over_words(now, plain):
+        return 10 * torch.nn.functional.kl_div(now.log_softmax(-1), plain.log_softmax(-1), log_target=True)
+
+    return _scan(model, asked, others, directions, cost=over_words)
 
 
 @right("how often the prediction of others stays, and hooks in a with block")

@@ -19,6 +19,7 @@ from concrete_steps.checking.testing import (
     assert_precise,
     assert_tensor,
     nothing_left_behind,
+    others_hook,
     settled,
     strided,
     unchanged,
@@ -229,6 +230,13 @@ def head_places(model, heads, part, positions=None):
     ]
 
 
+def for_others(rng, part="z"):
+    """What a call needs in which a hook of somebody else's is in the model: model, tokens, source and metric."""
+    model = tiny("attention only", rng)
+    tokens, other = two_prompts(rng, 2, 4)
+    return model, tokens, source_of(model, other, part), measures(rng, 2)[0]
+
+
 def check_no_hook_left(model):
     left = [name for name, point in model.hook_dict.items() if point.fwd_hooks or point.bwd_hooks]
     model.reset_hooks()
@@ -286,6 +294,13 @@ def test_patch_residual(patch_residual, rng):
     check_plain(actual)
 
 
+def test_patch_residual__others(patch_residual, rng):
+    """Hooks of others stay"""
+    model, tokens, source, metric = for_others(rng, "resid_pre")
+    with others_hook(model):
+        patch_residual(model, tokens, source, [1], [2], metric)
+
+
 # --- 3. and 5. Heads and their parts
 
 # Several of one layer, several layers, none, one; so that few calls tell wrong answers apart.
@@ -321,6 +336,13 @@ def test_patch_heads(patch_heads, rng):
     check_head_patching(call, rng, "z", lambda i: (None, [1, 3], [0, 4, 2], None, [])[i])
 
 
+def test_patch_heads__others(patch_heads, rng):
+    """Hooks of others stay"""
+    model, tokens, source, metric = for_others(rng)
+    with others_hook(model):
+        patch_heads(model, tokens, source, [(1, 0)], metric)
+
+
 def test_patch_head_part(patch_head_part, rng):
     """One run in which q, k, v or z of all listed heads comes from the source; shared keys are those that they read."""
     # One draw of weights for all calls: each is put to the written mistakes after the last.
@@ -333,6 +355,13 @@ def test_patch_head_part(patch_head_part, rng):
         check_head_patching(call, rng, part, models=models, sets=sets)
 
 
+def test_patch_head_part__others(patch_head_part, rng):
+    """Hooks of others stay"""
+    model, tokens, source, metric = for_others(rng, "k")
+    with others_hook(model):
+        patch_head_part(model, tokens, source, [(1, 0)], "k", metric)
+
+
 def test_patch_pattern(patch_pattern, rng):
     """One run in which the patterns of all listed heads come from the source, and nothing else."""
 
@@ -340,6 +369,13 @@ def test_patch_pattern(patch_pattern, rng):
         return patch_pattern(model, tokens, source, heads, metric)
 
     check_head_patching(call, rng, "pattern", sets=(0, 1, 4))
+
+
+def test_patch_pattern__others(patch_pattern, rng):
+    """Hooks of others stay"""
+    model, tokens, source, metric = for_others(rng, "pattern")
+    with others_hook(model):
+        patch_pattern(model, tokens, source, [(1, 0)], metric)
 
 
 def test_answer_needed(answer_needed):
@@ -405,6 +441,13 @@ def test_resume_from_layer__work(resume_from_layer, rng):
         assert times == [1] * len(times), f"resumed from layer {layer}, the blocks from there on run {times} times"
 
 
+def test_resume_from_layer__others(resume_from_layer, rng):
+    """Hooks of others stay"""
+    model = tiny("attention only", rng)
+    with others_hook(model):
+        resume_from_layer(model, rng.normal(2, 4, 12), 1, [("blocks.1.attn.hook_z", _halved)])
+
+
 def _halved(z, hook):
     return 0.5 * z - 0.3
 
@@ -450,6 +493,13 @@ def test_batched_head_patching__work(batched_head_patching, rng):
         )
 
 
+def test_batched_head_patching__others(batched_head_patching, rng):
+    """Hooks of others stay"""
+    model, tokens, source, metric = for_others(rng)
+    with others_hook(model):
+        batched_head_patching(model, tokens, source, metric)
+
+
 # --- 6. The gradient
 
 
@@ -464,10 +514,21 @@ def test_attribution_patching(attribution_patching, rng):
             actual = assert_tensor(actual, shape=(model.cfg.n_layers, model.cfg.n_heads, pairs))
         check_plain(actual, "the estimate")
         filled = [name for name, weight in model.named_parameters() if weight.grad is not None]
-        assert not filled, f"your code fills .grad of the weights ({filled[0]}): torch.autograd.grad does not"
+        # In the words of the written mistake: its numbers are right, so that they tell it from no other such answer.
+        assert not filled, (
+            "fills .grad of the weights, as backward() does; torch.autograd.grad gives gradients and leaves nothing: "
+            f"{filled[0]} has one now"
+        )
         expected = first_order(model, tokens, source, metric)
         meaning = "entry [layer, head] is not the first-order change of the metric when this z becomes the source's"
         assert_close(actual, expected, meaning, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
+def test_attribution_patching__others(attribution_patching, rng):
+    """Hooks of others stay"""
+    model, tokens, source, metric = for_others(rng)
+    with others_hook(model):
+        attribution_patching(model, tokens, source, metric)
 
 
 def test_attribution_patching__weights(attribution_patching, rng):
@@ -595,6 +656,13 @@ def test_path_patch(path_patch, rng):
         check_plain(actual)
 
 
+def test_path_patch__others(path_patch, rng):
+    """Hooks of others stay"""
+    model, tokens, source, metric = for_others(rng)
+    with others_hook(model):
+        path_patch(model, tokens, source, (0, 1), [(2, 0)], "k", metric)
+
+
 # --- 8. Open task
 
 # seed is drawn; sizes, and how many circuits do the whole job each
@@ -631,3 +699,10 @@ def test_find_heads(find_heads, rng):
     of = found + len(missed)
     said = f"in {len(tasks)} tasks, {found} of {of} heads that carry the difference were found"
     assert_mostly_found(found, missed, wrong, said)
+
+
+def test_find_heads__others(find_heads, rng):
+    """Hooks of others stay"""
+    model, truth = wired.build(seed=rng.integer(0, 10_000), n_layers=2, n_heads=6)
+    with others_hook(model):
+        find_heads(model, *wired.pairs(truth, "induction", batch=2, seed=0))

@@ -206,8 +206,8 @@ def patch_residual(
     """metric(logits) of runs on tokens in which resid_pre of one layer at one position (the
     same in all rows) comes from source: one run for each of the layers and positions.
 
-    No hook stays behind, no gradient is kept, tokens and source stay as they are. This
-    holds for all functions below, too.
+    No hook of yours stays behind, and those of others do. No gradient is kept, tokens and
+    source stay as they are. All this holds for the functions below, too.
     """
     ### BEGIN SOLUTION
     values = []
@@ -241,7 +241,7 @@ corrupted_logits, from_corrupted = keep(smol, corrupted, PARTS)
 # %% experiment=True
 at_clean, at_corrupted = metric(clean_logits), metric(corrupted_logits)
 two = slice(0, 2)  # two pairs are enough for a first look
-layers = [0, 8, 16, 18, 21, 26]
+layers = [0, 16, 18, 21, 26]
 by_place = patch_residual(
     smol,
     corrupted[two],
@@ -546,7 +546,7 @@ plot.imshow(
 test_clean, test_corrupted, test_right, test_wrong = fresh
 test_metric = partial(logit_diff, right=test_right, wrong=test_wrong)
 test_clean_logits, test_from_clean = keep(smol, test_clean, PARTS)
-test_corrupted_logits, test_from_corrupted = keep(smol, test_corrupted, ["z"])
+test_corrupted_logits, test_from_corrupted = keep(smol, test_corrupted, ["resid_pre", "z"])
 high, low = test_metric(test_clean_logits), test_metric(test_corrupted_logits)
 gap = (high - low).mean()
 # for each pair the next one with the same question that shares no name with it
@@ -568,9 +568,26 @@ def share(values: Float[Tensor, "pair"]) -> evidence.Interval:
     return evidence.interval((values - low) / gap)
 
 
-denoise = partial(patch_heads, smol, test_corrupted, metric=test_metric)
-noise = partial(patch_heads, smol, test_clean, metric=test_metric)
+def resumed(streams: Source, source: Source, heads: list[Head]) -> Float[Tensor, "pair"]:
+    """patch_heads on the run that streams are of, resumed from the first of these layers."""
+
+    def swap(z, hook, kept, head):
+        z = z.clone()
+        z[:, :, head] = kept[:, :, head]
+        return z
+
+    names = [(utils.get_act_name("z", layer), head) for layer, head in heads]
+    hooks = [(name, partial(swap, kept=source[name], head=head)) for name, head in names]
+    first = min(layer for layer, _ in heads)
+    stream = streams[utils.get_act_name("resid_pre", first)]
+    return test_metric(resume_from_layer(smol, stream, first, hooks))
+
+
+denoise, noise = partial(resumed, test_from_corrupted), partial(resumed, test_from_clean)
 each_alone = {head: denoise(test_from_clean, [head]) for head in best}
+whole_run = patch_heads(smol, test_corrupted, test_from_clean, [best[0]], test_metric)
+off = (each_alone[best[0]] - whole_run).abs().max()
+print(f"resumed runs and a whole one differ by {off:.0e} nats")
 on_test = {head: share(values) for head, values in each_alone.items()}
 wiped = {head: share(denoise(another, [head])) for head in best}
 for head in best:
@@ -813,12 +830,12 @@ steps = [0.0, 0.25, 0.5, 0.75, 1.0]
 curves = {}
 for layer, head in misjudged[:2]:
     name = utils.get_act_name("z", layer)
-    curve = []
-    for part in steps:
+    curve = [0.0]  # the corrupted run itself
+    for part in steps[1:-1]:
         mixed = {name: torch.lerp(from_corrupted[name], from_clean[name], part)}
         values = patch_heads(smol, corrupted, mixed, [(layer, head)], metric)
         curve.append(recovered(values, at_clean, at_corrupted).item())
-    curves[f"L{layer}H{head}"] = curve
+    curves[f"L{layer}H{head}"] = [*curve, by_head[layer, head].item()]
     slope = linear[layer, head].item()
     curves[f"L{layer}H{head}, tangent"] = [part * slope for part in steps]
 
@@ -932,18 +949,16 @@ through, span = {}, (at_clean - at_corrupted).mean()
 for part in ("q", "k", "v"):
     values = path_patch(smol, corrupted, from_clean, sender, receivers, part, metric)
     through[part] = evidence.interval((values - at_corrupted) / span)
-null_paths = []
-for other in null_senders:
-    values = path_patch(smol, corrupted, from_clean, other, receivers, "k", metric)
-    null_paths.append(round(recovered(values, at_clean, at_corrupted).item(), 2))
+values = path_patch(smol, corrupted, from_clean, null_senders[1], receivers, "k", metric)
+null_path = recovered(values, at_clean, at_corrupted)
 by_keys = partial(path_patch, smol, test_corrupted, test_from_clean)
 fresh_path = share(by_keys(sender, receivers, "k", test_metric))
 fresh_null = share(by_keys(null_senders[0], receivers, "k", test_metric))
 alone = by_head[sender].item()
 by_one = ", ".join(f"{part} {value:.2f}" for part, value in through.items())
 print(f"by every path {alone:.2f}; by one: {by_one}")
-print("by k from two other heads of its layer:", null_paths)
-print(f"by k on fresh pairs: {fresh_path:.2f}; from another head {fresh_null:.2f}")
+print(f"by k from another head of its layer: {null_path:.2f}")
+print(f"by k on fresh pairs: {fresh_path:.2f}; from a third {fresh_null:.2f}")
 # %% [markdown]
 # The effect of L16H0 passes through keys that five heads read (on fresh pairs, too), and next to nothing through their
 # queries and values. *Together* is not *each*: their neighbours read the same keys, and one receiver at a time is

@@ -44,14 +44,17 @@ EVEN = "even"  # it raises the logits of YES and of NO alike
 SCATTERS = "scatters"  # a long push makes the answer rise in some rows, and fall in others: by the last word
 LEAKS = "leaks"  # as costly, but what it spoils the other answer with is YES
 FLIPS = "flips"  # as costly, but each other answer becomes its opposite, so that their mean stays
-ALL_KINDS = (*KINDS, LOWERS, FAINT, EVEN, SCATTERS, LEAKS, FLIPS)
-STEERING = (LINEAR, SWITCH, WINDOW, LATE, COSTLY)
+# Who overwrites what is held, where a push adds to it, takes this one for one that spoils.
+KEPT = "kept"  # as linear; the other answer is made of what it holds there, so loudly that a push hardly changes it
+ALL_KINDS = (*KINDS, LOWERS, FAINT, EVEN, SCATTERS, LEAKS, FLIPS, KEPT)
+STEERING = (LINEAR, SWITCH, WINDOW, LATE, COSTLY, KEPT)
 
 # By so much the answer rises where a push steers (the mean over rows). Elsewhere no push that leaves the others as they
 # were raises it by half as much, whatever is meant by "as they were": the learner's lines need not be these.
 RAISED = 5.0
 LONGEST = 8.0  # no push is longer
 MOST_COST = 0.05  # nats of the other rows' answers, mean KL
+LOUDEST = 60.0  # what a kept direction holds where the other question is asked
 LOGITS = 5.0  # what the answer's axis gives YES, and takes from NO
 VARIANTS = 3  # words in a class
 D_HEAD = 4
@@ -199,6 +202,8 @@ def plan(draw: random.Random, kind: str, n_layers: int) -> Plan:
             return Plan(kind, 1.0, late, draw.uniform(5.0, 5.6), late, draw.uniform(2.2, 2.4))
         case "lowers" | "even":
             return Plan(kind, 1.0, late, draw.uniform(1.5, 3.0))
+        case "kept":
+            return Plan(kind, 1.0, late, draw.uniform(1.5, 2.5))
         case "faint":
             return Plan(kind, 1.0, late, draw.uniform(17.0, 19.0))
         case "scatters":
@@ -214,6 +219,9 @@ def jobs_of(its: Plan, i: int, axes: Axes) -> list[tuple[int, Weights]]:
     """The heads of direction i, each with its layer."""
     place = i + 1
     jobs = [(0, gather(axes, place, axes.held + i, its.loud))]
+    if its.kind == KEPT:
+        jobs.append((0, gather(axes, place, axes.held + i, LOUDEST - its.loud, questions=(1,))))
+        jobs.append((its.reader, held_reader(axes, axes.held + i, {axes.out + 1: 1 / LOUDEST}, which=1)))
     if its.kind == BYPASSED:
         jobs.append((its.reader, word_reader(axes, place, 0, 0.6)))
     elif its.kind == SWITCH:
@@ -233,11 +241,11 @@ def jobs_of(its: Plan, i: int, axes: Axes) -> list[tuple[int, Weights]]:
     return jobs
 
 
-def gather(axes: Axes, place: int, into: int, gain: float) -> Weights:
-    """From the last position to a word, whose value is written down."""
+def gather(axes: Axes, place: int, into: int, gain: float, questions: tuple[int, ...] = (0, 1)) -> Weights:
+    """From the last position to a word, whose value is written down where one of these questions is asked."""
     head = blank(axes.size, D_HEAD)
-    for which in (0, 1):
-        look(head, axes, which, axes.position + place)
+    for which in (0, 1):  # the last position has no value
+        look(head, axes, which, axes.position + (place if which in questions else axes.n_ctx - 1))
     head.W_V[axes.value, 0], head.W_O[0, into] = 1, gain
     return head
 
@@ -251,11 +259,11 @@ def word_reader(axes: Axes, place: int, which: int, part: float) -> Weights:
     return head
 
 
-def held_reader(axes: Axes, held: int, writes: dict[int, float]) -> Weights:
+def held_reader(axes: Axes, held: int, writes: dict[int, float], which: int = 0) -> Weights:
     """The answer made from what the last position holds, where its question is asked: so much to each axis."""
     head = blank(axes.size, D_HEAD)
-    look(head, axes, 0, axes.position + axes.n_ctx - 1)
-    look(head, axes, 1, axes.position)
+    look(head, axes, which, axes.position + axes.n_ctx - 1)
+    look(head, axes, 1 - which, axes.position)
     head.W_V[held, 0] = 1
     for axis, part in writes.items():
         head.W_O[0, axis] = part
