@@ -15,7 +15,7 @@ from concrete_steps.grading.submissions import NOT_IN_NAMES, literal
 # By platform, how the archive names a learner's file; `who` is unique in a class, as people's names are not.
 PATTERNS = (
     # Moodle: "Jane Doe_12345_assignsubmission_file_/answers.ipynb", or all in one folder without the last slash.
-    re.compile(r"(?P<who>[^/]+_\d+)_assignsubmission_(?:file|onlinetext)_?/?(?P<file>.+)"),
+    re.compile(r"(?P<who>[^/]+?_\d+)_assignsubmission_(?:file|onlinetext)_?/?(?P<file>.+)"),
     # Canvas: "doejane_LATE_12345_678901_answers-1.ipynb".
     re.compile(r"(?P<who>[^/_]+(?:_LATE)?_\d+)_\d+_(?P<file>[^/]+)"),
     # A folder a learner, as most others have it.
