@@ -570,6 +570,15 @@ def test_a_class_comes_as_learning_platforms_give_it(file: str, student: str, tm
     assert "1 learners' files" in capsys.readouterr().out
 
 
+def test_a_learner_does_not_say_when_it_was_handed_in(tmp_path: Path, capsys):
+    """nbgrader reads it from a file beside the notebook, and takes points from who is late."""
+    archive = tmp_path / "submissions.zip"
+    archive.write_bytes(zipped((f"ann/{NAME}", text_of(right())), ("ann/timestamp.txt", "2000-01-01 00:00:00 UTC")))
+    assert collect(step_named("0"), [archive], tmp_path) == 0
+    assert "when this was handed in: ann/timestamp.txt" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "submitted" / "ann" / STEP).iterdir()] == [NAME]
+
+
 def test_a_file_of_a_class_that_is_nobody_s_is_named(tmp_path: Path, capsys):
     archive = tmp_path / "submissions.zip"
     archive.write_bytes(zipped(("answers.ipynb", "{}")))
