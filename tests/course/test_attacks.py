@@ -220,45 +220,6 @@ def speaks_to_the_grader():
         except OSError:
             pass
 
-def writes_through_proc():
-    for path in glob.glob("/proc/[12]/fd/*") + glob.glob("/proc/[12]/root/tmp/*"):
-        try:
-            open(path, "w").write("x")
-            return path
-        except OSError:
-            pass
-
-def writes_the_memory_of_its_parent():
-    return open("/proc/2/mem", "r+b") and "opened"
-
-def takes_descriptors_of_its_parent():
-    libc = ctypes.CDLL(None, use_errno=True)
-    parent = libc.syscall(434, 2, 0)
-    return [fd for fd in range(20) if parent >= 0 and libc.syscall(438, parent, fd, 0) >= 0]
-
-def attaches_to_its_parent():
-    return ctypes.CDLL(None, use_errno=True).ptrace(16, 2, 0, 0) == 0
-
-def sends_its_descriptors():
-    for descriptor in range(3, 30):
-        try:
-            with socket.socket(fileno=os.dup(descriptor)) as line:
-                socket.send_fds(line, [b""], [0])
-        except OSError:
-            pass
-
-def sets_the_clock():
-    time.clock_settime(time.CLOCK_REALTIME, 0)
-    return "set"
-
-def names_the_machine():
-    socket.sethostname("mine")
-    return socket.gethostname() == "mine"
-
-def goes_out_by_a_root_of_its_own():
-    os.chroot("/proc/1/root")
-    return "out"
-
 def leaves_a_terminal_behind():
     descriptor = os.open("/dev/tty", os.O_RDWR)
     fcntl.ioctl(descriptor, 0x5412, b"x")
