@@ -16,6 +16,7 @@ import io
 import os
 import signal
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -122,9 +123,12 @@ def as_interrupt(*_) -> None:
 if __name__ == "__main__":
     with contextlib.suppress(ValueError, OSError):
         signal.signal(signal.SIGTERM, as_interrupt)
-    code = main()
-    sys.stdout.flush()
+    # Below one folder, so that of processes that are killed nothing stays either.
+    with tempfile.TemporaryDirectory(prefix="concrete-steps-", ignore_cleanup_errors=True) as tempfile.tempdir:
+        code = main()
+        sys.stdout.flush()
+        if code == STOPPED:
+            end_children()
     if code == STOPPED:
-        end_children()
         os._exit(code)  # threads wait for the processes of learners
     sys.exit(code)

@@ -6,6 +6,7 @@ Each attack is a function that returns a word on success; None, or an error, mea
 import ast
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -263,10 +264,14 @@ def test_no_attack_comes_to_anything(tmp_path, monkeypatch):
     for name, value in {"KEY_OF_GRADER": 0x5EC, "GRADER": os.getpid(), "PORT": 8899}.items():
         code = f"{name} = {value}\n{code}"
     before = started_by_me()
+    files = tmp_path / "files of the grader"
+    files.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(files))
     results = grade_notebook(START, notebook_with(tmp_path, code + ANSWER % ATTACKS))
     assert results["logit_difference"].message == f"ValueError: {len(ATTACKS)} attacks, of which succeeded: {{}}"
     assert results["answer_already_know"].outcome == PASSED, "one exercise harmed another"
     assert started_by_me() <= before, "processes are left"
+    assert not list(files.glob("concrete-steps-*")), "files are left"
     assert (tmp_path / "key").read_text() == "secret"
     assert not list(ROOT.rglob("planted*"))
 

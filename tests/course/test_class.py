@@ -1,4 +1,4 @@
-"""A class of two hundred, honest and hostile, graded in one run; and a worker that is killed in the middle of another.
+"""A class of three hundred, honest and hostile, graded in one run; and a worker that is killed in another.
 
 They take a quarter of an hour: they run where every notebook does, once a week (`--browser all`).
 """
@@ -30,7 +30,8 @@ def beside(name: str):
 
 
 attacks, forged, grading, hand_ins = map(beside, ("test_attacks", "test_forged", "test_grading", "test_hand_ins"))
-STEP, LEARNERS = grading.STEP, 200
+habits, tricks = map(beside, ("habits", "tricks"))
+STEP, LEARNERS = grading.STEP, 300
 CONFIG = "c = get_config()\nc.GradeApart.patience = 10\n"
 
 
@@ -46,10 +47,16 @@ def hand_in_all(home: Path) -> dict[str, float]:
     for name, kind in hand_ins.KINDS.items():
         hand_ins.hand_in(home, kind.files, f"kind {name}")
         deserved[f"kind {name}"] = sum(kind.marks)
-    for name, (files, _) in hand_ins.REFUSED.items():
+    for name, (files, _) in (hand_ins.REFUSED | habits.REFUSED).items():
         hand_ins.hand_in(home, files, f"refused {name}")
         deserved[f"refused {name}"] = 0
-    for name, (before, body) in forged.FORGED.items():
+    for name, habit in habits.HABITS.items():
+        hand_ins.hand_in(home, {hand_ins.NAME: habit.notebook, **(habit.files or {})}, f"habit {name}")
+        deserved[f"habit {name}"] = sum(habit.marks)
+    for name, (files, marks) in habits.FILES.items():
+        hand_ins.hand_in(home, files, f"file {name}")
+        deserved[f"file {name}"] = sum(marks)
+    for name, (before, body) in (forged.FORGED | tricks.TRICKS).items():
         answer = f"{before}\n{forged.DIFFERENCE}{body}\n"
         grading.hand_in(home, f"forged {name}", grading.Case(grading.NOT_FIRST, answer))
         deserved[f"forged {name}"] = 2

@@ -553,6 +553,7 @@ def test_a_file_of_any_name_is_graded_and_named(name: str, tmp_path: Path):
         ("Jane Doe_777_assignsubmission_file/work.zip", "Jane Doe_777"),
         ("Jane Doe_777_assignsubmission_file_0_start_here.ipynb", "Jane Doe_777"),
         ("hw1/Jane Doe_777_assignsubmission_file_/0_start_here.ipynb", "Jane Doe_777"),
+        ("Jane_7_assignsubmission_file_Ann_8_assignsubmission_file_x.ipynb", "Jane_7"),
         ("jane/0_start_here.ipynb", "jane"),
         ("<b>Jane_777_assignsubmission_file_/x.ipynb", "_b_Jane_777"),
     ],
@@ -563,10 +564,19 @@ def test_a_class_comes_as_learning_platforms_give_it(file: str, student: str, tm
     archive.write_bytes(zipped((file, data)))
     assert collect(step_named("0"), [archive], tmp_path) == 0
     [folder] = (tmp_path / "submitted").glob(f"*/{STEP}")
-    assert folder.parent.name.startswith(student)
+    assert folder.parent.name == student
     tidy(folder)
     assert marks(folder) == ALL
     assert "1 learners' files" in capsys.readouterr().out
+
+
+def test_a_learner_does_not_say_when_it_was_handed_in(tmp_path: Path, capsys):
+    """nbgrader reads it from a file beside the notebook, and takes points from who is late."""
+    archive = tmp_path / "submissions.zip"
+    archive.write_bytes(zipped((f"ann/{NAME}", text_of(right())), ("ann/timestamp.txt", "2000-01-01 00:00:00 UTC")))
+    assert collect(step_named("0"), [archive], tmp_path) == 0
+    assert "when this was handed in: ann/timestamp.txt" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "submitted" / "ann" / STEP).iterdir()] == [NAME]
 
 
 def test_a_file_of_a_class_that_is_nobody_s_is_named(tmp_path: Path, capsys):

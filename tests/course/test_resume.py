@@ -53,8 +53,16 @@ def start(home: Path) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env=os.environ | {"TMPDIR": str(files_of_the_run(home))},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+
+
+def files_of_the_run(home: Path) -> Path:
+    """Where it keeps what it needs while it runs."""
+    place = home.with_name(f"{home.name} files")
+    place.mkdir(exist_ok=True)
+    return place
 
 
 def wait_until(true: Callable[[], bool], run: subprocess.Popen) -> None:
@@ -112,6 +120,7 @@ def test_a_run_that_was_stopped_is_gone_on_with(tmp_path: Path):
     assert run.returncode == 130
     assert said.strip().endswith("Stopped. What was marked is kept, and the same command goes on from there.")
     assert have_ended(children)
+    assert not [path for path in files_of_the_run(tmp_path).rglob("*") if path.is_file()], "files are left"
     assert not (tmp_path / "verdicts" / "b").exists()
     hand_in(tmp_path, "b")
     done = subprocess.run(autograde(tmp_path), capture_output=True, text=True)

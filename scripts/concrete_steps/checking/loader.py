@@ -12,6 +12,7 @@ import ast
 import asyncio
 import builtins
 import contextlib
+import functools
 import inspect
 import json
 import linecache
@@ -31,6 +32,9 @@ from concrete_steps.errors import CourseError
 
 # Cell magics whose body is ordinary Python; a cell under any other cell magic is not Python and is left out.
 PYTHON_MAGICS = ("time", "timeit", "capture", "prun")
+# IPython reads a cell's whole text once for each of its magics: where there are too many, none is looked for.
+MAY_BE_MAGIC = re.compile(r"^[ \t]*[%!?]|=[ \t]*[%!]|\?[ \t]*$", re.MULTILINE)
+MOST_MAGICS, MOST_LINES_READ = 50, 50_000
 
 
 @dataclass
@@ -263,6 +267,7 @@ def _lies_in(name: str, folders: list[str]) -> bool:
     return os.path.abspath(file).startswith(places)
 
 
+@functools.lru_cache(maxsize=256)
 def python_of(text: str) -> str:
     """The cell's Python, with magics as calls of get_ipython (which are then dropped) and other languages emptied."""
     from IPython.core.inputtransformer2 import TransformerManager
@@ -270,12 +275,13 @@ def python_of(text: str) -> str:
     magic = re.match(r"\s*%%(\w+).*\n?", text)
     if magic:
         text = text[magic.end() :] if magic[1] in PYTHON_MAGICS else ""
-    text = re.sub(r"^(\s*)%time[ \t]+(?=\S)", r"\1", text, flags=re.MULTILINE)  # `%time x = f()` assigns, too
-    if not re.search(r"[%!?]", text):
+    text = re.sub(r"^([ \t]*)%time[ \t]+(?=\S)", r"\1", text, flags=re.MULTILINE)  # `%time x = f()` assigns, too
+    magics = len(MAY_BE_MAGIC.findall(text)) if re.search(r"[%!?]", text) else 0
+    if not magics or magics > MOST_MAGICS or magics * text.count("\n") > MOST_LINES_READ:
         return text
     try:
         return TransformerManager().transform_cell(text)
-    except SyntaxError:
+    except (SyntaxError, RuntimeError):  # the second says that there are too many
         return text
 
 

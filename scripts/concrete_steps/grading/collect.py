@@ -15,7 +15,7 @@ from concrete_steps.grading.submissions import NOT_IN_NAMES, literal
 # By platform, how the archive names a learner's file; `who` is unique in a class, as people's names are not.
 PATTERNS = (
     # Moodle: "Jane Doe_12345_assignsubmission_file_/answers.ipynb", or all in one folder without the last slash.
-    re.compile(r"(?P<who>[^/]+_\d+)_assignsubmission_(?:file|onlinetext)_?/?(?P<file>.+)"),
+    re.compile(r"(?P<who>[^/]+?_\d+)_assignsubmission_(?:file|onlinetext)_?/?(?P<file>.+)"),
     # Canvas: "doejane_LATE_12345_678901_answers-1.ipynb".
     re.compile(r"(?P<who>[^/_]+(?:_LATE)?_\d+)_\d+_(?P<file>[^/]+)"),
     # A folder a learner, as most others have it.
@@ -25,13 +25,16 @@ PATTERNS = (
 
 def collect(step: Step, archives: list[Path], home: Path) -> int:
     """Copy what the archives hold to submitted/STUDENT/STEP, and say for whom."""
-    students, strays = set(), []
+    students, strays, times = set(), [], []
     for archive in archives:
         with tempfile.TemporaryDirectory() as folder:
             for name, path in _files(archive, Path(folder)):
                 found = next((found for pattern in PATTERNS if (found := pattern.fullmatch(name))), None)
                 if not found:
                     strays.append(name)
+                    continue
+                if found["file"].lower() == received.TIMESTAMP:
+                    times.append(name)
                     continue
                 student = student_of(found["who"])
                 target = home / "submitted" / student / step.folder / found["file"]
@@ -40,6 +43,8 @@ def collect(step: Step, archives: list[Path], home: Path) -> int:
     print(f"{len(students)} learners' files are in {home / 'submitted'}/STUDENT/{step.folder}.")
     for name in strays:
         print(literal(f"Left out, as it does not say whose it is: {name}"))
+    for name in times:
+        print(literal(f"Left out, as nbgrader would believe that it says when this was handed in: {name}"))
     return 1 if strays or not students else 0
 
 

@@ -7,6 +7,7 @@ it; and scripts: Jupytext's percent format, nbconvert's, Colab's and Databricks'
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 import stat
@@ -19,8 +20,9 @@ from concrete_steps.errors import CourseError
 
 LARGEST = 100 * 2**20  # bytes of a file that is still read
 MOST_CELLS, MOST_TEXT = 3000, 5_000_000  # letters; the course's longest notebook has some hundred cells
+MOST_CODE = 1_000_000  # letters of code, which is parsed; the course's longest notebook has 50,000
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-BASE64 = re.compile(r"[A-Za-z0-9+/\s]*={0,2}\s*")
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]*+={0,2}\s*")
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 # How files begin that are often handed in for a notebook, and what to tell.
 OTHERS = (
@@ -58,6 +60,8 @@ def read_cells(path: Path) -> list[dict]:
     cells = [_as_databricks_means_it(_plain(cell)) for cell in cells]
     if sum(len(cell["source"]) for cell in cells) > MOST_TEXT:
         raise CourseError(f"holds more than {MOST_TEXT // 10**6} million letters of text and code")
+    if sum(len(cell["source"]) for cell in cells if cell["cell_type"] == "code") > MOST_CODE:
+        raise CourseError(f"holds more than {MOST_CODE // 10**6} million letters of code")
     return cells
 
 
@@ -145,18 +149,18 @@ def _of_script(text: str) -> list[dict]:
 
 def _without_calls(source: str) -> str:
     """A cell's Python that nbconvert's script has in a call, `get_ipython().run_cell_magic("time", "", "...")`."""
-    if "run_cell_magic(" not in source:
+    if "run_cell_magic(" not in source or len(source) > MOST_CODE:
         return source
-    try:
+    lines = source.split("\n")
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         calls = [node.value for node in ast.parse(source).body if isinstance(node, ast.Expr)]
-        for call in calls:
-            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "run_cell_magic":
+        for call in reversed(calls):  # so that the lines before it keep their numbers
+            alone = not call.col_offset and len(lines[call.end_lineno - 1].encode()) == call.end_col_offset
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "run_cell_magic" and alone:
                 magic, _, body = (ast.literal_eval(argument) for argument in call.args)
                 if magic in PYTHON_MAGICS:
-                    source = source.replace(ast.get_source_segment(source, call), str(body))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        pass
-    return source
+                    lines[call.lineno - 1 : call.end_lineno] = [str(body)]
+    return "\n".join(lines)
 
 
 def _plain(cell: dict) -> dict:

@@ -96,16 +96,24 @@ def name_of(cell: dict) -> str | None:
     return name if isinstance(name, str) else None
 
 
-@lru_cache(maxsize=4096)
 def bound_names(source: str, of_broken: tuple[str, ...] = ()) -> frozenset[str]:
     """Names that the cell's top level defines, assigns or imports; of broken Python, those of `of_broken`."""
+    found = _names_of(source)
+    if found is not None:
+        return found
+    pattern = r"^(?:async +)?(?:def|class) +{0}\b|^{0} *(?::.*)?=(?!=)"
+    return frozenset(name for name in of_broken if re.search(pattern.format(name), source, re.MULTILINE))
+
+
+@lru_cache(maxsize=4096)
+def _names_of(source: str) -> frozenset[str] | None:
+    """None where the text is broken, or too long to look for names."""
     try:
         if len(source) > LONGEST:
-            raise ValueError("too long to look for names")
+            return None
         return frozenset(name for node in ast.parse(python_of(source)).body for name in _binds(node))
     except BROKEN:
-        pattern = r"^(?:async +)?(?:def|class) +{0}\b|^{0} *(?::.*)?=(?!=)"
-        return frozenset(name for name in of_broken if re.search(pattern.format(name), source, re.MULTILINE))
+        return None
 
 
 def _binds(node: ast.stmt) -> set[str]:

@@ -162,7 +162,10 @@ def verdict(result: Result) -> list:
     from concrete_steps.checking.checks import Panel
 
     panel = Panel(result)
-    shown = new_output("display_data", data={"text/html": panel._repr_html_(), "text/plain": repr(panel)})
+    forms = {"text/html": panel._repr_html_(), "text/plain": repr(panel)}
+    # A learner's error may hold letters that no file can (halves of a pair): nbgrader could not write the notebook.
+    forms = {kind: text.encode("utf-8", "backslashreplace").decode("utf-8") for kind, text in forms.items()}
+    shown = new_output("display_data", data=forms)
     if result.outcome == PASSED:
         return [shown]
     return [shown, new_output("error", ename="CheckFailed", evalue=result.outcome, traceback=[result.outcome])]

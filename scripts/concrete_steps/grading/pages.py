@@ -31,7 +31,10 @@ PICTURE = re.compile(
 )  # none that a page would fetch
 LINK = re.compile(r"https?://|mailto:|#")
 ATTACHED = re.compile(r"(?P<before>\]\(|\"|<)attachment:(?P<name>[^)\"\s>]+)")
-LONGEST = 200_000  # letters of a text that is still laid out
+# Of a text that is still laid out (letters, lines, marks): what lays it out takes the square of these.
+LONGEST, MOST_LINES, MOST_MARKS = 200_000, 1_000, 1_000
+MARK = re.compile(r"[<>&\"\[]|\*\*|__|\\begin")
+GAP = re.compile(r"[^\S\n]{500}")
 MISSING = "#picture-that-was-not-handed-in"
 
 
@@ -68,7 +71,8 @@ def harmless(source: str, attachments: dict) -> str:
         return found["before"] + address
 
     try:
-        if len(source) > LONGEST:
+        many = source.count("\n") > MOST_LINES or len(MARK.findall(source)) > MOST_MARKS
+        if many or len(source) > LONGEST or GAP.search(source):
             raise ValueError("too long to lay out")
         page = markdown2html(ATTACHED.sub(embedded, source))
         return bleach.clean(

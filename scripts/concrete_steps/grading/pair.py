@@ -28,6 +28,7 @@ from concrete_steps.grading.words import Words
 from concrete_steps.models import smollm2_model
 from concrete_steps.paths import course_root
 
+CLEARING = 60.0  # seconds for a judge, in which nothing of a learner's runs, to take its compiled checks away
 SPARE = 2 * 2**30  # bytes that all processes of a sandbox may take together beyond the memory of one
 
 
@@ -60,8 +61,11 @@ class Forker:
         except OSError:
             raise CourseError(f"The grader has ended: {self.last_line()}") from None
 
-    def end(self) -> None:
+    def end(self, patience: float = 0.0) -> None:
+        """End the process; who is given time for it takes its files away."""
         self.line.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience)
         with contextlib.suppress(OSError):
             self.process.kill()
         self.process.wait()
@@ -179,7 +183,7 @@ class Pair:
         self.watch = sandbox.Watch(self.answer.process, self.memory + SPARE)
         if self.judge is None:  # it starts at the same time
             self.judge = start_judge()
-            self.stack.callback(self.judge.end)
+            self.stack.callback(self.judge.end, CLEARING)
 
 
 def _contents(paths: list[Path]) -> dict[str, str]:

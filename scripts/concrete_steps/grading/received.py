@@ -140,6 +140,8 @@ def unpacked(archive: Path, most_files: int = MOST_FILES, most_bytes: int = MOST
         try:
             with zipfile.ZipFile(archive) as opened:
                 _unpack(opened, Path(temporary) / "all", most_files, most_bytes)
+        except OSError as error:  # as where a file has the name of a folder
+            raise CourseError(f"cannot be unpacked ({error.strerror})") from None
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
             raise CourseError(f"cannot be unpacked ({error})") from None
         os.replace(Path(temporary) / "all", target)

@@ -26,7 +26,7 @@ from concrete_steps.grading.crossing.changes import CONTAINERS, kept
 from concrete_steps.grading.crossing.codec import FACTORIES, Codec
 from concrete_steps.grading.crossing.places import MAY_BE_MADE, find, path_of
 from concrete_steps.grading.crossing.source import Statements, is_of_checks, names_in
-from concrete_steps.grading.crossing.tensors import Nonsense
+from concrete_steps.grading.crossing.tensors import Nonsense, described
 
 
 class JudgeCodec(Codec):
@@ -230,16 +230,26 @@ class JudgeCodec(Codec):
 
     def apply(self, changes: list) -> None:
         """Put in place what the sandbox says has changed, and note what of ours has."""
-        ours = [number for number, _ in changes if type(number) is int and number % 2 == 0]
-        before = {number: self._look(number) for number in ours}
+        if not changes:
+            return
+        told = [number for number, _ in changes]
+        if not all(type(number) is int for number in told):  # 2.0 would find the object of number 2
+            raise Nonsense("a change of nothing that has a number")
+        # Of tensors only the told ones can change; a list or a field of ours, also by what holds it over there.
+        ours = [(number, thing) for number, thing in self.table.live() if number % 2 == 0]
+        ours = [thing for number, thing in ours if number in told or not isinstance(thing, Tensor)]
+        before = [self._look(thing) for thing in ours]
         super().apply(changes)
-        for number, look in before.items():
-            if self._look(number) != look:
-                self.link.touched.add(type(self.table.get(number)).__name__)
+        for thing, look in zip(ours, before, strict=True):
+            if self._look(thing) != look:
+                self.link.touched.add(type(thing).__name__)
 
-    def _look(self, number: int) -> Any:
-        thing = self.table.get(number)
-        return None if thing is None else self.key(thing)
+    def _look(self, thing: Any) -> Any:
+        """All of it: by some entries of a large tensor a change of others would not be seen."""
+        if isinstance(thing, Tensor) and thing.layout == torch.strided:
+            facts, data = described(thing)
+            return facts, data, thing.requires_grad, id(thing.grad)
+        return None if self.is_fixed(thing) else self.key(thing)
 
     def set_thing(self, thing: Any, state: Any) -> None:
         if isinstance(thing, types.CellType):

@@ -61,8 +61,10 @@ def _set_torch(state: bytes) -> None:
 
 
 def _set_numpy(state: tuple) -> None:
-    kind, keys, *rest = state
-    np.random.set_state((kind, np.frombuffer(keys, dtype=np.uint32), *rest))
+    kind, keys, place, *rest = state
+    if type(place) is not int or not 0 <= place <= 624:  # numpy would read whatever lies behind its numbers
+        raise ValueError(place)
+    np.random.set_state((kind, np.frombuffer(keys, dtype=np.uint32), place, *rest))
 
 
 def _set_deterministic(on: bool) -> None:
