@@ -390,6 +390,12 @@ def judged_here():
         yield
 
 
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://x.y","A")', "+1", "-1", "@SUM(A1)"])
+def test_no_name_is_a_formula_in_the_table_of_marks(name):
+    assert grader.no_formula(name) == "'" + name
+    assert [grader.no_formula(its) for its in ("Doe, Jane", -1.5, None, "")] == ["Doe, Jane", -1.5, None, ""]
+
+
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory) -> Class:
     """Odd hand-ins, in a folder whose name means something in regular expressions and in patterns of file names."""

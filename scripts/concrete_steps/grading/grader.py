@@ -106,7 +106,8 @@ class Grader:
                         trusted = sum(map(trusted_points, folder.glob("*.ipynb")))
                     except (OSError, ValueError, KeyError, TypeError):  # one damaged notebook stops no other's marks
                         trusted = "cannot be read"
-                    table.writerow(marks_of(gradebook, assignment, student) | {"trusted": trusted})
+                    row = marks_of(gradebook, assignment, student) | {"trusted": trusted}
+                    table.writerow({column: no_formula(value) for column, value in row.items()})
         put(to, text.getvalue().encode())
         print(f"{to} holds all marks.")
         return 0
@@ -244,6 +245,11 @@ def work_of(submission: Submission, grade: GradeApart) -> Work:
     notebooks = {notebook.id: path.read_bytes() for notebook, path in submission.notebooks.items()}
     modules = {path.name: path.read_bytes() for path in submission.modules}
     return Work(notebooks, modules, grade.limits(), course_digest(), grade.trust)
+
+
+def no_formula(value: object) -> object:
+    """A text that a spreadsheet would run, as a learner's name may be, behind an apostrophe; all else as it is."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
 def marks_of(gradebook: Gradebook, assignment: Assignment, student: Student) -> dict:

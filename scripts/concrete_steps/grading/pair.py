@@ -28,7 +28,7 @@ from concrete_steps.grading.words import Words
 from concrete_steps.models import smollm2_model
 from concrete_steps.paths import course_root
 
-CLEARING = 60.0  # seconds for a judge, in which nothing of a learner's runs, to take its compiled checks away
+CLEARING = 10.0  # seconds for a judge, in which nothing of a learner's runs, to take its compiled checks away
 SPARE = 2 * 2**30  # bytes that all processes of a sandbox may take together beyond the memory of one
 
 
