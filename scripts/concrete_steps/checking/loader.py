@@ -275,12 +275,16 @@ def python_of(text: str) -> str:
     magic = re.match(r"\s*%%(\w+).*\n?", text)
     if magic:
         text = text[magic.end() :] if magic[1] in PYTHON_MAGICS else ""
+    manager, lines = TransformerManager(), text.splitlines(keepends=True)
+    for clean in manager.cleanup_transforms:  # as in Jupyter, a cell may be indented as a whole, or have prompts
+        lines = clean(lines)
+    text = "".join(lines)
     text = re.sub(r"^([ \t]*)%time[ \t]+(?=\S)", r"\1", text, flags=re.MULTILINE)  # `%time x = f()` assigns, too
     magics = len(MAY_BE_MAGIC.findall(text)) if re.search(r"[%!?]", text) else 0
     if not magics or magics > MOST_MAGICS or magics * text.count("\n") > MOST_LINES_READ:
         return text
     try:
-        return TransformerManager().transform_cell(text)
+        return manager.transform_cell(text)
     except (SyntaxError, RuntimeError):  # the second says that there are too many
         return text
 

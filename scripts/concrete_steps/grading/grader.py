@@ -247,9 +247,12 @@ def work_of(submission: Submission, grade: GradeApart) -> Work:
     return Work(notebooks, modules, grade.limits(), course_digest(), grade.trust)
 
 
+FORMULA = tuple("=+-@\t\r＝＋－＠")  # how a text begins that a spreadsheet would run
+
+
 def no_formula(value: object) -> object:
     """A text that a spreadsheet would run, as a learner's name may be, behind an apostrophe; all else as it is."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def marks_of(gradebook: Gradebook, assignment: Assignment, student: Student) -> dict:

@@ -30,7 +30,7 @@ def main() -> None:
 
     from concrete_steps.grading.crossing import link  # noqa: F401 (for all forks)
 
-    with tempfile.TemporaryDirectory(prefix="concrete-steps-") as folder:
+    with tempfile.TemporaryDirectory(prefix="concrete-steps-", ignore_cleanup_errors=True) as folder:
         # The checks run very often, and each time pytest compiles them if it cannot keep what came of it.
         sys.dont_write_bytecode, sys.pycache_prefix = False, folder
         prepared: set[str] = set()

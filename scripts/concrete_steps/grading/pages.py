@@ -33,8 +33,9 @@ LINK = re.compile(r"https?://|mailto:|#")
 ATTACHED = re.compile(r"(?P<before>\]\(|\"|<)attachment:(?P<name>[^)\"\s>]+)")
 # Of a text that is still laid out (letters, lines, marks): what lays it out takes the square of these.
 LONGEST, MOST_LINES, MOST_MARKS = 200_000, 1_000, 1_000
-MARK = re.compile(r"[<>&\"\[]|\*\*|__|\\begin")
+MARK = re.compile(r"[<>&\"\[]|\*\*|__|\\begin|\\\\\(")
 GAP = re.compile(r"[^\S\n]{500}")
+FENCE, MOST_COLOURED = re.compile(r"(`{3,}|~{3,})[^\n`~]*"), 3_000  # letters of a text whose code is coloured
 MISSING = "#picture-that-was-not-handed-in"
 
 
@@ -74,6 +75,8 @@ def harmless(source: str, attachments: dict) -> str:
         many = source.count("\n") > MOST_LINES or len(MARK.findall(source)) > MOST_MARKS
         if many or len(source) > LONGEST or GAP.search(source):
             raise ValueError("too long to lay out")
+        if len(source) > MOST_COLOURED:
+            source = FENCE.sub(r"\1", source)  # some languages' colours take the square, too
         page = markdown2html(ATTACHED.sub(embedded, source))
         return bleach.clean(
             page,

@@ -64,12 +64,14 @@ class Forker:
     def end(self, patience: float = 0.0) -> None:
         """End the process; who is given time for it takes its files away."""
         self.line.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(patience)
-        with contextlib.suppress(OSError):
-            self.process.kill()
-        self.process.wait()
-        self.log.close()
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(patience)
+        finally:
+            with contextlib.suppress(OSError):
+                self.process.kill()
+            self.process.wait()
+            self.log.close()
 
     def last_line(self) -> str:
         """What the process, or a fork of it, said last of an error."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import lzma
 import os
 import re
 import shutil
@@ -28,6 +29,9 @@ LEFT_OUT, ARRIVING, RECORD = "left out", "arriving", "seen.json"
 TIMESTAMP = "timestamp.txt"  # nbgrader's own file, by which a hand-in is late
 MOST_FILES, MOST_BYTES, DEEPEST = 1000, 500 * 2**20, 2  # of an archive, and of archives in archives
 UNPACKED = "unpacked-"
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+# Errors of the system that are the archive's own doing; of bzip2's damaged data the number is None.
+OF_THE_ARCHIVE = (None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL)
 # Folders and files that programs leave, not people.
 JUNK = re.compile(r"^(\.|__MACOSX$|__pycache__$)")
 
@@ -140,9 +144,11 @@ def unpacked(archive: Path, most_files: int = MOST_FILES, most_bytes: int = MOST
         try:
             with zipfile.ZipFile(archive) as opened:
                 _unpack(opened, Path(temporary) / "all", most_files, most_bytes)
-        except OSError as error:  # as where a file has the name of a folder
-            raise CourseError(f"cannot be unpacked ({error.strerror})") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        except OSError as error:  # as where a file has the name of a folder, or bzip2's data are damaged
+            if error.errno not in OF_THE_ARCHIVE:  # a full disk is not the learner's
+                raise
+            raise CourseError(f"cannot be unpacked ({error.strerror or error})") from None
+        except (*DAMAGED, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
             raise CourseError(f"cannot be unpacked ({error})") from None
         os.replace(Path(temporary) / "all", target)
     return target

@@ -232,9 +232,9 @@ class JudgeCodec(Codec):
         """Put in place what the sandbox says has changed, and note what of ours has."""
         if not changes:
             return
-        told = [number for number, _ in changes]
-        if not all(type(number) is int for number in told):  # 2.0 would find the object of number 2
+        if not all(type(number) is int for number, _ in changes):  # 2.0 would find the object of number 2
             raise Nonsense("a change of nothing that has a number")
+        told = {number for number, _ in changes}
         # Of tensors only the told ones can change; a list or a field of ours, also by what holds it over there.
         ours = [(number, thing) for number, thing in self.table.live() if number % 2 == 0]
         ours = [thing for number, thing in ours if number in told or not isinstance(thing, Tensor)]
