@@ -26,7 +26,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from concrete_steps.authoring.build import between, write
-from concrete_steps.authoring.mutants import ANY, Mutant, Names, known_equivalents, mutants_of
+from concrete_steps.authoring.mutants import ANY, Mutant, Names, assigned_by, known_equivalents, mutants_of
 from concrete_steps.authoring.source import exercise_cells, read_source
 from concrete_steps.checking import outcomes, pytest_plugin
 from concrete_steps.checking.checks import run_check
@@ -106,10 +106,10 @@ def measure(notebook: Notebook, exercises: tuple[str, ...]) -> list[Figures]:
 
 def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, equivalents: dict) -> Figures:
     figures, names = Figures(name), Names(notebook, name, loaded)
-    start = time.perf_counter()
+    start, own = time.perf_counter(), assigned_by(text)
     # The answer to a concept question is a letter: its other letters are the written mistakes.
     for mutant in [] if name.startswith("answer_") else mutants_of(name, text):
-        namespace = dict(loaded.namespace)
+        namespace = {key: value for key, value in loaded.namespace.items() if key not in own}
         try:
             exec(compile(mutant.source, f"mutant of {name}", "exec"), namespace)
             result = run_check(notebook, name, Loaded(loaded.path, namespace))

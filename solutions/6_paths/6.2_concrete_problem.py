@@ -388,15 +388,15 @@ def explain_amber(question: Question) -> Tensor:
         return torch.where(second % 3 == fifth % 3, second, (second + fifth) % 10)
 
     second, fifth = question.tokens[:, 1], question.tokens[:, 4]
-    if question.heads == ((0, 0),) and question.kind == "remove":
-        return answer(second, 0 * fifth) != question.says  # measured: it then stands for a 0
-    if question.kind == "remove":
-        return torch.full((len(second),), question.heads == ((0, 2),))
+    removed = question.kind == "remove"
+    if removed and (0, 2) in question.heads:
+        return torch.ones_like(second, dtype=torch.bool)
     if (0, 2) in question.heads:
         second = question.source[:, 1]
-    if (0, 0) in question.heads:
-        fifth = question.source[:, 4]
-    return answer(second, fifth)
+    if (0, 0) in question.heads:  # removed, it stands for a 0: measured
+        fifth = torch.zeros_like(fifth) if removed else question.source[:, 4]
+    after = answer(second, fifth)
+    return after != question.says if removed else after
     ### END SOLUTION
 # %% check="explain_amber"
 # %% experiment=True
@@ -430,10 +430,10 @@ def notices(
         holds = (tokens == old).any(1)
         if not holds.any():
             continue
-        rows = torch.arange(int(holds.sum()))
         place = (tokens[holds] == old).int().argmax(1)
+        rows = torch.arange(len(place))
         for new in range(letters):
-            source = tokens[holds].clone()
+            source = tokens[holds]  # a copy: it was chosen by a mask
             source[rows, place] = new
             after = swap_heads(model, tokens[holds], source, [head])
             shares[old, new] = (after != before[holds]).float().mean()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from concrete_steps.authoring.mutants import Names, known_equivalents, mutants_of
+from concrete_steps.authoring.mutants import Names, assigned_by, known_equivalents, mutants_of
 from concrete_steps.checking import pytest_plugin
 from concrete_steps.checking.loader import Loaded
 from concrete_steps.checking.mistakes import Mistake
@@ -131,3 +131,8 @@ def test_equivalents_are_read_from_comments_beside_the_checks(tmp_path):
     checks = tmp_path / "test_x.py"
     checks.write_text("# equivalent mutant of one_hot, drop .float(): any number type\n")
     assert known_equivalents(checks) == {("one_hot", "drop .float()"): "any number type"}
+
+
+def test_a_cells_own_names_are_those_that_it_assigns():
+    text = "answer = None\npairs = torch.arange(3)\ndef helper(x):\n    inner = x\nanswer = helper(pairs)\n"
+    assert assigned_by(text) == {"answer", "pairs", "helper"}

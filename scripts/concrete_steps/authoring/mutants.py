@@ -14,6 +14,7 @@ import difflib
 import functools
 import itertools
 import re
+import symtable
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,12 @@ def known_equivalents(checks: Path) -> dict[tuple[str, str], str]:
     """
     text = checks.read_text(encoding="utf-8")
     return {(exercise, change): reason for exercise, change, reason in EQUIVALENT.findall(text)}
+
+
+def assigned_by(text: str) -> set[str]:
+    """Names that a cell gives values to: a mutant that lacks one must not find the solution's."""
+    symbols = symtable.symtable(text, "cell", "exec").get_symbols()
+    return {symbol.get_name() for symbol in symbols if symbol.is_assigned()}
 
 
 @dataclass(eq=False)
