@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -202,6 +203,12 @@ def sign_flip_p(differences, draws, generator):
     return (1 + int((means >= differences.mean().abs() * (1 - 1e-6)).sum())) / (1 + draws)
 
 
+@mistake("leaves no room for rounding: means that ought to be equal differ in their last digits")
+def sign_flip_p(differences, draws, generator):
+    means = flipped_means(differences, draws, generator).abs()
+    return (1 + int((means >= differences.mean().abs()).sum())) / (1 + draws)
+
+
 @right("in a loop")
 def sign_flip_p(differences, draws, generator):
     count, values = 1, differences.double()
@@ -241,9 +248,48 @@ def length_backward(grad, x):
     return torch.autograd.grad(leaf.norm(dim=1), leaf, grad)[0]
 
 
+@mistake("uses autograd: the derivative is to be worked out by hand")
+def length_backward(grad, x):
+    with torch.enable_grad():
+        leaf = torch.tensor(x.tolist(), dtype=x.dtype, requires_grad=True)
+        (leaf.norm(dim=1) * grad).sum().backward()
+    return leaf.grad
+
+
+@mistake("uses autograd: the derivative is to be worked out by hand")
+def length_backward(grad, x):
+    return torch.func.vjp(lambda rows: rows.norm(dim=1), x)[1](grad)[0]
+
+
+@mistake("uses autograd: the derivative is to be worked out by hand")
+def length_backward(grad, x):
+    jacobian = torch.func.jacfwd(lambda rows: rows.norm(dim=1))(x)
+    return torch.einsum("r,rsd->sd", grad, jacobian)
+
+
 @right("square roots by hand")
 def length_backward(grad, x):
     return x * (grad / (x * x).sum(1).sqrt()).unsqueeze(1)
+
+
+@right("row by row, written in place")
+def length_backward(grad, x):
+    result = x.clone()
+    for row, number in zip(result, grad, strict=True):
+        row *= number / row.norm()
+    return result
+
+
+@right("numpy")
+def length_backward(grad, x):
+    lengths = np.linalg.norm(x.numpy(), axis=1)
+    return torch.from_numpy((grad.numpy() / lengths)[:, None] * x.numpy())
+
+
+@right("a formula for one row, mapped")
+@torch.no_grad()
+def length_backward(grad, x):
+    return torch.func.vmap(lambda number, row: number * row / row.norm())(grad, x)
 
 
 @mistake("leaves out that a score lowers the probability of the others: subtract p times the sum of grad times p")
@@ -256,6 +302,23 @@ def softmax_backward(grad, p):
     scores = p.detach().log().requires_grad_()
     scores.softmax(-1).backward(grad)
     return scores.grad
+
+
+@mistake("uses autograd: the derivative is to be worked out by hand")
+def softmax_backward(grad, p):
+    with torch.enable_grad():
+        scores = p.log().clone().requires_grad_()
+        return torch.autograd.grad((scores.softmax(-1) * grad).sum(), scores)[0]
+
+
+@mistake("uses autograd: the derivative is to be worked out by hand")
+def softmax_backward(grad, p):
+    return torch.autograd.functional.vjp(lambda scores: scores.softmax(-1), p.log(), grad)[1]
+
+
+@mistake("uses autograd: the derivative is to be worked out by hand")
+def softmax_backward(grad, p):
+    return torch.func.grad(lambda scores: (scores.softmax(-1) * grad).sum())(p.log())
 
 
 @mistake("takes the mean of grad, not its mean weighed by p")
@@ -282,6 +345,28 @@ def softmax_backward(grad, p):
 def softmax_backward(grad, p):
     jacobian = torch.diag_embed(p) - p[..., :, None] * p[..., None, :]
     return torch.einsum("...ij,...j->...i", jacobian, grad)
+
+
+@right("each pair of entries, in a loop")
+@torch.inference_mode()
+def softmax_backward(grad, p):
+    result = torch.zeros_like(p)
+    for i in range(p.shape[-1]):
+        for j in range(p.shape[-1]):
+            result[..., i] += grad[..., j] * p[..., j] * (float(i == j) - p[..., i])
+    return result
+
+
+@right("numpy")
+def softmax_backward(grad, p):
+    g, probs = grad.numpy(), p.numpy()
+    return torch.from_numpy(probs * (g - (g * probs).sum(-1, keepdims=True)))
+
+
+@right("a formula for one row, mapped")
+def softmax_backward(grad, p):
+    rows = torch.func.vmap(lambda g, probs: probs * (g - g @ probs))
+    return rows(grad.reshape(-1, grad.shape[-1]), p.reshape(-1, p.shape[-1])).reshape(p.shape)
 
 
 # --- 5. Training

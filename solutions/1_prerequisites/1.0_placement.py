@@ -14,6 +14,8 @@
 # `python scripts/placement.py 1` in a terminal: it says which notebooks to skip, which to skim, and where to begin.
 # Nothing is sent anywhere, and you can come back after a notebook and see what has changed.
 # %% setup=True
+import math
+
 import torch
 from einops import einsum
 from jaxtyping import Float, Int
@@ -77,9 +79,8 @@ def reflect(
 def directions_needed(W: Float[Tensor, "m n"], share: float) -> int:
     """The fewest singular directions that hold a `share` (0 to 1) of W's squared norm."""
     ### BEGIN SOLUTION
-    squares = torch.linalg.svdvals(W.double()).square()
-    held = squares.cumsum(0) / squares.sum()
-    return int((held < share).sum()) + 1
+    held = torch.linalg.svdvals(W).square().cumsum(0)
+    return int((held < share * held[-1]).sum()) + 1
     ### END SOLUTION
 
 
@@ -103,7 +104,7 @@ def bits_saved(
     """
     ### BEGIN SOLUTION
     nats = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0] - frequency.log()[tokens]
-    return nats.mean() / torch.tensor(2.0, dtype=logits.dtype).log()
+    return nats.mean() / math.log(2)
     ### END SOLUTION
 
 
@@ -118,13 +119,14 @@ def sign_flip_p(
     """Two-sided p: the share of draws whose mean is as far from 0 as measured, or farther.
 
     A draw gives each difference a random sign of its own. The measured signs count as one
-    more draw, so that p is never 0.
+    more draw, so that p is never 0. Means that are equal but for rounding are as far.
     """
     ### BEGIN SOLUTION
     shape = (draws, len(differences))
-    signs = 2.0 * torch.randint(0, 2, shape, generator=generator, device=differences.device) - 1
+    signs = 2.0 * torch.randint(2, shape, generator=generator, device=differences.device) - 1
     means = (signs * differences).mean(1).abs()
-    as_far = (means >= differences.mean().abs() * (1 - 1e-6)).sum()  # equal but for rounding
+    slack = 1e-6 * differences.abs().max()  # equal but for rounding
+    as_far = (means >= differences.mean().abs() - slack).sum()
     return (1 + int(as_far)) / (1 + draws)
     ### END SOLUTION
 
@@ -185,11 +187,8 @@ def fit(
     another seed another.
     """
     ### BEGIN SOLUTION
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = nn.Sequential(
-            nn.Linear(x.shape[1], 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1), nn.Flatten(0)
-        ).to(x.device)
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(x.shape[1], 64), nn.Tanh(), nn.Linear(64, 1), nn.Flatten(0)).to(x.device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(400):
         optimizer.zero_grad()
