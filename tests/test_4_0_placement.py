@@ -1,5 +1,20 @@
 """Checks of 4.0, the placement of step 4. In each the smallest case comes first: a learner is shown that one."""
 
+# equivalent mutant of effect_of_chosen, 0 -> -1: of what was gathered, which is one row
+# equivalent mutant of effect_of_chosen, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of label_p, False -> True: that word has the label in every draw
+# equivalent mutant of label_p, mean -> sum: in all draws the share is of the same words
+# equivalent mutant of label_p, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of paths_through, drop line z = z.clone(): the tensor is the run's own
+# equivalent mutant of paths_through, drop .clone(): the tensor is the run's own
+# equivalent mutant of reading_margin, Gt -> NotEq: strengths are 0 or above
+# equivalent mutant of reading_margin, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of resampled_effects, drop names_filter= of run_with_cache: more is kept than is read
+# equivalent mutant of resampled_effects, drop line z = z.clone(): the tensor is the run's own
+# equivalent mutant of resampled_effects, drop .clone(): the tensor is the run's own
+# equivalent mutant of label_p, drop line reached[best] = False: that word has the label in every draw
+# equivalent mutant of reading_margin, masked_fill -> masked_fill_: the readings are not read again
+
 import copy
 import functools
 import itertools
