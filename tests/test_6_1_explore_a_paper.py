@@ -36,6 +36,19 @@ NAMED = r"(?i:\b(fig|figure|tab|table|sec|section|appendix|page|layer|head|block
 FIELDS = ("paper", "claim", "measure", "evidence", "falsifier", "cherry_picked", "breaks")
 
 
+# equivalent mutant of claim_card, drop line claim_card = None: the learner's own card stands below it
+# equivalent mutant of kept_predictions, 1 -> -1: of row and position, dimension 1 is the last one
+# equivalent mutant of push_layer, drop .manual_seed(): a new Generator has one and the same seed in every run
+# equivalent mutant of push_layer, Add -> Sub: a random direction turned round is as random
+# equivalent mutant of kept_in_the_middle, swap arguments 0 and 1 of kept_predictions: it compares two runs, in any order
+# equivalent mutant of same_training, Lt -> LtE: a tenth to the last bit does not come up, nor weights that are all 0
+# equivalent mutant of same_training, swap arguments 0 and 1 of dist: a distance is the same from either end
+# equivalent mutant of same_training, swap arguments 0 and 1 of max: the larger of two, in any order
+# equivalent mutant of audit, drop list(...): a dictionary is walked through and counted by its keys, too
+# equivalent mutant of audit, Is -> Eq: a run is never equal to None
+# equivalent mutant of audit, swap arguments 0 and 1 of same_training: it compares two models, in any order
+
+
 @functools.cache
 def tiny(n_layers, zeroed=(), norm=None):
     """Random weights, more tokens than dimensions; the layers in `zeroed` add nothing. Made once, never changed."""
@@ -216,7 +229,9 @@ def test_kept_in_the_middle(kept_in_the_middle, rng):
         middle = range(third, n_layers - third)
         shares = [(changed[i].argmax(-1) == intact.argmax(-1))[:, 1:].float().mean(1) for i in middle]
 
-        def change(model, tokens, layer, changed=changed):
+        def change(model, its_tokens, layer, changed=changed, tokens=tokens):
+            assert model.cfg.n_layers == len(changed), "change asks for the model first"
+            assert torch.equal(its_tokens, tokens), "change asks for the tokens second"
             return changed[layer]
 
         with as_found(model, tokens):
@@ -335,66 +350,80 @@ PLANTED = ("number", "measure", "rows", "null", "model", "falsifier")
 TOGETHER = (("number", "model"), ("measure", "falsifier"), ("rows", "null"), ("number", "measure", "rows"))
 
 
-def test_audit__table(audit, rng):
+def audited(rng):
+    """Write-ups that nobody has seen, in the order in which they are asked about: (what it is, example, its faults)."""
+    yield from altered_lines(rng)
+    text, card, runs = clean = study.example((), rng.integer(0, 10**9))
+    bare = re.sub(r" Claim less null: .*", "", text)
+    yield "a clean write-up that leaves the differences out", (bare, card, runs), set()
+    precise = card._replace(falsifier="A mean of 0.305 or less on fresh rows.")
+    yield "a card with a number of three decimals", (study.write_up(precise, runs, {}), precise, runs), set()
+    yield "a sentence says 7.77, which is no run's", (text + "\nIn short, it reaches 7.77.\n", card, runs), {"number"}
+    blank = card._replace(falsifier="")
+    yield "no falsifier at all", (study.write_up(blank, runs, {}), blank, runs), {"falsifier"}
+    yield from other_nulls(clean)
+    yield from other_models(clean)
+    for faults in [(), *((fault,) for fault in PLANTED), *TOGETHER]:
+        for _ in range(8 if faults in ((), ("number",)) else 4):
+            seed = rng.integer(0, 10**9)
+            yield f"study.example({list(faults)}, {seed})", study.example(faults, seed), set(faults)
+
+
+def altered_lines(rng):
     """One cell of one line is altered, also to a number of another line: each line is to be its run's."""
     for column, what in ((5, "mean"), (6, "low end"), (7, "high end"), (4, "number of rows")):
         seed = rng.integer(0, 10**9)
         text, card, runs = study.example((), seed)
         line, other = (study.table_row(its).split("|") for its in (runs[0], runs[-1]))
         line[column] = f" {len(runs[0].values) + 1} " if column == 4 or line[column] == other[column] else other[column]
-        found = set(audit(text.replace(study.table_row(runs[0]), "|".join(line)), card, runs))
-        assert found == {"number"}, (
-            f"study.example([], {seed}), with another {what} in the first line of its table, {'|'.join(line)}: "
-            f"expected {{'number'}}, got {found or 'nothing'}"
-        )
+        text = text.replace(study.table_row(runs[0]), "|".join(line))
+        said = f"study.example([], {seed}), with another {what} in the first line of its table, {'|'.join(line)}"
+        yield said, (text, card, runs), {"number"}
+
+
+def other_nulls(clean):
+    _, card, runs = clean
+    for at, which in ((1, "first"), (3, "second")):
+        its = runs[at]
+        changes = [
+            ("fewer rows", "rows", {"values": its.values[:-1]}),
+            ("more rows", "rows", {"values": (*its.values, its.values[0])}),
+            ("another measure", "measure", {"measure": "a" + its.measure}),
+            ("another measure", "measure", {"measure": "z" + its.measure}),
+        ]
+        for what, fault, changed in changes:
+            other = [*runs[:at], its._replace(**changed), *runs[at + 1 :]]
+            said = f"the null of the {which} model has {what} than the claim"
+            yield said, (study.write_up(card, other, {}), card, other), {fault}
+
+
+def other_models(clean):
+    text, card, runs = clean
+    copied = [*runs[:2], *(its._replace(weights=runs[0].weights) for its in runs[2:])]
+    yield "two models have the very same weights", (text, card, copied), {"model"}
+    yield "a study of one model", (study.write_up(card, runs[:2], {}), card, runs[:2]), {"model"}
+    for weights, what, faults in (
+        (runs[-1].weights, "the third has the weights of the second", {"model"}),
+        (tuple(-3 * weight for weight in runs[0].weights), "each with weights of its own", set()),
+    ):
+        three = [*runs, *(its._replace(model="again", weights=weights) for its in runs[:2])]
+        yield f"three models, {what}", (study.write_up(card, three, {}), card, three), faults
 
 
 def test_audit(audit, rng):
     """Each planted fault, alone and with others, in made-up studies that nobody has seen; no alarm at clean ones."""
-    text, card, runs = study.example((), rng.integer(0, 10**9))
-    found = audit(re.sub(r" Claim less null: .*", "", text), card, runs)
-    assert not found, f"a clean write-up that leaves the differences out: expected nothing, got {set(found)}"
-    found = set(audit(text + "\nIn short, it reaches 7.77.\n", card, runs))
-    assert found == {"number"}, (
-        f"a sentence says 7.77, which is no run's: expected {{'number'}}, got {found or 'nothing'}"
-    )
-    for at, which in ((1, "first"), (3, "second")):
-        for fault, changed in {"rows": {"values": runs[at].values[:-1]}, "measure": {"measure": "another"}}.items():
-            other = [*runs[:at], runs[at]._replace(**changed), *runs[at + 1 :]]
-            found = set(audit(study.write_up(card, other, {}), card, other))
-            said = f"the null of the {which} model has other {fault} than the claim"
-            assert found == {fault}, f"{said}: expected {{{fault!r}}}, got {found or 'nothing'}"
-    copied = [*runs[:2], *(its._replace(weights=runs[0].weights) for its in runs[2:])]
-    found = set(audit(text, card, copied))
-    assert found == {"model"}, f"two models have the very same weights: expected {{'model'}}, got {found or 'nothing'}"
-    for faults in [(), *((fault,) for fault in PLANTED), *TOGETHER]:
-        draws = 8 if faults in ((), ("number",)) else 4
-        for _ in range(draws):
-            seed = rng.integer(0, 10**9)
-            text, card, runs = study.example(faults, seed)
-            with unchanged(runs):
-                given = audit(text, card, runs)
-            assert isinstance(given, set | frozenset), f"expected a set, got {type(given).__name__}"
-            unknown = sorted(map(str, set(given) - set(PLANTED)))
-            assert not unknown, f"{unknown[0]!r} is none of study.FAULTS"
-            missed, extra = set(faults) - set(given), set(given) - set(faults)
-            its = f"study.example({list(faults)}, {seed})"
-            assert not missed, f"{its}: {sorted(missed)[0]!r} is not found: {study.FAULTS[sorted(missed)[0]]}"
-            assert not extra, f"{its}: {sorted(extra)[0]!r} is named, but it does not have that fault"
-
-
-def test_audit__one_model(audit, rng):
-    """One model alone is no transfer; three must all differ."""
-    _, card, runs = study.example((), rng.integer(0, 10**9))
-    alone = study.write_up(card, runs[:2], {})
-    found = set(audit(alone, card, runs[:2]))
-    assert found == {"model"}, f"a study of one model: expected {{'model'}}, got {found or 'nothing'}"
-    third = [its._replace(model="again", weights=runs[-1].weights) for its in runs[:2]]
-    three = [*runs, *third]
-    found = set(audit(study.write_up(card, three, {}), card, three))
-    assert found == {"model"}, (
-        f"of three models the third is the second: expected {{'model'}}, got {found or 'nothing'}"
-    )
+    cases, found = list(audited(rng)), []
+    for _, (text, card, runs), _ in cases:  # all of them first: by a few, wrong answers could not be told apart
+        with unchanged(runs):
+            given = audit(text, card, runs)
+        assert isinstance(given, set | frozenset), f"expected a set, got {type(given).__name__}"
+        found.append(set(given))
+    for (said, _, faults), given in zip(cases, found, strict=True):
+        unknown = sorted(map(str, given - set(PLANTED)))
+        assert not unknown, f"{unknown[0]!r} is none of study.FAULTS"
+        missed, extra = sorted(faults - given), sorted(given - faults)
+        assert not missed, f"{said}: {missed[0]!r} is not found: {study.FAULTS[missed[0]]}"
+        assert not extra, f"{said}: {extra[0]!r} is named, but it does not have that fault"
 
 
 # --- 8. Open task

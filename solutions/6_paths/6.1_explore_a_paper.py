@@ -64,8 +64,7 @@ answer_choice = "c"
 # That is several claims. A card takes *one*, and takes it apart before anything is run: afterwards you would find
 # reasons for what came out.
 #
-# The check looks at the structure alone ("layer 5" is a name, and no figure). Whether the card is any *good*, only a
-# reader can say: show it to one.
+# The check looks at the structure alone. Whether the card is any *good*, only a reader can say: show it to one.
 #
 # <details><summary>Hint</summary>
 #
@@ -76,8 +75,8 @@ answer_choice = "c"
 # %% exercise="claim_card" points=2 difficulty=2 minutes=20
 claim_card = None  # study.ClaimCard(paper=..., claim=..., measure=..., evidence=...,
 #            falsifier=..., cherry_picked=..., breaks=...), all texts. `paper` holds its year;
-#            `claim` is one sentence; `falsifier` has a figure (no year, no name like top-1)
-#            and a word of `measure`, of four letters or more and no mere "than" or "with";
+#            `claim` is one sentence; `falsifier` has a figure (no year, no name like top-1 or
+#            layer 5) and a word of `measure`, of four letters or more, no "than" or "with";
 #            all but `paper` have six words or more
 ### BEGIN SOLUTION
 claim_card = study.ClaimCard(
@@ -487,8 +486,7 @@ def audit(text: str, card: study.ClaimCard, runs: list[study.Run]) -> set[str]:
         faults.add("model")
 
     true.update(round(x, 2) for its in intervals for x in (its.value, its.low, its.high))
-    lines = {line.strip() for line in text.splitlines()}
-    table = {line for line in lines if line.startswith(("| claim |", "| null |"))}
+    table = {line for line in text.splitlines() if line.startswith(("| claim |", "| null |"))}
     typed = {round(x, 2) for x in numbers_in(text)}
     if table != {study.table_row(its) for its in runs} or not typed <= {round(x, 2) for x in true}:
         faults.add("number")
@@ -563,8 +561,9 @@ def my_study() -> tuple[study.Study, str]:
     """Your study: study.Study(card, measure, models, rows), and remarks for its write-up.
 
     measure(model, rows(model, arm)) is a tensor: one value a row, eight rows or more. The arm
-    is "claim" or "null", and both have as many rows. The measure takes the same way through
-    its code for both: what differs, `rows` bring. `models` are names for study.load.
+    is "claim" or "null", and both have as many rows. `rows` bring what differs (tokens, a
+    place, a change of the run); the measure makes the values, and does the same for both
+    with what the model answers. `models` are names for study.load.
     """
     ### BEGIN SOLUTION
     card = study.ClaimCard(
