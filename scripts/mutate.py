@@ -104,12 +104,23 @@ def measure(notebook: Notebook, exercises: tuple[str, ...]) -> list[Figures]:
     return rows
 
 
+def _without_own(text: str, namespace: dict) -> dict:
+    """The namespace without the names that the cell gives values to, unless it changes one that another cell made."""
+    own = assigned_by(text)
+    without = {name: value for name, value in namespace.items() if name not in own}
+    try:
+        exec(compile(text, "solution", "exec"), dict(without))
+    except NameError:
+        return namespace
+    return without
+
+
 def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, equivalents: dict) -> Figures:
     figures, names = Figures(name), Names(notebook, name, loaded)
-    start, own = time.perf_counter(), assigned_by(text)
+    start, shared = time.perf_counter(), _without_own(text, loaded.namespace)
     # The answer to a concept question is a letter: its other letters are the written mistakes.
     for mutant in [] if name.startswith("answer_") else mutants_of(name, text):
-        namespace = {key: value for key, value in loaded.namespace.items() if key not in own}
+        namespace = dict(shared)
         try:
             exec(compile(mutant.source, f"mutant of {name}", "exec"), namespace)
             result = run_check(notebook, name, Loaded(loaded.path, namespace))

@@ -44,7 +44,7 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of fit, 1 -> -1: of two axes, 1 is the last
 # equivalent mutant of fit, 400 -> 401: how long to train is open
 # equivalent mutant of fit, 400 -> 399: how long to train is open
-# equivalent mutant of fit, mean -> sum: Adam's steps do not depend on the loss's scale
+# equivalent mutant of fit, mean -> sum: Adam's steps depend on the loss's scale by its eps alone
 
 BOTH = (torch.float32, torch.float64)
 

@@ -13,7 +13,7 @@
 # equivalent mutant of resampled_effects, drop line z = z.clone(): the tensor is the run's own
 # equivalent mutant of resampled_effects, drop .clone(): the tensor is the run's own
 # equivalent mutant of label_p, drop line reached[best] = False: that word has the label in every draw
-# equivalent mutant of reading_margin, masked_fill -> masked_fill_: the readings are not read again
+# equivalent mutant of reading_margin, masked_fill -> masked_fill_: of the second call; of the first it is rejected
 
 import copy
 import functools

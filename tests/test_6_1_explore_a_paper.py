@@ -40,8 +40,8 @@ FIELDS = ("paper", "claim", "measure", "evidence", "falsifier", "cherry_picked",
 # equivalent mutant of kept_predictions, 1 -> -1: of row and position, dimension 1 is the last one
 # equivalent mutant of push_layer, drop .manual_seed(): a new Generator has one and the same seed in every run
 # equivalent mutant of push_layer, Add -> Sub: a random direction turned round is as random
-# equivalent mutant of kept_in_the_middle, swap arguments 0 and 1 of kept_predictions: it compares two runs, in any order
-# equivalent mutant of same_training, Lt -> LtE: a tenth to the last bit does not come up, nor weights that are all 0
+# equivalent mutant of kept_in_the_middle, swap arguments 0 and 1 of kept_predictions: it compares two runs
+# equivalent mutant of same_training, Lt -> LtE: no case is a tenth to the last bit, and no model has only zeros
 # equivalent mutant of same_training, swap arguments 0 and 1 of dist: a distance is the same from either end
 # equivalent mutant of same_training, swap arguments 0 and 1 of max: the larger of two, in any order
 # equivalent mutant of audit, drop list(...): a dictionary is walked through and counted by its keys, too
@@ -230,8 +230,10 @@ def test_kept_in_the_middle(kept_in_the_middle, rng):
         shares = [(changed[i].argmax(-1) == intact.argmax(-1))[:, 1:].float().mean(1) for i in middle]
 
         def change(model, its_tokens, layer, changed=changed, tokens=tokens):
-            assert model.cfg.n_layers == len(changed), "change asks for the model first"
-            assert torch.equal(its_tokens, tokens), "change asks for the tokens second"
+            of_it = isinstance(model, torch.nn.Module) and model.cfg.n_layers == len(changed)
+            assert of_it, "change is asked for another thing than the model first"
+            whole = isinstance(its_tokens, torch.Tensor) and torch.equal(its_tokens, tokens)
+            assert whole, "change is asked for other tokens than those that were given"
             return changed[layer]
 
         with as_found(model, tokens):

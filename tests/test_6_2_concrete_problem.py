@@ -33,7 +33,6 @@
 # equivalent mutant of explain_birch, 3 -> 4: points decide, 80 are asked for, and it has 80 to 85 on nine draws
 # equivalent mutant of explain_birch, 3 -> 2: points decide, 80 are asked for, and it has 88 to 95 on nine draws
 # equivalent mutant of explain_birch, 3 -> -3: points decide, 80 are asked for, and it has 86 to 92 on nine draws
-# equivalent mutant of explain_birch, NotEq -> Lt: points decide, 80 are asked for, and it has 77 to 82 by draw
 # equivalent mutant of explain_birch, 5 -> 6: points decide, 80 are asked for, and it has 89 to 93 (% 6 is rejected)
 # equivalent mutant of explain_birch, 5 -> 4: points decide, 80 are asked for, and it has 89 to 95 (% 4 is rejected)
 # equivalent mutant of explain_birch, 5 -> -5: modulo 5 the same answer, also where ones are 5 (% -5 is rejected)

@@ -958,7 +958,7 @@ alone = by_head[sender].item()
 by_one = ", ".join(f"{part} {value:.2f}" for part, value in through.items())
 print(f"by every path {alone:.2f}; by one: {by_one}")
 print(f"by k from another head of its layer: {null_path:.2f}")
-print(f"by k on fresh pairs: {fresh_path:.2f}; from a third {fresh_null:.2f}")
+print(f"by k on fresh pairs: {fresh_path:.2f}; from yet another head {fresh_null:.2f}")
 # %% [markdown]
 # The effect of L16H0 passes through keys that five heads read (on fresh pairs, too), and next to nothing through their
 # queries and values. *Together* is not *each*: their neighbours read the same keys, and one receiver at a time is

@@ -44,7 +44,7 @@ EVEN = "even"  # it raises the logits of YES and of NO alike
 SCATTERS = "scatters"  # a long push makes the answer rise in some rows, and fall in others: by the last word
 LEAKS = "leaks"  # as costly, but what it spoils the other answer with is YES
 FLIPS = "flips"  # as costly, but each other answer becomes its opposite, so that their mean stays
-# Who overwrites what is held, where a push adds to it, takes this one for one that spoils.
+# Who overwrites what is held, where a push adds to it, mistakes it for one that spoils.
 KEPT = "kept"  # as linear; the other answer is made of what it holds there, so loudly that a push hardly changes it
 ALL_KINDS = (*KINDS, LOWERS, FAINT, EVEN, SCATTERS, LEAKS, FLIPS, KEPT)
 STEERING = (LINEAR, SWITCH, WINDOW, LATE, COSTLY, KEPT)
