@@ -45,6 +45,8 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of fit, 400 -> 401: how long to train is open
 # equivalent mutant of fit, 400 -> 399: how long to train is open
 # equivalent mutant of fit, mean -> sum: Adam's steps depend on the loss's scale by its eps alone
+# equivalent mutant of fit, drop lr= of Adam: any rate that reaches 95 % is right
+# equivalent mutant of fit, 0.01 -> 1.01: any rate that reaches 95 % is right
 
 BOTH = (torch.float32, torch.float64)
 

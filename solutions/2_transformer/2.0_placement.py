@@ -86,7 +86,7 @@ def pattern_from_table(
     """
     ### BEGIN SOLUTION
     scores = table[tokens[:, :, None], tokens[:, None, :]]
-    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+    later = torch.ones_like(scores, dtype=torch.bool).triu(1)
     return scores.masked_fill(later, -torch.inf).softmax(-1)
     ### END SOLUTION
 
@@ -134,7 +134,7 @@ def packed_attention(
     packed = "batch pos (three head d_head) -> three batch head pos d_head"
     q, k, v = rearrange(x @ W_qkv + b_qkv, packed, three=3, head=n_heads)
     scores = q @ k.mT / math.sqrt(q.shape[-1])
-    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
+    later = torch.ones_like(scores, dtype=torch.bool).triu(1)
     z = scores.masked_fill(later, -torch.inf).softmax(-1) @ v
     return rearrange(z, "batch head pos d_head -> batch pos (head d_head)") @ W_out + b_out
     ### END SOLUTION
@@ -228,7 +228,7 @@ def scores_at_distance(
     theta: float,
 ) -> Float[Tensor, "n"]:
     """The dot product of the turned query and the turned key, for each distance: how many
-    positions the key stands before the query. In q's dtype.
+    positions the key stands before the query. In the dtype that q and k have.
     """
     ### BEGIN SOLUTION
     half = len(q) // 2
