@@ -736,9 +736,9 @@ def bag_of_words(texts, vocabulary):
     return counts
 
 
-def _counts(texts):
+def _counts(texts, lower=str.lower):
     words = [re.findall("[a-z]+", text.lower()) for text in texts]
-    vocabulary = sorted({word for its in words for word in its})
+    vocabulary = sorted({word for text in texts for word in re.findall("[a-z]+", lower(text))})
     return torch.tensor([[float(its.count(word)) for word in vocabulary] for its in words])
 
 
@@ -789,6 +789,14 @@ def probe_against_baseline(acts, texts, labels, groups, folds, fit):
     counts = _counts(texts)
     shares = counts / counts.sum(1, keepdim=True)
     return tuple(_by_group(_held_out(inputs, labels, folds, fit), groups) for inputs in (acts, shares))
+
+
+@mistake("takes the vocabulary from the texts before they are in lower case: words with a capital are cut, or lost")
+def probe_against_baseline(acts, texts, labels, groups, folds, fit):
+    counts = _counts(texts, lower=str)
+    if not counts.numel():
+        counts = torch.zeros(len(texts), 1)
+    return tuple(_by_group(_held_out(inputs, labels, folds, fit), groups) for inputs in (acts, counts))
 
 
 @right("sums over groups by index")

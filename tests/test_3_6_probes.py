@@ -1,5 +1,39 @@
 """Checks of 3.6 Probes. They run on made-up activations, tiny random models, and models of known truth."""
 
+# equivalent mutant of causal_probe_test, drop stack(...): one's own measure_when_moved goes through either
+# equivalent mutant of causal_probe_test, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of collect_activations, drop names_filter= of run_with_cache: more is kept than is read
+# equivalent mutant of collect_activations, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of collect_activations, 1 -> 2: a later layer or a later position more changes nothing
+# equivalent mutant of confounded_dataset, drop strict= of zip: each thing has a neighbour
+# equivalent mutant of confounded_dataset, True -> False: of `strict`: each thing has a neighbour
+# equivalent mutant of confounded_dataset, Lt -> LtE: a draw is on the border with probability 2^-24
+# equivalent mutant of confounded_dataset, drop .item(): a tensor of one truth value is as true
+# equivalent mutant of confounded_dataset, 1 -> -1: of a pair, 1 is the last
+# equivalent mutant of generalisation_matrix, zeros -> ones: each entry is written afterwards
+# equivalent mutant of generalisation_matrix, acts -> labels: the dicts hold the same sets in one order
+# equivalent mutant of generalisation_matrix, acts -> folds: the dicts hold the same sets in one order
+# equivalent mutant of group_folds, drop .tolist(): a list takes a whole number in a tensor for a place
+# equivalent mutant of held_out_correct, drop .unique(): a fold's rows are written again, the same
+# equivalent mutant of logistic_probe, zeros -> ones: it is convex: from anywhere to one least value
+# equivalent mutant of logistic_probe, drop max_iter= of LBFGS: for acts of this size 20 steps are near enough
+# equivalent mutant of logistic_probe, 300 -> 301: it is there long before
+# equivalent mutant of logistic_probe, 300 -> 299: it is there long before
+# equivalent mutant of logistic_probe, drop .detach(): nothing is said of a gradient of the probe; activations have none
+# equivalent mutant of logistic_probe, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of probe_against_baseline, drop sorted(...): a vocabulary may have any order
+# equivalent mutant of probe_against_baseline, drop .to(): nothing is said of the counts' dtype
+# equivalent mutant of probe_against_baseline, drop argument 0 of to: nothing is said of the counts' dtype
+# equivalent mutant of probe_against_baseline, 1 -> -1: of a pair, 1 is the last
+# equivalent mutant of random_directions, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of shuffled_label_control, drop set(...): a group is drawn once for each row; the last draw counts
+# equivalent mutant of shuffled_label_control, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of collect_activations, drop padding_side= of to_tokens: the course's tokenizers pad on the right
+# equivalent mutant of collect_activations, drop stop_at_layer= of run_with_cache: the run is only longer
+# equivalent mutant of collect_activations, [:last[rows].max() + 1] -> [:]: later padding changes nothing before it
+# equivalent mutant of confounded_dataset, swap arguments 0 and 1 of zip: a couple's order and name are open
+# equivalent mutant of logistic_probe, drop line_search_fn= of LBFGS: for acts of this size it is near enough
+
 import contextlib
 import functools
 import re
@@ -128,7 +162,8 @@ def test_mean_difference_probe(mean_difference_probe, rng):
         wanted, length = means[0] - means[1], direction.norm()
         assert length > 0, "the direction is 0"
         said = f"{true} of {rows} rows are true; "
-        assert direction @ wanted > 0, f"{said}the direction points from true to false: true minus false"
+        turned = (direction / length + wanted / wanted.norm()).norm()
+        assert turned > 1e-3, f"{said}the direction points from true to false: true minus false"
         assert_precise(
             direction / length,
             wanted / wanted.norm(),
@@ -360,6 +395,11 @@ def test_shuffled_label_control__within(shuffled_label_control, rng):
     draws, again, other = call(3), call(3), call(4)
     assert torch.equal(draws, again), "the same seed gave other numbers the second time"
     assert not torch.equal(draws, other), "another seed gave the same numbers"
+    for salt in range(4):
+        renamed = [Name(name, salt) for name in groups]
+        assert torch.equal(draws, shuffled_label_control(acts, labels, renamed, folds, means_probe, 20, 3)), (
+            "the same seed gives other numbers in another session of Python, where a set has another order: sort it"
+        )
     assert draws.unique().numel() > 1, "all draws are the same: shuffle anew for each"
 
 
@@ -593,6 +633,7 @@ def test_probe_against_baseline(probe_against_baseline, rng):
         ]
         vocabulary = sorted({word for text in texts for word in text.split()})
         counts = torch.tensor([[float(text.split().count(word)) for word in vocabulary] for text in texts])
+        texts = [(text.upper() if i % 2 else text.title()) + "." for i, text in enumerate(texts)]
         expected = []
         for inputs in (acts, counts):
             correct = correct_by_hand(inputs, labels, folds, means_probe).float()

@@ -256,6 +256,7 @@ plot.line(
 # they stay balanced there.
 #
 # Shuffled labels take the place of the true ones everywhere. In fitting alone, they would answer another question.
+# The same seed is to give the same draws in another session of Python, too, where a `set` has another order.
 #
 # <details><summary>Hint</summary>
 #
@@ -332,9 +333,9 @@ answer_best = "a"
 #
 # $$\frac{1}{n} \sum_i \log\left(1 + e^{-y_i s_i}\right) + \frac{\lambda}{2} \lVert w \rVert^2$$
 #
-# as small as it can be. With 576 numbers and 96 rows some direction *always* separates the training rows; the penalty
-# $\lambda$ keeps it short. Use any tool: LBFGS in `torch.optim`, scipy, scikit-learn (mind what its `C` multiplies),
-# or steps of your own.
+# as small as it can be; the activations are standardised, or nearly. With 576 numbers and 96 rows some direction
+# *always* separates the training rows; the penalty $\lambda$ keeps it short. Use any tool: LBFGS in `torch.optim`,
+# scipy, scikit-learn (mind what its `C` multiplies), or steps of your own.
 # %% exercise="logistic_probe" points=2 difficulty=3 minutes=15
 def logistic_probe(
     acts: Float[Tensor, "row d_model"], labels: Bool[Tensor, "row"], penalty: float = 0.1
