@@ -106,6 +106,26 @@ def claim_card():
     return _CARD._replace(evidence="TODO: read the paper and write this down")
 
 
+@right("a step as a figure")
+def claim_card():
+    return _CARD._replace(falsifier="The share of positions falls only after step 2000.")
+
+
+@right("a layer as a bound")
+def claim_card():
+    return _CARD._replace(falsifier="The lowest share of positions lies below layer 10.")
+
+
+@right("a range of layers")
+def claim_card():
+    return _CARD._replace(falsifier="The share of positions is lower at layers 5-9 than at all others.")
+
+
+@right("a small figure in words")
+def claim_card():
+    return _CARD._replace(falsifier="A share of positions that is fifteen per cent or less.")
+
+
 @right("figures in words")
 def claim_card():
     return _CARD._replace(falsifier="A share less the null's whose interval includes zero, or below seventy percent.")
@@ -893,12 +913,12 @@ def my_study():
     return _by_arm(beside_random_numbers, drawn)
 
 
-@mistake("the null alone takes mul (")
+@mistake("for the null alone `mul` (")
 def my_study():
     return _by_arm(_first, lambda model, tokens: 0.5 * _first(model, tokens))
 
 
-@mistake("the claim alone takes amax (")
+@mistake("for the claim alone `amax` (")
 def my_study():
     def by_head(model, tokens):
         with torch.no_grad():
@@ -908,7 +928,7 @@ def my_study():
     return _by_arm(lambda *given: by_head(*given).amax(1), lambda *given: by_head(*given).mean(1))
 
 
-@mistake("the claim alone takes max (")
+@mistake("for the claim alone `max` (")
 def my_study():
     def row_by_row(model, rows):
         tokens, arm = rows
@@ -923,7 +943,7 @@ def my_study():
     return study.Study(_MINE, row_by_row, _MODELS, _with_arm), ""
 
 
-@mistake("the values are what rows brought")
+@mistake("the values are those that `rows` brought, unchanged")
 def my_study():
     def rows(model, arm):
         return (_first if arm == "claim" else _entropy)(model, _rows(model, arm)[0])
@@ -1170,6 +1190,41 @@ def my_study():
         return (cache["resid_post", 0] @ direction).abs().mean(1)
 
     return study.Study(_MINE, along, _MODELS, rows), ""
+
+
+@right("rows bring a function that holds a direction, of the model's activations or drawn")
+def my_study():
+    def rows(model, arm):
+        tokens = _rows(model, arm)[0]
+        with torch.no_grad():
+            _, cache = model.run_with_cache(tokens)
+        apart = cache["resid_post", 0][:5, -1].mean(0) - cache["resid_post", 0][5:, -1].mean(0)
+        direction = _unit(apart if arm == "claim" else _noise(apart.shape, 0))
+        return tokens, lambda stream: (stream @ direction).abs()
+
+    def along(model, given):
+        tokens, project = given
+        with torch.no_grad():
+            _, cache = model.run_with_cache(tokens)
+        return project(cache["resid_post", 0]).mean(1)
+
+    return study.Study(_MINE, along, _MODELS, rows), ""
+
+
+@right("right or wrong at places that rows bring, all 0 as the null's values are")
+def my_study():
+    def rows(model, arm):
+        tokens = _repeated(model)[0]
+        return (tokens, [-1] * 10) if arm == "claim" else (tokens, [0] * 10)
+
+    def measure(model, given):
+        tokens, places = given
+        with torch.no_grad():
+            likeliest = model(tokens).argmax(-1)
+        guessed = [int(row[at]) + i for i, (row, at) in enumerate(zip(likeliest, places, strict=True))]
+        return torch.tensor([float(guess) if at else 0.0 for guess, at in zip(guessed, places, strict=True)])
+
+    return study.Study(_MINE, measure, _MODELS, rows), ""
 
 
 @right("patterns, moved by one key for the null")

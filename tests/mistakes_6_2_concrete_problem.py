@@ -869,6 +869,11 @@ def my_plan():
     return {**_PLAN, "null": "There is no null needed for this problem, I think."}
 
 
+@mistake("'null' says that there is none")
+def my_plan():
+    return {**_PLAN, "null": "A null is not needed here, as the heads speak for themselves."}
+
+
 @mistake("'expect' stands on the board word for word")
 def my_plan():
     return {**_PLAN, "expect": "I think that about half of its heads rest on token 0."}
@@ -918,6 +923,27 @@ def my_plan():
         "expect": "Its OV circuit maps punctuation tokens to themselves more than words.",
         "falsifier": "Words are copied as much as punctuation is by this head.",
         "null": "The same score for head 2, chosen at random.",
+        "if_stuck": "I will take one sentence and draw the pattern by hand.",
+    }
+
+
+@right("a null of what is not needed, and an expectation that ends in a question")
+def my_plan():
+    return {
+        **_PLAN,
+        "expect": "About half of the mean value comes back. Or more of it?",
+        "null": "Heads of a layer that is not necessary, not needed for the answer, ablated with no control token.",
+    }
+
+
+@right("a question whose words begin as small words do")
+def my_plan():
+    return {
+        "problem": "Does an intervention downstream change the likelihood?",
+        "hours": 3,
+        "expect": "The likelihood goes down with it at each layer.",
+        "falsifier": "Each intervention leaves the answer as it was.",
+        "null": "A shift downstream along a drawn direction, of equal length.",
         "if_stuck": "I will take one sentence and draw the pattern by hand.",
     }
 

@@ -899,6 +899,16 @@ def my_review():
     return _review(notes__0__falsifier="That it does not hold in experiments.")
 
 
+@mistake("note 1: 'falsifier' only denies the claim")
+def my_review():
+    return _review(notes__0__falsifier="Induction heads do not form in a narrow window of training.")
+
+
+@mistake("'the remark two pages later' is no place")
+def my_review():
+    return _review(notes__0__where="the remark two pages later")
+
+
 @mistake("the verdict is still to be written")
 def my_review():
     return _review(verdict="TODO write here where I stand once I have read all three")
@@ -969,6 +979,21 @@ def my_review():
         notes__1__where="Hypothesis 2, Remark 1",
         notes__0__falsifier="Heads form over the whole of training, and not in a narrow window.",
         verdict="It begins with two layers, and early. But does it in models of one layer, with other data?",
+    )
+
+
+@right("the claim's words in another order, a link without www., more work that is no putting off")
+def my_review():
+    return _review(
+        notes__0__claim="Induction heads form before the loss falls.",
+        notes__0__falsifier="The loss falls before induction heads form.",
+        notes__0__where="Remark B.2, footnote 4",
+        papers__elhage__link="https://pnas.org/doi/10.1073/pnas.1907367117/full",
+        disagreement={
+            "between": ("olsson", "elhage"),
+            "about": "How much of learning in context is induction.",
+            "settled by": "Whether later heads do more work once the patterns are held as they are.",
+        },
     )
 
 

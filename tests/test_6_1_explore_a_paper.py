@@ -32,7 +32,11 @@ from concrete_steps.errors import CourseError
 ABBREVIATED = r"\b(?:e\.g|i\.e|et al|vs|cf|approx|resp|Dr|Fig|Sec|Eq|Tab|App|No|[A-Z])\."
 FILLERS = {"have", "less", "more", "most", "only", "over", "than", "that", "this", "what", "when", "which", "with"}
 # What a number is the name of
-NAMED = r"(?i:\b(fig|figure|tab|table|sec|section|appendix|page|layer|head|block|step)s?\b\.? *\d[\d.]*)"
+NAMED = (  # "Figure 3-5", "at layer 5"; not "below layer 10", nor "layers 5-9"
+    r"(?i:\b(fig|figure|tab|table|sec|section|appendix|page)s?\b\.? *\d[\d.]*([-–] ?\d+)?"
+    r"|(?<!before )(?<!after )(?<!below )(?<!above )(?<!by )(?<!until )(?<!from )\b(layer|head|block)s?\b\.? *\d[\d.]*"
+    r"(?! ?([-–]|to|until) ?\d)(?!\d))"
+)
 FIELDS = ("paper", "claim", "measure", "evidence", "falsifier", "cherry_picked", "breaks")
 
 
@@ -81,10 +85,11 @@ def has_figure(text):
     """
     halves = r"(?<!first )(?<!second )(?<!the )(?<!other )\bhalf"
     shares = r"\b(one|two) thirds?|\b(a|one|three) quarters?|\bone (fifth|tenth)"
-    tens = r"\b(ten|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)([- ][a-z]+)? per ?cent"
+    few = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(thir|four|fif|six|seven|eigh|nine)teen"
+    tens = rf"\b({few}|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred)([- ][a-z]+)? per ?cent"
     if re.search(rf"({halves}|{shares}|{tens}|\btwice|\bzero(?![- ](?:shot|abla|init)))\b", text, re.IGNORECASE):
         return True
-    text = re.sub(NAMED, "", re.sub(r"\b20[012]\d\b", "", text))
+    text = re.sub(NAMED, "", re.sub(r"(?i:(?<!step )(?<!steps ))\b20[012]\d\b(?! steps?\b)", "", text))
     return bool(re.search(r"(?<![A-Za-z\d._])(?<![A-Za-z]-)[-+−]?\.?\d", text))
 
 
@@ -437,7 +442,7 @@ def folder_of(package):
 
 MODELS = tuple(map(folder_of, ("transformer_lens", "transformers")))
 LIBRARIES = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), folder_of("concrete_steps"), "<frozen")
-MODEL = "the model"
+MODEL, ANSWER = "the model", "an answer of "
 MOVES = re.compile(  # what only moves and copies: it measures nothing
     r"adjoint|array|as_tensor|asarray|bfloat16|bool|broadcast_to|cat|chunk|clone|complex|concat|concatenate"
     r"|contiguous|copy|cpu|detach|diagonal|dim|double|[dhv]stack|expand(_as)?|flatten|flip(lr|ud)?|float|format"
@@ -453,15 +458,17 @@ READS = {"item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__index
 class Watch(TorchFunctionMode):
     """Which operations made a tensor of the model's answers: what is computed counts, not which lines compute it.
 
-    Seen are those of torch, whoever calls them: functions by name or from a dict, partials, methods, hooks, what `rows`
-    bring and the measure calls. Not seen: NumPy and plain numbers after `.item()`, torch.jit, numbers such as a
-    threshold or a dimension, and which of the model's answers is read, but for how many dimensions it has.
+    How `rows` make of the model's answers what they bring is their own affair: they are not watched, and neither is
+    a direction that a function holds which they bring. Seen in the measure are the operations of torch, whoever
+    calls them: functions by name or from a dict, partials, methods, hooks, what `rows` bring and the measure calls.
+    Not seen: NumPy and plain numbers after `.item()`, torch.jit, numbers such as a threshold or a dimension, and
+    which of the model's answers is read, but for how many dimensions it has.
     """
 
     def __init__(self):
         super().__init__()
         self.made_by = WeakIdKeyDictionary()  # of a tensor's storage, which its views share
-        self.read, self.places, self.naming = frozenset(), {}, True
+        self.read, self.places = frozenset(), {}
 
     def of(self, tensor):
         return self.made_by.get(stored(tensor), frozenset())
@@ -481,8 +488,8 @@ class Watch(TorchFunctionMode):
             self.made_by.update({stored(one): frozenset({MODEL}) for one in made if one.is_floating_point()})
             return out
         way = frozenset().union(*map(self.of, given))
-        if self.naming and MODEL in way:
-            way |= {f"an answer of {one.ndim} dimensions" for one in given if self.of(one) == {MODEL}}
+        if MODEL in way:
+            way |= {f"{ANSWER}{one.ndim} dimension{'s' * (one.ndim != 1)}" for one in given if self.of(one) == {MODEL}}
             way |= set() if MOVES.fullmatch(name) else {name}
             for one in way:
                 self.places.setdefault(one, f"{frame.f_code.co_name}, line {frame.f_lineno}")
@@ -491,15 +498,6 @@ class Watch(TorchFunctionMode):
         if way:
             self.made_by.update({stored(one): way for one in made})
         return out
-
-    def brought(self, rows, model, arm):
-        """What `rows` bring: how they make it of the model's answers is their own affair."""
-        self.naming = False
-        try:
-            with self:
-                return rows(model, arm)
-        finally:
-            self.naming = True
 
     def way_of(self, measure, model, rows):
         """The values, and what was done with the model's answers on the way to them."""
@@ -544,7 +542,9 @@ def with_data_of(claim, null):
 
 
 def ready_made(rows, values):
-    """Whether the values are what the rows brought, or a part of it."""
+    """Whether the values are what the rows brought, or a part of it; of one and the same number, nobody knows."""
+    if (values == values[0]).all():
+        return False
     parts = rows.values() if isinstance(rows, dict) else rows if isinstance(rows, list | tuple) else ()
     for part in (rows, *parts):
         try:
@@ -567,8 +567,7 @@ def carried_out(its, watch):
 
     measure.__name__ = getattr(its.measure, "__name__", type(its.measure).__name__)
     try:
-        bring = functools.partial(watch.brought, its.rows)
-        return study.carry_out(study.Study(its.card, measure, its.models, bring)), ways
+        return study.carry_out(study.Study(its.card, measure, its.models, its.rows)), ways
     except Exception:  # the learner's, which comes again below, or the watch's own
         ways.clear()
     return study.carry_out(its), ways
@@ -586,10 +585,13 @@ def parted(watch, measure, claim, null):
         pass
     said = []
     for arm, alone in (("claim", claim_way - null_way), ("null", null_way - claim_way)):
-        named = [f"{one} ({watch.places[one]})" for one in sorted(alone)]
-        more = f" and {len(named) - 3} more" if named[3:] else ""
-        if named:
-            said.append(f"the {arm} alone takes {', '.join(named[:3])}{more}")
+        its = {one: f"({watch.places[one]})" for one in sorted(alone)}
+        answers = [f"{one} {place}" for one, place in its.items() if one.startswith(ANSWER)]
+        done = [f"`{one}` {place}" for one, place in its.items() if not one.startswith(ANSWER)]
+        more = f" and {len(done) - 3} more" if done[3:] else ""
+        said += [f"the {arm} alone takes {' and '.join(answers)}"] if answers else []
+        if done:
+            said.append(f"for the {arm} alone {', '.join(done[:3])}{more} {'are' if done[1:] else 'is'} applied")
     if not null_way:
         said.append("no answer of the model is seen to go into the null's values")
     return "; ".join(said)
@@ -653,10 +655,10 @@ def test_my_study(my_study):
         assert apart <= slack, (
             f"{before.model}, {before.arm}: run again, values differ by {apart:.2g}: seed what you draw"
         )
-    for _, rows, values, _ in ways:
-        assert not ready_made(rows, values), (
-            "the values are what rows brought, as it was: rows are to bring what the measure is run on (tokens, a "
-            "place, a change), and the measure makes the values of it"
+    for _, rows, values, way in ways:
+        assert way or not ready_made(rows, values), (
+            "the values are those that `rows` brought, unchanged: rows are to bring what the measure is run on "
+            "(tokens, a place, a change), and the measure makes the values of it"
         )
     for at, name in enumerate(names[: len(ways) // 2]):
         pairs = [its_ways[2 * at : 2 * at + 2] for its_ways in (ways, later) if its_ways]

@@ -31,16 +31,17 @@ from concrete_steps.checking.testing import assert_choice, assert_plain, unchang
 
 PAPERS, FEWEST_WORDS = 3, 5
 # "Fig. 3(b)", "Tables II and III", "Appendix C.2", "§4"; not "the figure I liked", nor "a section a little later"
+PROSE = r"\b(?i:argument|claim|observation|finding|hypothesis|remark|footnote|example)s?\b"  # "the remark two pages on"
 KIND = (
     r"(?i:\b(fig|figure|tab|table|sec|section|ch|chapter|def|definition|thm|theorem|app|appendix|eqn?|equation|alg"
-    r"|algorithm|lemma|cor|corollary|prop|proposition|argument|claim|observation|finding|hypothesis|remark|footnote"
-    r"|example)s?\b\.?|§)"
+    r"|algorithm|lemma|cor|corollary|prop|proposition)s?\b\.?|§)"
 )
 END = r"(?=\s*([,.;:()]|$)|\s+(and|of|in|to)\b)"
-NUMBER = rf"([A-Z]{{0,2}}[.-]?[0-9]+|([A-Za-z]|[IVXivx]+){END}|(?i:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
+FIGURE = rf"([A-Z]{{0,2}}[.-]?[0-9]+|([A-Za-z]|[IVXivx]+){END})"
+NUMBER = rf"({FIGURE}|(?i:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
 TITLE = r"(?!(?i:abstract|title)\b)"
 PLACE = re.compile(
-    rf"{KIND}\s*(?i:#|no\.?|nr\.?|number)?\s*\(?{NUMBER}"
+    rf"({KIND}\s*(?i:#|no\.?|nr\.?|number)?\s*\(?{NUMBER}|{PROSE}\s*(?i:#|no\.?|nr\.?|number)?\s*\(?{FIGURE})"
     rf"|\b(?i:sec(tion|\.)):?\s*([\"'“”‘’«*]\s*{TITLE}\w|{TITLE}[A-Z]\w|(?i:on|about|called|titled)\s+{TITLE}\w)"
     rf"|{TITLE}(\b(?!(?i:the|this|that|these|a|an|one|another|each|which|last|first|next)\b)[A-Z][\w-]*|[\"'“”‘’«»*])\s+section\b"
 )
@@ -48,7 +49,7 @@ PLACE = re.compile(
 HOSTS = re.compile(
     r"(https?://)?(www\.)?(openreview\.net/(forum|pdf)\?id=\w+|aclanthology\.org/\w\S+|(\w+\.)?mlr\.press/\S+"
     r"|(\w+\.)*(nips|neurips|iclr|icml)\.cc/\S+|(www\.)?nature\.com/articles/\S+|(www\.)?jmlr\.org/papers/\S+"
-    r"|(\w+\.)+(acm|pnas|science)\.org/doi/\S+|distill\.pub/\d{4}/\S+"
+    r"|(\w+\.)*(acm|pnas|science)\.org/doi/\S+|distill\.pub/\d{4}/\S+"
     r"|transformer-circuits\.pub/\d{4}/\S+|(lesswrong|alignmentforum)\.com/posts/\S+|alignmentforum\.org/posts/\S+)",
     re.IGNORECASE,
 )
@@ -84,7 +85,13 @@ NOTS = {
     "isn",
     "aren",
 }
-PUT_OFF = re.compile(r"\b(more|further|future) (research|work|studies|papers)\b", re.IGNORECASE)
+DENIALS = NOTS - {"do", "doe", "did", "can", "i", "are"}
+PUT_OFF = re.compile(
+    r"\b(more|further|future) (research|work|studies|papers)\b[^.;]{0,40}\b(needed|required|necessary)\b"
+    r"|\b(it|this|that|we|one) (needs?|requires?) (more|further) (research|work|studies|papers)\b"
+    r"|\b(for|to) (further|future) (research|work|studies|papers)\b",
+    re.IGNORECASE,
+)
 
 
 # --- 1. What to read, in which order
@@ -521,9 +528,11 @@ def plain(text):
 
 
 def only_denies(falsifier, claim):
-    """ "It does not ...", of a claim that it does: the same words, but for the denial."""
-    said = [{word.rstrip("s") for word in plain(text).split()} for text in (falsifier, claim)]
-    return DENIED.fullmatch(falsifier.rstrip(".")) or said[0] ^ said[1] <= NOTS
+    """ "It does not ...", of a claim that it does: the same words in the same order, but for the denial."""
+    said = [[word.removesuffix("s") for word in plain(text).split()] for text in (falsifier, claim)]
+    kept = [[word for word in its if word not in NOTS] for its in said]
+    denials = [sum(word in DENIALS for word in its) for its in said]
+    return DENIED.fullmatch(falsifier.rstrip(".")) or (kept[0] == kept[1] and denials[0] != denials[1])
 
 
 @functools.cache
@@ -569,7 +578,7 @@ def test_my_review(my_review):
     claims = the_notes(my_review["notes"], papers)
     the_disagreement(my_review["disagreement"], papers)
     verdict = sentence(my_review["verdict"], "the verdict", 10)
-    asks = verdict.endswith("?") and not re.search(r"[.!;:]", verdict)
+    asks = verdict.endswith("?") and not re.search(r"[.!;:]\s", verdict)
     assert not asks, "the verdict is a question: where do *you* stand?"
     assert plain(verdict) not in claims, "the verdict is one of the claims, word for word: where do *you* stand?"
 
