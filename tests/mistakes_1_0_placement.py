@@ -248,7 +248,7 @@ def length_backward(grad, x):
     return torch.autograd.grad(leaf.norm(dim=1), leaf, grad)[0]
 
 
-@mistake("uses autograd: the derivative is to be worked out by hand")
+@mistake("uses autograd: the derivative is to be worked out")
 def length_backward(grad, x):
     with torch.enable_grad():
         leaf = torch.tensor(x.tolist(), dtype=x.dtype, requires_grad=True)
@@ -256,12 +256,12 @@ def length_backward(grad, x):
     return leaf.grad
 
 
-@mistake("uses autograd: the derivative is to be worked out by hand")
+@mistake("uses autograd: the derivative")
 def length_backward(grad, x):
     return torch.func.vjp(lambda rows: rows.norm(dim=1), x)[1](grad)[0]
 
 
-@mistake("uses autograd: the derivative is to be worked out by hand")
+@mistake("uses autograd")
 def length_backward(grad, x):
     jacobian = torch.func.jacfwd(lambda rows: rows.norm(dim=1))(x)
     return torch.einsum("r,rsd->sd", grad, jacobian)
@@ -304,19 +304,19 @@ def softmax_backward(grad, p):
     return scores.grad
 
 
-@mistake("uses autograd: the derivative is to be worked out by hand")
+@mistake("uses autograd: the derivative is to be worked out")
 def softmax_backward(grad, p):
     with torch.enable_grad():
         scores = p.log().clone().requires_grad_()
         return torch.autograd.grad((scores.softmax(-1) * grad).sum(), scores)[0]
 
 
-@mistake("uses autograd: the derivative is to be worked out by hand")
+@mistake("uses autograd: the derivative")
 def softmax_backward(grad, p):
     return torch.autograd.functional.vjp(lambda scores: scores.softmax(-1), p.log(), grad)[1]
 
 
-@mistake("uses autograd: the derivative is to be worked out by hand")
+@mistake("uses autograd")
 def softmax_backward(grad, p):
     return torch.func.grad(lambda scores: (scores.softmax(-1) * grad).sum())(p.log())
 

@@ -869,7 +869,7 @@ def my_plan():
     return {**_PLAN, "null": "There is no null needed for this problem, I think."}
 
 
-@mistake("'null' says that there is none")
+@mistake("says that there is none")
 def my_plan():
     return {**_PLAN, "null": "A null is not needed here, as the heads speak for themselves."}
 

@@ -899,7 +899,7 @@ def my_review():
     return _review(notes__0__falsifier="That it does not hold in experiments.")
 
 
-@mistake("note 1: 'falsifier' only denies the claim")
+@mistake("'falsifier' only denies the claim")
 def my_review():
     return _review(notes__0__falsifier="Induction heads do not form in a narrow window of training.")
 

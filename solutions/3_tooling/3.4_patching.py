@@ -757,10 +757,10 @@ def compare_with_exact(
     r = torch.corrcoef(torch.stack([exact.flatten(), estimate.flatten()]))[0, 1].item()
     n_heads = exact.shape[1]
 
-    def first(values):
+    def top(values):
         return [divmod(i, n_heads) for i in values.flatten().topk(count).indices.tolist()]
 
-    return r, len(set(first(exact)) & set(first(estimate))), first((exact - estimate).abs())
+    return r, len(set(top(exact)) & set(top(estimate))), top((exact - estimate).abs())
     ### END SOLUTION
 # %% check="compare_with_exact"
 # %% [markdown]
