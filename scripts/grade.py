@@ -125,7 +125,9 @@ if __name__ == "__main__":
         signal.signal(signal.SIGTERM, as_interrupt)
     # Below one folder, so that of processes that are killed nothing stays either.
     with tempfile.TemporaryDirectory(prefix="concrete-steps-", ignore_cleanup_errors=True) as tempfile.tempdir:
-        os.environ |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), tempfile.tempdir)  # for workers of a scheduler
+        os.environ |= dict.fromkeys(
+            ("TMPDIR", "TEMP", "TMP"), tempfile.tempdir
+        )  # for workers of a scheduler that starts here
         code = main()
         sys.stdout.flush()
         if code == STOPPED:

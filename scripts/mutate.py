@@ -105,14 +105,20 @@ def measure(notebook: Notebook, exercises: tuple[str, ...]) -> list[Figures]:
 
 
 def _without_own(text: str, namespace: dict) -> dict:
-    """The namespace without the names that the cell gives values to, unless it changes one that another cell made."""
+    """The namespace without the names that the cell gives values to, but those that it takes from other cells."""
     own = assigned_by(text)
     without = {name: value for name, value in namespace.items() if name not in own}
-    try:
-        exec(compile(text, "solution", "exec"), dict(without))
-    except NameError:
-        return namespace
-    return without
+    while True:
+        try:
+            exec(compile(text, "solution", "exec"), dict(without))
+        except NameError as error:
+            if error.name in without or error.name not in namespace:
+                return namespace
+            without[error.name] = namespace[error.name]
+        except Exception:  # as where it changes a name of Python's own
+            return namespace
+        else:
+            return without
 
 
 def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, equivalents: dict) -> Figures:

@@ -37,7 +37,7 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of sign_flip_p, keep 1e-06: the text leaves open how small a difference is rounding
 # equivalent mutant of length_backward, drop USub: of two axes, 1 is the last
 # equivalent mutant of length_backward, 1 -> -1: of two axes, 1 is the last
-# equivalent mutant of clip_gradients, Gt -> GtE: where the length is `longest`, the factor is 1 either way
+# equivalent mutant of clip_gradients, Gt -> GtE: where the length is `longest`, and not 0, the factor is 1
 # equivalent mutant of fit, drop .to(): only a GPU can tell, and the checks run on the CPU
 # equivalent mutant of fit, drop argument 0 of to: only a GPU can tell, and the checks run on the CPU
 # equivalent mutant of fit, x -> y: the inputs are on one device

@@ -16,12 +16,12 @@
 # equivalent mutant of group_folds, drop .tolist(): a list takes a whole number in a tensor for a place
 # equivalent mutant of held_out_correct, drop .unique(): a fold's rows are written again, the same
 # equivalent mutant of logistic_probe, zeros -> ones: it is convex: from anywhere to one least value
-# equivalent mutant of logistic_probe, drop max_iter= of LBFGS: for acts of this size 20 steps are near enough
+# equivalent mutant of logistic_probe, drop max_iter= of LBFGS: at the check's sizes 20 steps are near enough
 # equivalent mutant of logistic_probe, 300 -> 301: it is there long before
 # equivalent mutant of logistic_probe, 300 -> 299: it is there long before
 # equivalent mutant of logistic_probe, drop .detach(): nothing is said of a gradient of the probe; activations have none
 # equivalent mutant of logistic_probe, 1 -> -1: the last axis of two is axis 1
-# equivalent mutant of probe_against_baseline, drop sorted(...): a vocabulary may have any order
+# equivalent mutant of probe_against_baseline, drop sorted(...): a vocabulary may have any order; of groups it is rejected
 # equivalent mutant of probe_against_baseline, drop .to(): nothing is said of the counts' dtype
 # equivalent mutant of probe_against_baseline, drop argument 0 of to: nothing is said of the counts' dtype
 # equivalent mutant of probe_against_baseline, 1 -> -1: of a pair, 1 is the last
@@ -32,7 +32,7 @@
 # equivalent mutant of collect_activations, drop stop_at_layer= of run_with_cache: the run is only longer
 # equivalent mutant of collect_activations, [:last[rows].max() + 1] -> [:]: later padding changes nothing before it
 # equivalent mutant of confounded_dataset, swap arguments 0 and 1 of zip: a couple's order and name are open
-# equivalent mutant of logistic_probe, drop line_search_fn= of LBFGS: for acts of this size it is near enough
+# equivalent mutant of logistic_probe, drop line_search_fn= of LBFGS: at the check's sizes it is near enough
 
 import contextlib
 import functools

@@ -34,7 +34,8 @@ FILLERS = {"have", "less", "more", "most", "only", "over", "than", "that", "this
 # What a number is the name of
 NAMED = (  # "Figure 3-5", "at layer 5"; not "below layer 10", nor "layers 5-9"
     r"(?i:\b(fig|figure|tab|table|sec|section|appendix|page)s?\b\.? *\d[\d.]*([-–] ?\d+)?"
-    r"|(?<!before )(?<!after )(?<!below )(?<!above )(?<!by )(?<!until )(?<!from )\b(layer|head|block)s?\b\.? *\d[\d.]*"
+    r"|(?<!before )(?<!after )(?<!below )(?<!above )(?<!until )(?<!from )(?<!than )(?<!past )"
+    r"(?<!beyond )(?<!between )\b(layer|head|block)s?\b\.? *\d[\d.]*"
     r"(?! ?([-–]|to|until) ?\d)(?!\d))"
 )
 FIELDS = ("paper", "claim", "measure", "evidence", "falsifier", "cherry_picked", "breaks")
@@ -86,10 +87,14 @@ def has_figure(text):
     halves = r"(?<!first )(?<!second )(?<!the )(?<!other )\bhalf"
     shares = r"\b(one|two) thirds?|\b(a|one|three) quarters?|\bone (fifth|tenth)"
     few = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(thir|four|fif|six|seven|eigh|nine)teen"
-    tens = rf"\b({few}|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred)([- ][a-z]+)? per ?cent"
+    tens = rf"\b({few}|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred)([- ][a-z]+)? per ?cent(age)?"
     if re.search(rf"({halves}|{shares}|{tens}|\btwice|\bzero(?![- ](?:shot|abla|init)))\b", text, re.IGNORECASE):
         return True
-    text = re.sub(NAMED, "", re.sub(r"(?i:(?<!step )(?<!steps ))\b20[012]\d\b(?! steps?\b)", "", text))
+    text = re.sub(
+        NAMED,
+        "",
+        re.sub(r"(?i:(?<!step )(?<!steps ))\b20[012]\d\b(?! (steps?|tokens|rows|texts|prompts|positions)\b)", "", text),
+    )
     return bool(re.search(r"(?<![A-Za-z\d._])(?<![A-Za-z]-)[-+−]?\.?\d", text))
 
 
@@ -459,10 +464,12 @@ class Watch(TorchFunctionMode):
     """Which operations made a tensor of the model's answers: what is computed counts, not which lines compute it.
 
     How `rows` make of the model's answers what they bring is their own affair: they are not watched, and neither is
-    a direction that a function holds which they bring. Seen in the measure are the operations of torch, whoever
-    calls them: functions by name or from a dict, partials, methods, hooks, what `rows` bring and the measure calls.
+    a direction that a function holds which they bring (a view of a weight is). Seen in the measure are the operations
+    of torch, whoever calls them: functions by name or from a dict, partials, methods, hooks, what `rows` bring and the
+    measure calls.
     Not seen: NumPy and plain numbers after `.item()`, torch.jit, numbers such as a threshold or a dimension, and
-    which of the model's answers is read, but for how many dimensions it has.
+    which of the model's answers is read, but for how many dimensions it has; and what is measured of activations that
+    `rows` brought.
     """
 
     def __init__(self):

@@ -475,12 +475,14 @@ FILLERS = set(
     )
 )
 DENIES = r"(needed|necessary|applicable|required)\b"
+NONE_OF = "(null|control|baseline)s?"
 NO_NULL = re.compile(  # said of the null as a whole: "heads that are not needed" are one
-    r"^\W*((there (is|are)|I (have|need|see|use)|(it|this|my|the)( (problem|question|plan))? (has|needs)) )?"
-    rf"(no|without (a|any)) (null|control|baseline)s?\b"
-    rf"(?=\s*([.,;:!]|$)| (is|was|here|for|at all|that|which|exists|{DENIES})\b)"
-    rf"|^\W*(none|not)( (is|was|here))? {DENIES}"
-    rf"|^\W*((I think|as) )?(a|any|the|my) (null|control|baseline)( here)? (is not|isn't) {DENIES}",
+    r"^\W*(my null:\s*)?("
+    r"((there('s| is| are)|(I|we) (have|need|see|use)|(it|this|my|the)( (problem|question|plan))? (has|needs)) )?"
+    rf"(no {NONE_OF}(?=\s*([.,;:!]|$)| (is|was) {DENIES}| for this| at all)|without (a|any) {NONE_OF}\s*([.;!]|$))"
+    rf"|(none|not)( (is|was|here))? {DENIES}|none(?=\s*([.,;!]|$))|no need (for|of) (a|any) {NONE_OF}"
+    rf"|(I|we) (do not|don't|did not|didn't) (need|have|use|want) (a|any) {NONE_OF}"
+    rf"|((I think|as) )?(a|any|the|my) {NONE_OF}( here)? (is not|isn't) {DENIES})",
     re.IGNORECASE,
 )
 CLAUSE = re.compile(r"[.;:?!](?:\s|$)")

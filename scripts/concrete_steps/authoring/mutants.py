@@ -83,7 +83,7 @@ def known_equivalents(checks: Path) -> dict[tuple[str, str], str]:
 def assigned_by(text: str) -> set[str]:
     """Names that a cell gives values to: a mutant that lacks one must not find the solution's."""
     symbols = symtable.symtable(text, "cell", "exec").get_symbols()
-    return {symbol.get_name() for symbol in symbols if symbol.is_assigned()}
+    return {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
 
 
 @dataclass(eq=False)

@@ -34,7 +34,9 @@ from concrete_steps.errors import CourseError
 PYTHON_MAGICS = ("time", "timeit", "capture", "prun")
 # IPython reads a cell's whole text once for each of its magics: where there are too many, none is looked for.
 MAY_BE_MAGIC = re.compile(r"^[ \t]*[%!?]|=[ \t]*[%!]|\?[ \t]*$", re.MULTILINE)
-MOST_MAGICS, MOST_LINES_READ = 50, 50_000
+MOST_MAGICS, MOST_LINES_READ, MOST_LETTERS_READ = 50, 50_000, 10**7
+# A cell that is indented as a whole or has prompts, which Jupyter runs.
+PASTED = re.compile(r"\A\s*[ \t]\S|^[ \t]*(>>> |In \[\d)", re.MULTILINE)
 
 
 @dataclass
@@ -275,18 +277,26 @@ def python_of(text: str) -> str:
     magic = re.match(r"\s*%%(\w+).*\n?", text)
     if magic:
         text = text[magic.end() :] if magic[1] in PYTHON_MAGICS else ""
-    manager, lines = TransformerManager(), text.splitlines(keepends=True)
-    for clean in manager.cleanup_transforms:  # as in Jupyter, a cell may be indented as a whole, or have prompts
-        lines = clean(lines)
-    text = "".join(lines)
     text = re.sub(r"^([ \t]*)%time[ \t]+(?=\S)", r"\1", text, flags=re.MULTILINE)  # `%time x = f()` assigns, too
     magics = len(MAY_BE_MAGIC.findall(text)) if re.search(r"[%!?]", text) else 0
-    if not magics or magics > MOST_MAGICS or magics * text.count("\n") > MOST_LINES_READ:
+    if not magics and (not PASTED.search(text) or _is_python(text)):
+        return text
+    quotes = text.count('"""') + text.count("'''")
+    too_much = magics > MOST_MAGICS or magics * text.count("\n") > MOST_LINES_READ
+    if too_much or quotes * max(map(len, text.split("\n"))) > MOST_LETTERS_READ:
         return text
     try:
-        return manager.transform_cell(text)
+        return TransformerManager().transform_cell(text)
     except (SyntaxError, RuntimeError):  # the second says that there are too many
         return text
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _cell_name(cell: dict) -> str | None:

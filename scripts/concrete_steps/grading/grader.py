@@ -247,7 +247,7 @@ def work_of(submission: Submission, grade: GradeApart) -> Work:
     return Work(notebooks, modules, grade.limits(), course_digest(), grade.trust)
 
 
-FORMULA = tuple("=+-@\t\r＝＋－＠")  # how a text begins that a spreadsheet would run
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # how a text begins that a spreadsheet would run
 
 
 def no_formula(value: object) -> object:

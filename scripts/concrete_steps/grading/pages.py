@@ -35,7 +35,8 @@ ATTACHED = re.compile(r"(?P<before>\]\(|\"|<)attachment:(?P<name>[^)\"\s>]+)")
 LONGEST, MOST_LINES, MOST_MARKS = 200_000, 1_000, 1_000
 MARK = re.compile(r"[<>&\"\[]|\*\*|__|\\begin|\\\\\(")
 GAP = re.compile(r"[^\S\n]{500}")
-FENCE, MOST_COLOURED = re.compile(r"(`{3,}|~{3,})[^\n`~]*"), 3_000  # letters of a text whose code is coloured
+MOST_COLOURED = 1_000  # letters of a text whose code is coloured: for some languages that takes the square, too
+FENCE = re.compile(r"^([ \t>*+\-\d.)]*(?:`{3,}(?=[^\n`]*$)|~{3,}))[^\n]*$", re.MULTILINE)
 MISSING = "#picture-that-was-not-handed-in"
 
 
@@ -75,9 +76,8 @@ def harmless(source: str, attachments: dict) -> str:
         many = source.count("\n") > MOST_LINES or len(MARK.findall(source)) > MOST_MARKS
         if many or len(source) > LONGEST or GAP.search(source):
             raise ValueError("too long to lay out")
-        if len(source) > MOST_COLOURED:
-            source = FENCE.sub(r"\1", source)  # some languages' colours take the square, too
-        page = markdown2html(ATTACHED.sub(embedded, source))
+        plain = FENCE.sub(r"\1", source) if len(source) > MOST_COLOURED else source
+        page = markdown2html(ATTACHED.sub(embedded, plain))
         return bleach.clean(
             page,
             tags=TAGS,

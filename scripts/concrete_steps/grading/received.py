@@ -31,7 +31,7 @@ MOST_FILES, MOST_BYTES, DEEPEST = 1000, 500 * 2**20, 2  # of an archive, and of 
 UNPACKED = "unpacked-"
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 # Errors of the system that are the archive's own doing; of bzip2's damaged data the number is None.
-OF_THE_ARCHIVE = (None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL)
+OF_THE_ARCHIVE = (None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 # Folders and files that programs leave, not people.
 JUNK = re.compile(r"^(\.|__MACOSX$|__pycache__$)")
 
@@ -148,7 +148,7 @@ def unpacked(archive: Path, most_files: int = MOST_FILES, most_bytes: int = MOST
             if error.errno not in OF_THE_ARCHIVE:  # a full disk is not the learner's
                 raise
             raise CourseError(f"cannot be unpacked ({error.strerror or error})") from None
-        except (*DAMAGED, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        except (*DAMAGED, EOFError, ValueError, NotImplementedError, RuntimeError, MemoryError) as error:
             raise CourseError(f"cannot be unpacked ({error})") from None
         os.replace(Path(temporary) / "all", target)
     return target
