@@ -21,7 +21,7 @@
 # equivalent mutant of logistic_probe, 300 -> 299: it is there long before
 # equivalent mutant of logistic_probe, drop .detach(): nothing is said of a gradient of the probe; activations have none
 # equivalent mutant of logistic_probe, 1 -> -1: the last axis of two is axis 1
-# equivalent mutant of probe_against_baseline, drop sorted(...): a vocabulary may have any order; of groups it is rejected
+# equivalent mutant of probe_against_baseline, drop sorted(...): a vocabulary has any order; of groups it is rejected
 # equivalent mutant of probe_against_baseline, drop .to(): nothing is said of the counts' dtype
 # equivalent mutant of probe_against_baseline, drop argument 0 of to: nothing is said of the counts' dtype
 # equivalent mutant of probe_against_baseline, 1 -> -1: of a pair, 1 is the last
