@@ -51,6 +51,7 @@ FIELDS = ("paper", "claim", "measure", "evidence", "falsifier", "cherry_picked",
 # equivalent mutant of same_training, swap arguments 0 and 1 of max: the larger of two, in any order
 # equivalent mutant of audit, drop list(...): a dictionary is walked through and counted by its keys, too
 # equivalent mutant of audit, Is -> Eq: a run is never equal to None
+# equivalent mutant of my_study, any: what is measured, on which rows and with which models, is the learner's own choice
 # equivalent mutant of audit, swap arguments 0 and 1 of same_training: it compares two models, in any order
 
 

@@ -65,6 +65,10 @@ def files_of_the_run(home: Path) -> Path:
     return place
 
 
+def files_of(home: Path) -> set[Path]:
+    return {path for path in files_of_the_run(home).rglob("*") if path.is_file()}
+
+
 def wait_until(true: Callable[[], bool], run: subprocess.Popen) -> None:
     end = time.monotonic() + PATIENCE
     while not true():
@@ -110,6 +114,7 @@ def test_a_run_that_was_stopped_is_gone_on_with(tmp_path: Path):
     run.kill()
     run.communicate(timeout=PATIENCE)
     assert TRUST or have_ended(children)
+    of_the_killed = files_of(tmp_path)
     run = start(tmp_path)
     wait_until(lambda: graders(run), run)
     children = graders(run)
@@ -120,7 +125,7 @@ def test_a_run_that_was_stopped_is_gone_on_with(tmp_path: Path):
     assert run.returncode == 130
     assert said.strip().endswith("Stopped. What was marked is kept, and the same command goes on from there.")
     assert have_ended(children)
-    assert not [path for path in files_of_the_run(tmp_path).rglob("*") if path.is_file()], "files are left"
+    assert files_of(tmp_path) == of_the_killed, "files are left"
     assert not (tmp_path / "verdicts" / "b").exists()
     hand_in(tmp_path, "b")
     done = subprocess.run(autograde(tmp_path), capture_output=True, text=True)
