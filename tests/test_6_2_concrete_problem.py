@@ -479,7 +479,7 @@ NONE_OF = "(null|control|baseline)s?"
 NO_NULL = re.compile(  # said of the null as a whole: "heads that are not needed" are one
     r"^\W*(my null:\s*)?("
     r"((there('s| is| are)|(I|we) (have|need|see|use)|(it|this|my|the)( (problem|question|plan))? (has|needs)) )?"
-    rf"(no {NONE_OF}(?=\s*([.,;:!]|$)| (is|was) {DENIES}| for this| at all)|without (a|any) {NONE_OF}\s*([.;!]|$))"
+    rf"(no {NONE_OF}(?=\s*([.,;:!]|$)|( is| was)? {DENIES}| for this| at all)|without (a|any) {NONE_OF}\s*([.;!]|$))"
     rf"|(none|not)( (is|was|here))? {DENIES}|none(?=\s*([.,;!]|$))|no need (for|of) (a|any) {NONE_OF}"
     rf"|(I|we) (do not|don't|did not|didn't) (need|have|use|want) (a|any) {NONE_OF}"
     rf"|((I think|as) )?(a|any|the|my) {NONE_OF}( here)? (is not|isn't) {DENIES})",
