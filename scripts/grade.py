@@ -123,11 +123,9 @@ def as_interrupt(*_) -> None:
 if __name__ == "__main__":
     with contextlib.suppress(ValueError, OSError):
         signal.signal(signal.SIGTERM, as_interrupt)
-    # Below one folder, so that of processes that are killed nothing stays either.
+    # Below one folder, a scheduler's workers here included, so that children that are killed leave nothing either.
     with tempfile.TemporaryDirectory(prefix="concrete-steps-", ignore_cleanup_errors=True) as tempfile.tempdir:
-        os.environ |= dict.fromkeys(
-            ("TMPDIR", "TEMP", "TMP"), tempfile.tempdir
-        )  # for workers of a scheduler that starts here
+        os.environ |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), tempfile.tempdir)
         code = main()
         sys.stdout.flush()
         if code == STOPPED:
