@@ -606,6 +606,17 @@ def strength_at_cost(model, tokens, last, layer, direction, cost, most):
     return float(min(most, most * (cost / whole) ** 0.5))
 
 
+@mistake("guesses as if the cost grew with the square, again and again: keep a strength too low and one too high, too")
+def strength_at_cost(model, tokens, last, layer, direction, cost, most):
+    strength = float(most)
+    for _ in range(30):
+        found = _price(model, tokens, last, layer, direction, strength)[0].mean().item()
+        if abs(found - cost) < 0.02 * cost or (strength == most and found < cost):
+            break
+        strength *= (cost / max(found, 1e-12)) ** 0.5
+    return strength
+
+
 @mistake("meets the cost by the rise of the loss: KL is asked for")
 def strength_at_cost(model, tokens, last, layer, direction, cost, most):
     return _at_cost(
@@ -683,6 +694,18 @@ def strength_at_cost(model, tokens, last, layer, direction, cost, most):
         return _price(model, tokens, last, layer, direction, strength)[0].mean().item() - cost
 
     return float(most) if over(most) <= 0 else float(optimize.brentq(over, 0.0, most, rtol=1e-4))
+
+
+@right("a guess by the square, kept between one too low and one too high")
+def strength_at_cost(model, tokens, last, layer, direction, cost, most):
+    low, high, strength = 0.0, float(most), float(most)
+    while True:
+        found = _price(model, tokens, last, layer, direction, strength)[0].mean().item()
+        if abs(found - cost) <= 0.03 * cost or (strength == most and found <= cost):
+            return strength
+        low, high = (strength, high) if found < cost else (low, strength)
+        guess = strength * (cost / max(found, 1e-12)) ** 0.5
+        strength = guess if low < guess < high else (low + high) / 2
 
 
 @mistake("at the same length A costs four times as much: a shorter A might do less than B")

@@ -495,17 +495,45 @@ def test_strength_at_cost(strength_at_cost, rng):
             direction = strided(scale * rng.normal(D_MODEL))
             price = [costs(model, tokens, last, layer, part * most * direction)[0].mean().item() for part in GRID]
         cost = price[1 + i % 3 // 2]
-        with as_found(model, tokens, last, direction):
-            found = strength_at_cost(model, tokens, last, layer, direction, cost, most)
-        assert_plain(found, float)
-        said = f"a cost of {cost:.3g} nats, at most {most:.3g}"
-        assert 0 < found <= most, f"{said}: {found:.4g} is not between 0 and the most"
-        own = costs(model, tokens, last, layer, found * direction)[0].mean().item()
-        assert abs(own - cost) < 0.035 * cost, (
-            f"{said}: at the strength {found:.4g} the mean KL is {own:.3g}, {own / cost - 1:+.0%} off"
-        )
+        check_at_cost(strength_at_cost, model, tokens, last, layer, direction, cost, most)
     beyond = strength_at_cost(model, tokens, last, layer, direction, 1e4 * cost, 0.25)
     assert abs(beyond - 0.25) < 1e-4, f"the most, 0.25, costs less than what is allowed: return it, not {beyond:.6g}"
+
+
+def check_at_cost(strength_at_cost, model, tokens, last, layer, direction, cost, most, where=""):
+    with as_found(model, tokens, last, direction):
+        found = strength_at_cost(model, tokens, last, layer, direction, cost, most)
+    assert_plain(found, float)
+    said = f"a cost of {cost:.3g} nats, at most {most:.3g}{where}"
+    assert 0 < found <= most, f"{said}: {found:.4g} is not between 0 and the most"
+    own = costs(model, tokens, last, layer, found * direction)[0].mean().item()
+    assert abs(own - cost) < 0.035 * cost, (
+        f"{said}: at the strength {found:.4g} the mean KL is {own:.3g}, {own / cost - 1:+.0%} off"
+    )
+
+
+def gated(rng, gate):
+    """A model, and a direction after its layer 0 that one neuron of layer 1 alone reads, and only from `gate` on."""
+    sizes = {"n_heads": 2, "n_layers": 2, "d_mlp": 6, "act_fn": "relu", "normalization_type": None}
+    model = copy.deepcopy(drawn_bridge(rng, d_model=D_MODEL, d_head=4, n_ctx=16, d_vocab=D_VOCAB, **sizes))
+    unit = torch.nn.functional.normalize(rng.normal(D_MODEL), dim=0)
+    attn, neurons = model.blocks[1].attn, getattr(model.blocks[1].mlp, "in")
+    with torch.no_grad():
+        for reader in (attn.q, attn.k, attn.v, neurons, model.unembed):
+            reader.weight -= torch.outer(reader.weight @ unit, unit)
+        neurons.weight[0], neurons.bias[0] = unit, -gate
+    return model, strided(unit)
+
+
+def test_strength_at_cost__flat_at_first(strength_at_cost, rng):
+    """A cost that is nothing up to half of the most, and then steep"""
+    for rows, pos, most in [(3, 5, 60.0), (1, 4, 0.6), (2, 6, 0.08)]:
+        model, unit = gated(rng, gate=30.0)
+        tokens, last = padded(rng, rows, pos)
+        direction = strided(unit * 60 / most)
+        cost = costs(model, tokens, last, 0, 0.65 * most * direction)[0].mean().item()
+        where = ", where a push costs nothing up to about the half of it, and much soon after"
+        check_at_cost(strength_at_cost, model, tokens, last, 0, direction, cost, most, where)
 
 
 def test_answer_cost(answer_cost):

@@ -416,7 +416,8 @@ answer_null = "b"
 #
 # Which layer is the best to steer at? Vectors of different layers have different lengths, and the same length does
 # different damage. So let each have the strength at which it costs the **same**, and compare the effects. The mean KL
-# grows with the strength: halve an interval until it is met, or guess better.
+# never falls as the strength grows, but it may stay near 0 for long and rise at once: keep a strength that costs too
+# little and one that costs too much, and halve what is between them.
 # %% exercise="strength_at_cost" points=2 difficulty=3 minutes=12
 def strength_at_cost(
     model: TransformerBridge,
@@ -430,17 +431,16 @@ def strength_at_cost(
     """The strength between 0 and `most` whose mean KL over the rows (of side_effects) is
     `cost`, to within 3 % of the cost; `most` itself if that costs no more.
 
-    The cost grows with the strength.
+    The cost never falls as the strength grows; at first it may hardly rise.
     """
     ### BEGIN SOLUTION
-    low, high, strength = 0.0, most, most
+    low, high = 0.0, 2 * most  # so that `most` is tried first
     while True:
+        strength = (low + high) / 2
         found = side_effects(model, tokens, last, layer, direction, strength)[0].mean().item()
-        if abs(found - cost) <= 0.03 * cost or (strength == most and found <= cost):
+        if abs(found - cost) <= 0.03 * cost or (strength == most and found < cost):
             return strength
         low, high = (strength, high) if found < cost else (low, strength)
-        guess = strength * (cost / max(found, 1e-12)) ** 0.5  # as if it grew with the square
-        strength = guess if low < guess < high else (low + high) / 2
     ### END SOLUTION
 # %% check="strength_at_cost"
 # %% experiment=True
