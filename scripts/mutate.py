@@ -8,9 +8,10 @@
 A name is what an answer is recognised as; it is false if the mutant that got it does otherwise than the written mistake
 on fresh inputs: there must be none.
 A survivor is a gap in the check (tighten it), or no wrong answer at all: then say why in a line beside the check,
-`# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart (of an open task, whose measure is the learner's
-own choice, CHANGE is `any`: what finds enough on fresh cases is right). `--write` puts the figures into the README;
-rows of other notebooks stay while they have as many exercises and written mistakes.
+`# equivalent mutant of EXERCISE, CHANGE: why`, and it is counted apart. It excuses one mutant; with `CHANGE (3x)`
+three of that change, while no more of them survive. Of an open task, whose measure is the learner's own choice, CHANGE
+is `any`: what finds enough on fresh cases is right. `--write` puts the figures into the README; rows of other notebooks
+stay while they have as many exercises and written mistakes.
 
 Checks draw fresh inputs. With `--seeds N` every written answer is put to N draws: a wrong one that some draw accepts
 needs a fixed case in the check that rejects it, a right one that some draw refuses needs a wider margin.
@@ -124,6 +125,7 @@ def _without_own(text: str, namespace: dict) -> dict:
 def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, equivalents: dict) -> Figures:
     figures, names = Figures(name), Names(notebook, name, loaded)
     start, shared = time.perf_counter(), _without_own(text, loaded.namespace)
+    passed: dict[str, list[Mutant]] = {}
     # The answer to a concept question is a letter: its other letters are the written mistakes.
     for mutant in [] if name.startswith("answer_") else mutants_of(name, text):
         namespace = dict(shared)
@@ -139,10 +141,13 @@ def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, e
             figures.mutants_named += bool(told)
             if told and not any(names.is_true(namespace[name], entry) for entry in told):
                 figures.false_names.append((mutant, told[0].sentence))
-        elif (name, mutant.change) in equivalents or (name, ANY) in equivalents:
-            figures.equivalent += 1
         else:
-            figures.survivors.append(mutant)
+            passed.setdefault(mutant.change, []).append(mutant)
+    for change, mutants in passed.items():
+        if (name, ANY) in equivalents or len(mutants) <= equivalents.get((name, change), 0):
+            figures.equivalent += len(mutants)
+        else:
+            figures.survivors += mutants
     for mistake in mistakes_of(notebook).get(name, []):
         wrong = {**loaded.namespace, name: mistake.answer(loaded.namespace[name])}
         figures.mistakes += 1

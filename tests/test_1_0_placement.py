@@ -28,8 +28,8 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of mean_of_stretch, resid -> end: the inputs are on one device
 # equivalent mutant of mean_of_stretch, BitAnd -> Mult: the product of truth values is their "and"
 # equivalent mutant of directions_needed, 0 -> -1: singular values have one axis
-# equivalent mutant of bits_saved, drop USub: of two axes, 1 is the last
-# equivalent mutant of bits_saved, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of bits_saved, drop USub (2x): of two axes, 1 is the last
+# equivalent mutant of bits_saved, 1 -> -1 (2x): of two axes, 1 is the last
 # equivalent mutant of bits_saved, 0 -> -1: gather gives one column
 # equivalent mutant of sign_flip_p, drop device= of randint: only a GPU can tell, and the checks run on the CPU
 # equivalent mutant of sign_flip_p, differences -> generator: a generator is on the device on which it draws

@@ -22,7 +22,7 @@ from concrete_steps.checking.testing import (
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of one_hot, drop device= of arange: only a GPU can tell, and there a check does
 # equivalent mutant of causal_mask, drop device= of ones: only a GPU can tell, and there a check does
-# equivalent mutant of sliding_windows, drop device= of arange: index tensors on the CPU also pick from a GPU
+# equivalent mutant of sliding_windows, drop device= of arange (2x): index tensors on the CPU also pick from a GPU
 # equivalent mutant of mix_values, FloorDiv -> Div: einops repeats 2.0 times as it does 2 times
 # equivalent mutant of attention_pattern, FloorDiv -> Div: einops repeats 2.0 times as it does 2 times
 # equivalent mutant of attention_scores, q -> k: queries and keys have the same d_head
@@ -36,8 +36,8 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of beam_step, scores -> tokens: axis 1 of both is the beams
 # equivalent mutant of gather_log_probs, 0 -> -1: the axis has size 1, so first and last are the same
 # equivalent mutant of sliding_windows, 1 -> -1: axis 1 is the last
-# equivalent mutant of masked_mean, drop USub: axis 1 is the last
-# equivalent mutant of masked_mean, 1 -> -1: axis 1 is the last
+# equivalent mutant of masked_mean, drop USub (2x): axis 1 is the last
+# equivalent mutant of masked_mean, 1 -> -1 (2x): axis 1 is the last
 # equivalent mutant of next_token_loss, [:-1] -> [:]: gather leaves out what its index does not reach
 
 BOTH = (torch.float32, torch.float64)

@@ -23,11 +23,11 @@ F32, F64 = torch.float32, torch.float64
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of gram_schmidt, 1 -> -1: the last axis of two is axis 1
 # equivalent mutant of cosine_matrix, drop USub: the last axis of two is axis 1
-# equivalent mutant of cosine_matrix, 1 -> -1: the last axis of two is axis 1; and 0 divided by -1 is 0
+# equivalent mutant of cosine_matrix, 1 -> -1 (2x): the last axis of two is axis 1; and 0 divided by -1 is 0
 # equivalent mutant of cosine_matrix, Eq -> LtE: no length is below 0
 # equivalent mutant of cosine_matrix, 1 -> 2: a row of zeros divided by 2 is a row of zeros
-# equivalent mutant of privileged_basis_test, 1 -> -1: the last axis of two is axis 1
-# equivalent mutant of privileged_basis_test, drop USub: the last axis of two is axis 1
+# equivalent mutant of privileged_basis_test, 1 -> -1 (4x): the last axis of two is axis 1
+# equivalent mutant of privileged_basis_test, drop USub (2x): the last axis of two is axis 1
 # equivalent mutant of privileged_basis_test, rows -> x: a rotation keeps each row's mean square
 # equivalent mutant of low_rank, drop full_matrices= of svd: the rows and columns beyond are never used
 # equivalent mutant of low_rank, False -> True: the rows and columns beyond are never used

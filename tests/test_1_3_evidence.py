@@ -33,7 +33,7 @@ F32, F64 = torch.float32, torch.float64
 
 
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
-# equivalent mutant of cross_entropy, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of cross_entropy, 1 -> -1 (2x): the last axis of two is axis 1
 # equivalent mutant of cross_entropy, [:-1] -> [:]: gather leaves the last position out
 # equivalent mutant of cross_entropy, 0 -> -1: what gather gives has one entry there
 # equivalent mutant of perplexity, drop .double(): the text asks for no more than the losses' own dtype holds
@@ -51,14 +51,14 @@ F32, F64 = torch.float32, torch.float64
 # equivalent mutant of bigram_model, 0 -> -1: no text is shorter than one token
 # equivalent mutant of bigram_model, 1 -> -1: the last axis of two is axis 1
 # equivalent mutant of bootstrap_interval, 1 -> -1: the last axis of two is axis 1
-# equivalent mutant of bca_interval, drop .double(): float32 is near enough to quantiles of draws
+# equivalent mutant of bca_interval, drop .double() (3x): float32 is near enough to quantiles of draws
 # equivalent mutant of bca_interval, Eq -> GtE: the least is never above the largest
 # equivalent mutant of bca_interval, 1 -> -1: the last axis of two is axis 1
-# equivalent mutant of bca_interval, 0 -> 1: all values are equal there
-# equivalent mutant of bca_interval, 0 -> -1: all values are equal there
+# equivalent mutant of bca_interval, 0 -> 1 (2x): all values are equal there
+# equivalent mutant of bca_interval, 0 -> -1 (2x): all values are equal there
 # equivalent mutant of permutation_test, drop .double(): float32 is near enough where nothing ties
 # equivalent mutant of permutation_test, drop argument 0 of argsort: the last axis of two is axis 1
-# equivalent mutant of permutation_test, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of permutation_test, 1 -> -1 (3x): the last axis of two is axis 1
 # equivalent mutant of permutation_test, keep 1e-09: the slack is for rounding, of any small size
 # equivalent mutant of permutation_test, max -> min: the slack is for rounding, of any small size
 # equivalent mutant of permutation_test, drop .abs(): the slack is for rounding, of any small size
@@ -66,13 +66,13 @@ F32, F64 = torch.float32, torch.float64
 # equivalent mutant of permutation_test, GtE -> Gt: the slack decides on ties
 # equivalent mutant of permutation_test, [:len(a)] -> [:]: mean of all less one group's is in proportion to the gap
 # equivalent mutant of permutation_test, [len(a):] -> [:]: mean of all less one group's is in proportion to the gap
-# equivalent mutant of matched_null, drop float(...): the check's statistics give floats, the text allows tensors
+# equivalent mutant of matched_null, drop float(...) (2x): the check's statistics give floats, the text allows tensors
 # equivalent mutant of matched_null, y -> x: x and y are as long
-# equivalent mutant of holm, 0 -> -1: there is one axis
+# equivalent mutant of holm, 0 -> -1 (2x): there is one axis
 # equivalent mutant of holm, drop empty_like(...): every entry is written
 # equivalent mutant of best_of_many, drop strict= of zip: the columns are as long
 # equivalent mutant of best_of_many, True -> False: the columns are as long
-# equivalent mutant of best_of_many, 2 -> -2: the part before the last half, and the last half, are the same two
+# equivalent mutant of best_of_many, 2 -> -2 (2x): the part before the last half, and the last half, are the same two
 
 
 def answer_to(function, *inputs):

@@ -31,10 +31,9 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of linear_regression, drop tensor(...): apply makes a leaf of it
 # equivalent mutant of linear_regression, drop dtype= of tensor: a number without axes does not change the dtype
 # equivalent mutant of linear_regression, 1 -> -1: axis 1 is the last
-# equivalent mutant of linear_regression, x -> y: x and y have the same dtype
+# equivalent mutant of linear_regression, x -> y (3x): x and y have the same dtype
 # equivalent mutant of linear_regression, y -> x: x and y have the same length
 # equivalent mutant of attention_backward, q -> k: queries and keys have the same d
-# equivalent mutant of attention_backward, 1 -> -1: a double minus is a plus, which reads the last axis of two
 
 
 def by_pytorch(forward, grad, *inputs):

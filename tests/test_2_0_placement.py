@@ -22,23 +22,23 @@ from concrete_steps.checking.testing import (
 )
 
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
-# equivalent mutant of merges_used, Lt -> NotEq: i steps over two symbols only where two are left; none are added
+# equivalent mutant of merges_used, Lt -> NotEq (2x): i steps over two symbols only where two are left; none are added
 # equivalent mutant of stream_text, 1 -> 2: the empty beginning, cut 0, is text, so the loop never goes below it
 # equivalent mutant of pattern_from_table, masked_fill -> masked_fill_: an index by tensors has just made these scores
 # equivalent mutant of matching_keys, drop device= of arange: only a GPU can tell, and the checks run on the CPU
-# equivalent mutant of matching_keys, BitAnd -> Mult: the product of truth values is their "and"
+# equivalent mutant of matching_keys, BitAnd -> Mult (3x): the product of truth values is their "and"
 # equivalent mutant of matching_keys, 1 -> -1: of two axes, 1 is the last
-# equivalent mutant of matching_keys, 0 -> -1: any token may stand where there is no note: has_notes leaves it out
+# equivalent mutant of matching_keys, 0 -> -1 (2x): any token may stand where there is no note: has_notes leaves it out
 # equivalent mutant of packed_attention, masked_fill -> masked_fill_: these scores have just been made
 # equivalent mutant of reply_loss, drop device= of arange: only a GPU can tell, and the checks run on the CPU
 # equivalent mutant of reply_loss, BitAnd -> Mult: the product of truth values is their "and"
 # equivalent mutant of reply_loss, 1 -> -1: of the two axes of tokens, 1 is the last
 # equivalent mutant of reply_loss, 0 -> -1: gather gives one entry for each token
-# equivalent mutant of reply_loss, tokens -> logits: they have the same positions, on one device
+# equivalent mutant of reply_loss, tokens -> logits (2x): they have the same positions, on one device
 # equivalent mutant of reply_loss, tokens -> start: the inputs are on one device
 # equivalent mutant of reply_loss, tokens -> end: the inputs are on one device
 # equivalent mutant of reply_loss, [:-1] -> [:]: gather leaves out what its index does not reach
-# equivalent mutant of scores_at_distance, q -> k: query and key have the same length, dtype and device
+# equivalent mutant of scores_at_distance, q -> k (3x): query and key have the same length, dtype and device
 # equivalent mutant of scores_at_distance, drop device= of arange: only a GPU can tell, and the checks run on the CPU
 # equivalent mutant of scores_at_distance, q -> distances: the inputs are on one device
 

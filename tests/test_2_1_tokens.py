@@ -32,15 +32,15 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of encode, drop list(...): bytes are a sequence of ints
 # equivalent mutant of train_bpe_incremental, drop list(...): merge takes tuples, too
 # equivalent mutant of train_bpe_incremental, Eq -> LtE: no count falls below 0
-# equivalent mutant of train_bpe_incremental, drop UAdd: +1 is 1
+# equivalent mutant of train_bpe_incremental, drop UAdd (2x): +1 is 1
 # equivalent mutant of swappable, swap arguments 1 and 2 of map: a differs from b as b from a
 # equivalent mutant of undertrained, mean -> sum: a direction has no length
-# equivalent mutant of undertrained, drop list(...): known is a list
+# equivalent mutant of undertrained, drop list(...) (2x): known is a list
 # equivalent mutant of undertrained, swap arguments 0 and 1 of cosine_similarity: a cosine has no order
 # equivalent mutant of undertrained, drop dim= of cosine_similarity: axis 1 is the one that it takes by itself
 # equivalent mutant of undertrained, drop USub: axis 1 is the last
 # equivalent mutant of undertrained, 1 -> -1: axis 1 is the last
-# equivalent mutant of bigram_logits, Gt -> NotEq: counts are not negative
+# equivalent mutant of bigram_logits, Gt -> NotEq (2x): counts are not negative
 # equivalent mutant of bigram_logits, 1 -> -1: axis 1 is the last
 # equivalent mutant of bits_per_byte, 0.0 -> -0.0: zero has no sign that counts
 # equivalent mutant of bits_per_byte, drop USub: axis 1 is the last

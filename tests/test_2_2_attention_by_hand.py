@@ -23,13 +23,13 @@ from concrete_steps.wired import Weights
 # equivalent mutant of strength_needed, drop dtype= of tensor: float32 is precise enough for a weight
 # equivalent mutant of score_tables, swap arguments 0 and 1 of max: max is symmetric
 # equivalent mutant of score_tables, 1 -> 2: d_head is free
-# equivalent mutant of score_tables, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of score_tables, 1 -> -1 (3x): of two axes, 1 is the last
 # equivalent mutant of first_token_head, zeros -> ones: a score of 1 is far below that of the match
-# equivalent mutant of first_token_head, drop zeros_like(...): either matrix of zeros is enough to write nothing
+# equivalent mutant of first_token_head, drop zeros_like(...) (2x): either matrix of zeros is enough to write nothing
 # equivalent mutant of previous_token_head, Mult -> Pow: scores of 1, not 0, beside the match
-# equivalent mutant of duplicate_token_head, Mult -> Pow: scores of 1, not 0, beside the match
+# equivalent mutant of duplicate_token_head, Mult -> Pow (2x): scores of 1, not 0, beside the match
 # equivalent mutant of duplicate_token_head, Mult -> Sub: the own position is low enough
-# equivalent mutant of duplicate_token_head, 2 -> 3: the own position is lower still, or [BOS] still in between
+# equivalent mutant of duplicate_token_head, 2 -> 3 (2x): the own position is lower still, or [BOS] still in between
 # equivalent mutant of duplicate_token_head, 2 -> 1: the own position scores as any other key
 # equivalent mutant of induction_circuit, zeros -> ones: scores of 1, not 0, beside the match
 # equivalent mutant of induction_circuit, 2 -> 3: [BOS] is still in between
@@ -38,19 +38,19 @@ from concrete_steps.wired import Weights
 # equivalent mutant of narrow_scores, 2000 -> 1999: the factor is free
 # equivalent mutant of narrow_scores, Mult -> Add: (2 + pi) / n still points nearest to the position before
 # equivalent mutant of narrow_scores, Mult -> Pow: 2 ** pi / n still points nearest to the position before
-# equivalent mutant of narrow_scores, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of narrow_scores, 1 -> -1 (2x): of two axes, 1 is the last
 # equivalent mutant of widen, zeros -> ones: rows of W_O whose values are 0
 # equivalent mutant of widen, 1 -> -1: of two axes, 1 is the last
 # equivalent mutant of wire_rule, 1 -> -1: of two axes, 1 is the last
 # equivalent mutant of wire_rule, 1 -> 0: a space for more positions than there are
-# equivalent mutant of wire_rule, 2 -> 3: strengths are free
-# equivalent mutant of wire_rule, 2 -> 1: strengths are free
+# equivalent mutant of wire_rule, 2 -> 3 (2x): strengths are free
+# equivalent mutant of wire_rule, 2 -> 1 (2x): strengths are free
 # equivalent mutant of wire_rule, keep 2: strengths are free
 # equivalent mutant of wire_rule, keep -2: strengths are free
 # equivalent mutant of wire_rule, keep MATCH: strengths are free
 # equivalent mutant of wire_rule, keep torch.arange(n_ctx): strengths are free
-# equivalent mutant of wire_rule, Mult -> Pow: strengths are free
-# equivalent mutant of wire_rule, Mult -> Sub: strengths are free
+# equivalent mutant of wire_rule, Mult -> Pow (3x): strengths are free
+# equivalent mutant of wire_rule, Mult -> Sub (2x): strengths are free
 # equivalent mutant of wire_rule, Mult -> Add: strengths are free
 # equivalent mutant of wire_rule, Mult -> Div: strengths are free
 # equivalent mutant of wire_rule, Div -> Add: strengths are free

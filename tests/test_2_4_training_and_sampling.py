@@ -39,8 +39,8 @@ FALSE_ALARM = 1e-6  # how often a check of draws refuses a right answer
 # equivalent mutant of greedy, BitOr -> Add: of truth values the two are the same
 # equivalent mutant of greedy, masked_fill -> masked_fill_: argmax has made a tensor of its own
 # equivalent mutant of greedy, Eq -> LtE: no token is below 0
-# equivalent mutant of greedy, drop USub: the last axis of two is axis 1
-# equivalent mutant of greedy, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of greedy, drop USub (2x): the last axis of two is axis 1
+# equivalent mutant of greedy, 1 -> -1 (2x): the last axis of two is axis 1
 # equivalent mutant of apply_temperature, Eq -> LtE: no temperature is below 0
 # equivalent mutant of apply_temperature, Lt -> NotEq: none is above the largest
 # equivalent mutant of apply_frequency_penalty, drop USub: the last axis of two is axis 1
@@ -55,13 +55,13 @@ FALSE_ALARM = 1e-6  # how often a check of draws refuses a right answer
 # equivalent mutant of sample_next, 0 -> -1: the only draw is taken
 # equivalent mutant of sample_next, drop USub: the last axis of two is axis 1
 # equivalent mutant of sample_next, 1 -> -1: the last axis of two is axis 1
-# equivalent mutant of cached_attention, drop USub: of four axes the last but one is axis 2
-# equivalent mutant of cached_attention, 2 -> -2: of four axes the last but one is axis 2
+# equivalent mutant of cached_attention, drop USub (3x): of four axes the last but one is axis 2
+# equivalent mutant of cached_attention, 2 -> -2 (3x): of four axes the last but one is axis 2
 # equivalent mutant of cached_attention, swap arguments 0 and 1 of transpose: the order of two axes does not matter
 # equivalent mutant of cached_attention, drop device= of ones: only a GPU can tell
 # equivalent mutant of cached_attention, k -> v: keys and values are as many
-# equivalent mutant of cached_attention, q -> k: queries and keys have the same d_head and device
-# equivalent mutant of cached_attention, q -> v: queries and values have the same d_head and device
+# equivalent mutant of cached_attention, q -> k (2x): queries and keys have the same d_head and device
+# equivalent mutant of cached_attention, q -> v (2x): queries and values have the same d_head and device
 # equivalent mutant of cached_attention, masked_fill -> masked_fill_: the product has made a tensor of its own
 # equivalent mutant of lm_loss, 0 -> -1: the axis has one entry
 # equivalent mutant of lm_loss, NotEq -> Gt: PAD is 0, and no id is below it
@@ -80,10 +80,10 @@ FALSE_ALARM = 1e-6  # how often a check of draws refuses a right answer
 # equivalent mutant of generate_with_cache, masked_fill -> masked_fill_: what `choose` gives is needed no more
 # equivalent mutant of generate_with_cache, drop USub: the last of two axes
 # equivalent mutant of generate_with_cache, 1 -> -1: the last of two axes
-# equivalent mutant of KVCache, 2 -> -2: axis 2 is the last but one
+# equivalent mutant of KVCache, 2 -> -2 (3x): axis 2 is the last but one
 # equivalent mutant of KVCache, 0 -> 1: of keys and values, which have as many positions
 # equivalent mutant of KVCache, 0 -> -1: of keys and values, which have as many positions
-# equivalent mutant of KVCache, drop USub: of [batch head position d_head], axis 2 is the last but one
+# equivalent mutant of KVCache, drop USub (3x): of [batch head position d_head], axis 2 is the last but one
 
 
 def answer_to(function, *args, **kwargs):

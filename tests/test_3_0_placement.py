@@ -5,7 +5,7 @@
 # equivalent mutant of best_layer_p, drop USub: the last axis of two is axis 1
 # equivalent mutant of best_layer_p, 1 -> -1: the last axis of two is axis 1
 # equivalent mutant of blind_at_distance, drop .clone(): the tensor is the run's own, and no gradient is kept
-# equivalent mutant of held_out_scores, BitAnd -> Mult: of truth values a product is "and"
+# equivalent mutant of held_out_scores, BitAnd -> Mult (2x): of truth values a product is "and"
 # equivalent mutant of induction_of_blocks, drop device= of arange: where there is one device
 # equivalent mutant of induction_of_blocks, pattern -> length: of their device, where there is one device
 # equivalent mutant of induction_of_blocks, BitAnd -> Mult: of truth values a product is "and"
@@ -32,7 +32,7 @@
 # equivalent mutant of blind_at_distance, drop line pattern = pattern.clone(): the tensor is the run's own
 # equivalent mutant of held_out_scores, drop .unique(): a group's scores are written again, the same
 # equivalent mutant of held_out_scores, 0 -> -1: any column has the scores' shape; all are written afterwards
-# equivalent mutant of steer_from, resid -> tokens: as many positions; of its device, where there is one device
+# equivalent mutant of steer_from, resid -> tokens (2x): as many positions; of its device, where there is one device
 
 import copy
 import math

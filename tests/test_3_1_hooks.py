@@ -31,16 +31,16 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of run_with_cache, keep None: an annotation
 # equivalent mutant of run_with_cache, Is -> Eq: nothing but None equals None
 # equivalent mutant of run_until, 0 -> -1: one value is kept
-# equivalent mutant of gradient_at, 0 -> -1: one value is kept, and one gradient comes back
+# equivalent mutant of gradient_at, 0 -> -1 (2x): one value is kept, and one gradient comes back
 # equivalent mutant of gradient_at, drop .clone(): a tensor of its own, unless the model writes into it
 # equivalent mutant of gradient_at, drop .detach(): the gradient stops at the tensor that it is asked for
-# equivalent mutant of pattern_from_qk, 2 -> -2: of four axes, 2 is -2, too
+# equivalent mutant of pattern_from_qk, 2 -> -2 (4x): of four axes, 2 is -2, too
 # equivalent mutant of pattern_from_qk, drop USub: of four axes, 2 is -2, too
 # equivalent mutant of pattern_from_qk, 2 -> 3: a mask with the axis of heads, alike for all
 # equivalent mutant of pattern_from_qk, [-2:] -> [:]: a mask with all four axes, alike for all rows and heads
 # equivalent mutant of pattern_from_qk, drop device= of ones: only a GPU can tell
 # equivalent mutant of pattern_from_qk, masked_fill -> masked_fill_: the scores are the function's own
-# equivalent mutant of pattern_from_qk, q -> k: both have one size of head, and one device
+# equivalent mutant of pattern_from_qk, q -> k (2x): both have one size of head, and one device
 # equivalent mutant of activation_shapes, drop id(...): a point is as good a key as its id
 # equivalent mutant of activation_shapes, drop tuple(...): a torch.Size is a tuple
 # equivalent mutant of cache_only, drop names_filter= of run_with_cache: what is not asked for is dropped afterwards

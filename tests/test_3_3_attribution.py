@@ -44,15 +44,15 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of tuned_lens, keep y: the same
 # equivalent mutant of tuned_lens, drop dtype= of eye: float32 holds 0 and 1, and the sum is in float64
 # equivalent mutant of tuned_lens, drop device= of eye: the checks run on one device
-# equivalent mutant of tuned_lens, streams -> targets: both are of one dtype
+# equivalent mutant of tuned_lens, streams -> targets (2x): both are of one dtype
 # equivalent mutant of tuned_lens, 1 -> -1: of two axes, 1 is the last
 # equivalent mutant of max_activating_examples, 1 -> -1: of two axes, 1 is the last
-# equivalent mutant of random_examples, 0 -> -1: nonzero of one axis has one column
+# equivalent mutant of random_examples, 0 -> -1 (2x): nonzero of one axis has one column
 # equivalent mutant of random_examples, 1 -> -1: of two axes, 1 is the last
 # equivalent mutant of label_test, drop .float(): a division of whole numbers gives floats
-# equivalent mutant of label_test, BitAnd -> Mult: the same of truth values
-# equivalent mutant of label_test, 1 -> -1: of two axes, 1 is the last
-# equivalent mutant of label_test, Gt -> NotEq: a count is not negative
+# equivalent mutant of label_test, BitAnd -> Mult (3x): the same of truth values
+# equivalent mutant of label_test, 1 -> -1 (2x): of two axes, 1 is the last
+# equivalent mutant of label_test, Gt -> NotEq (2x): a count is not negative
 # equivalent mutant of find_writers, swap arguments 2 and 3 of attribution_by_head: sizes have no sign
 # equivalent mutant of find_writers, Gt -> GtE: no size is just that
 # equivalent mutant of find_writers, 1.5 -> 2.5: between the writers' sizes (5 and more) and those of others (below 0.3)

@@ -27,8 +27,8 @@ from concrete_steps.checking.testing import (
 
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of logit_diff, 0 -> -1: the axis has one entry
-# equivalent mutant of logit_diff, drop USub: of two axes, 1 is the last
-# equivalent mutant of logit_diff, 1 -> -1: --1 is 1, of two axes the last
+# equivalent mutant of logit_diff, drop USub (2x): of two axes, 1 is the last
+# equivalent mutant of logit_diff, 1 -> -1 (2x): --1 is 1, of two axes the last
 # equivalent mutant of patch_residual, drop line resid = resid.clone(): its run is thrown away
 # equivalent mutant of patch_residual, drop .clone(): the same
 # equivalent mutant of patch_heads, keep list[int]: an annotation
@@ -46,10 +46,10 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of attribution_patching, swap arguments 0 and 1 of zip: a product is symmetric
 # equivalent mutant of attribution_patching, drop strict= of zip: both have one entry for each layer
 # equivalent mutant of attribution_patching, True -> False: both have one entry for each layer
-# equivalent mutant of compare_with_exact, 1 -> -1: of two axes, or entries, 1 is the last
+# equivalent mutant of compare_with_exact, 1 -> -1 (2x): of two axes, or entries, 1 is the last
 # equivalent mutant of compare_with_exact, exact -> estimate: both have the same shape
 # equivalent mutant of path_patch, drop line own[name] = own[name].clone(): the kept run is the function's own
-# equivalent mutant of path_patch, drop .clone(): nothing writes there later
+# equivalent mutant of path_patch, drop .clone() (2x): nothing writes there later
 # equivalent mutant of path_patch, 1 -> -1: of two entries, 1 is the last
 # equivalent mutant of find_heads, Lt -> LtE: no gap is just that
 # equivalent mutant of find_heads, Gt -> GtE: no share is just that

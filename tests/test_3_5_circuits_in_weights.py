@@ -42,11 +42,11 @@ F32, F64 = torch.float32, torch.float64
 # equivalent mutant of random_baseline, drop dtype= of randn: the text promises nothing for float64
 # equivalent mutant of random_baseline, first -> second: both have one dtype
 # equivalent mutant of random_baseline, 1 -> 0: both factors have one dtype
-# equivalent mutant of random_baseline, 1 -> -1: of two entries, 1 is the last
+# equivalent mutant of random_baseline, 1 -> -1 (2x): of two entries, 1 is the last
 # equivalent mutant of decompose_input, drop names_filter= of run_with_cache: it keeps more than it needs
 # equivalent mutant of decompose_input, 1 -> -1: of two axes, 1 is the last
-# equivalent mutant of pos_by_pos, drop USub: of two axes, 1 is the last
-# equivalent mutant of pos_by_pos, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of pos_by_pos, drop USub (2x): of two axes, 1 is the last
+# equivalent mutant of pos_by_pos, 1 -> -1 (2x): of two axes, 1 is the last
 # equivalent mutant of pos_by_pos, masked_fill -> masked_fill_: the scores are the function's own
 # equivalent mutant of pos_by_pos, drop ones_like(...): scores are never just 0
 # equivalent mutant of decompose_scores, q_parts -> k_parts: both have one d_head

@@ -4,22 +4,22 @@
 # equivalent mutant of causal_probe_test, 1 -> -1: the last axis of two is axis 1
 # equivalent mutant of collect_activations, drop names_filter= of run_with_cache: more is kept than is read
 # equivalent mutant of collect_activations, 1 -> -1: the last axis of two is axis 1
-# equivalent mutant of collect_activations, 1 -> 2: a later layer or a later position more changes nothing
+# equivalent mutant of collect_activations, 1 -> 2 (2x): a later layer or a later position more changes nothing
 # equivalent mutant of confounded_dataset, drop strict= of zip: each thing has a neighbour
 # equivalent mutant of confounded_dataset, True -> False: of `strict`: each thing has a neighbour
 # equivalent mutant of confounded_dataset, Lt -> LtE: a draw is on the border with probability 2^-24
 # equivalent mutant of confounded_dataset, drop .item(): a tensor of one truth value is as true
 # equivalent mutant of confounded_dataset, 1 -> -1: of a pair, 1 is the last
 # equivalent mutant of generalisation_matrix, zeros -> ones: each entry is written afterwards
-# equivalent mutant of generalisation_matrix, acts -> labels: the dicts hold the same sets in one order
-# equivalent mutant of generalisation_matrix, acts -> folds: the dicts hold the same sets in one order
+# equivalent mutant of generalisation_matrix, acts -> labels (5x): the dicts hold the same sets in one order
+# equivalent mutant of generalisation_matrix, acts -> folds (5x): the dicts hold the same sets in one order
 # equivalent mutant of group_folds, drop .tolist(): a list takes a whole number in a tensor for a place
 # equivalent mutant of held_out_correct, drop .unique(): a fold's rows are written again, the same
 # equivalent mutant of logistic_probe, zeros -> ones: it is convex: from anywhere to one least value
 # equivalent mutant of logistic_probe, drop max_iter= of LBFGS: at the check's sizes 20 steps are near enough
 # equivalent mutant of logistic_probe, 300 -> 301: it is there long before
 # equivalent mutant of logistic_probe, 300 -> 299: it is there long before
-# equivalent mutant of logistic_probe, drop .detach(): nothing is said of a gradient of the probe; activations have none
+# equivalent mutant of logistic_probe, drop .detach() (2x): of the gradient nothing is said; activations have none
 # equivalent mutant of logistic_probe, 1 -> -1: the last axis of two is axis 1
 # equivalent mutant of probe_against_baseline, drop sorted(...): a vocabulary has any order; of groups it is rejected
 # equivalent mutant of probe_against_baseline, drop .to(): nothing is said of the counts' dtype

@@ -52,7 +52,7 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of dose_response, 1 -> 2: a prompt repeated behind itself, whose first half is read
 # equivalent mutant of dose_response, tokens -> last: both have the same rows
 # equivalent mutant of side_effects, 0 -> -1: the axis has one entry
-# equivalent mutant of side_effects, 1 -> -1: of two axes
+# equivalent mutant of side_effects, 1 -> -1 (5x): of two axes
 # equivalent mutant of side_effects, [:-1] -> [:]: gather takes no more than it has indices for
 # equivalent mutant of random_direction_control, swap arguments 3 and 4 of steer: they are multiplied
 # equivalent mutant of random_direction_control, keep 0: nothing is added
@@ -74,7 +74,7 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of mean_head_outputs, drop names_filter= of run_with_cache: more is kept, the same is read
 # equivalent mutant of mean_head_outputs, tokens -> last: both have the same rows
 # equivalent mutant of generate_steered, drop USub: of two axes
-# equivalent mutant of generate_steered, 1 -> -1: of two axes
+# equivalent mutant of generate_steered, 1 -> -1 (2x): of two axes
 # equivalent mutant of generate_steered, swap arguments 3 and 4 of steer: they are multiplied
 # equivalent mutant of few_shot_prompts, drop strict= of zip: there are as many answers as words
 # equivalent mutant of few_shot_prompts, True -> False: the same

@@ -8,7 +8,7 @@
 # equivalent mutant of paths_through, drop line z = z.clone(): the tensor is the run's own
 # equivalent mutant of paths_through, drop .clone(): the tensor is the run's own
 # equivalent mutant of reading_margin, Gt -> NotEq: strengths are 0 or above
-# equivalent mutant of reading_margin, 1 -> -1: the last axis of two is axis 1
+# equivalent mutant of reading_margin, 1 -> -1 (2x): the last axis of two is axis 1
 # equivalent mutant of resampled_effects, drop names_filter= of run_with_cache: more is kept than is read
 # equivalent mutant of resampled_effects, drop line z = z.clone(): the tensor is the run's own
 # equivalent mutant of resampled_effects, drop .clone(): the tensor is the run's own

@@ -10,14 +10,14 @@
 # equivalent mutant of virtual_head, 1 -> -1: the last of two patterns is the second
 # equivalent mutant of term_importance, NotEq -> Gt: no token is below 0
 # equivalent mutant of term_importance, 0 -> -1: zeros like any term: all have one shape
-# equivalent mutant of term_importance, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of term_importance, 1 -> -1 (2x): of two axes, 1 is the last
 # equivalent mutant of term_importance, Mult -> Pow: x ** 1 is x, and the 1 of a padding goes in the difference
 # equivalent mutant of key_weight, 1 -> -1: of two axes, 1 is the last
 # equivalent mutant of skip_trigrams, drop tuple(...): lists of three are accepted as well
 # equivalent mutant of skip_trigrams, drop .tolist(): whole numbers in tensors are accepted as well
-# equivalent mutant of skip_trigrams, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of skip_trigrams, 1 -> -1 (2x): of two axes, 1 is the last
 # equivalent mutant of skip_trigram_shares, Gt -> NotEq: a count is not below 0
-# equivalent mutant of skip_trigram_shares, BitAnd -> Mult: of booleans the product is the and
+# equivalent mutant of skip_trigram_shares, BitAnd -> Mult (3x): of booleans the product is the and
 # equivalent mutant of skip_trigram_shares, NotEq -> Gt: no token is below 0
 # equivalent mutant of skip_trigram_shares, 1 -> -1: of two axes, 1 is the last
 # equivalent mutant of exclusive_or, any: whichever numbers compute it, in all contexts that there are, are right

@@ -32,15 +32,15 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of best_axis, 1 -> 2: of two columns the first is taken
 # equivalent mutant of read_back, sum -> mean: the scale does not change an order
 # equivalent mutant of read_back, drop dim= of topk: its default is the last axis, of two
-# equivalent mutant of read_back, 1 -> -1: the last axis; or of two lists of one length, which share as many either way
+# equivalent mutant of read_back, 1 -> -1 (4x): the last axis; two lists of one length share as many either way
 # equivalent mutant of read_back, 1 -> 2: two lists of one length share as many either way
 # equivalent mutant of left_out, drop dtype= of eye: what it is added to has the dtype
-# equivalent mutant of left_out, points -> code: both have one length
+# equivalent mutant of left_out, points -> code (2x): both have one length
 # equivalent mutant of left_out, Sub -> Add: x is centred, so that a constant in the code is lost
 # equivalent mutant of left_out, keep code[others]: x is centred, so that a constant in the code is lost
 # equivalent mutant of closing, 1 -> -1: of two axes, 1 is the last
-# equivalent mutant of absorbed, BitAnd -> Mult: of booleans the product is the and
-# equivalent mutant of geometry_agreement, 1 -> -1: of two, the last
+# equivalent mutant of absorbed, BitAnd -> Mult (2x): of booleans the product is the and
+# equivalent mutant of geometry_agreement, 1 -> -1 (2x): of two, the last
 # equivalent mutant of shuffle_within, drop .unique(): a group shuffled again is shuffled as fairly
 # equivalent mutant of shuffle_within, 0 -> -1: of one axis the first is the last
 

@@ -27,10 +27,10 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of removal_effects, drop line z = z.clone(): the run goes on with it, written into or copied
 # equivalent mutant of removal_effects, drop .clone(): the run goes on with it, written into or copied
 # equivalent mutant of removal_effects, Eq -> GtE: of the two words "zero" is the later one in the alphabet
-# equivalent mutant of removal_effects, 1 -> -1: the second of two is the last
+# equivalent mutant of removal_effects, 1 -> -1 (2x): the second of two is the last
 # equivalent mutant of heads_that_stand, BitAnd -> Mult: of booleans the product is the and
-# equivalent mutant of heads_that_stand, Gt -> GtE: no end of an interval is just 0, no two means are just equal
-# equivalent mutant of heads_that_stand, 1 -> -1: of two axes, 1 is the last
+# equivalent mutant of heads_that_stand, Gt -> GtE (2x): no end of an interval is just 0, no two means are just equal
+# equivalent mutant of heads_that_stand, 1 -> -1 (2x): of two axes, 1 is the last
 # equivalent mutant of effect_when_frozen, drop names_filter= of run_with_cache: the same, and more that is not used
 # equivalent mutant of effect_when_frozen, drop line z = z.clone(): the run goes on with it, written into or copied
 # equivalent mutant of effect_when_frozen, drop .clone(): the run goes on with it, written into or copied
@@ -44,7 +44,7 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of faithfulness, drop .clone(): the run goes on with it, written into or copied
 # equivalent mutant of exchange_along, keep Float[Tensor, 'd_mlp']: an annotation
 # equivalent mutant of exchange_along, keep None: an annotation
-# equivalent mutant of exchange_along, drop names_filter= of run_with_cache: the same, and more that is not used
+# equivalent mutant of exchange_along, drop names_filter= of run_with_cache (2x): the same, and more that is not used
 # equivalent mutant of exchange_along, IsNot -> NotEq: a tensor is not equal to None, either
 # equivalent mutant of split_by_kernel, Gt -> GtE: no size is just at the bound
 # equivalent mutant of split_by_kernel, direction -> W_out: both have one dtype

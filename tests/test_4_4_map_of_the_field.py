@@ -9,11 +9,11 @@ from concrete_steps.checking.testing import assert_choice, assert_plain, unchang
 # equivalent mutant of share_interval, Gt -> NotEq: no share is below 0 or above all
 # equivalent mutant of share_interval, Lt -> NotEq: no share is below 0 or above all
 # equivalent mutant of share_interval, Gt -> GtE: at none or all right the search comes to 0 or 1 by itself
-# equivalent mutant of share_interval, Lt -> LtE: at none or all right the search comes to 0 or 1 by itself
+# equivalent mutant of share_interval, Lt -> LtE (2x): at none or all right the search comes to 0 or 1 by itself
 # equivalent mutant of share_interval, right -> asked: at none or all right the search comes to 0 or 1 by itself
-# equivalent mutant of share_interval, right -> level: at none or all right the search comes to 0 or 1 by itself
+# equivalent mutant of share_interval, right -> level (2x): at none or all right the search comes to 0 or 1 by itself
 # equivalent mutant of share_interval, 0 -> -1: at none or all right the search comes to 0 or 1 by itself
-# equivalent mutant of share_interval, 0.0 -> -0.0: -0.0 is 0.0
+# equivalent mutant of share_interval, 0.0 -> -0.0 (2x): -0.0 is 0.0
 # equivalent mutant of share_interval, 0.0 -> -1.0: another start of a search that is exact enough
 # equivalent mutant of share_interval, 1.0 -> 2.0: another start of a search that is exact enough
 # equivalent mutant of share_interval, 40 -> 41: another start of a search that is exact enough

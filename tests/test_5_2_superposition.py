@@ -200,7 +200,7 @@ def test_answer_pair(answer_pair):
 # --- 2. Data and loss
 
 # equivalent mutant of find_disturbing_pairs, any: what finds enough on fresh cases is right
-# equivalent mutant of generate_batch, drop device= of rand: only a GPU can tell
+# equivalent mutant of generate_batch, drop device= of rand (2x): only a GPU can tell
 # equivalent mutant of generate_batch, Lt -> LtE: the two differ with probability 0
 
 
@@ -371,7 +371,7 @@ def test_feature_dimensionality(feature_dimensionality, rng):
 # --- 5. Geometry
 
 # equivalent mutant of find_geometry, Eq -> LtE: no size is below 0
-# equivalent mutant of find_geometry, Gt -> GtE: differs for a cosine of exactly 0.25 alone, where rounding decides
+# equivalent mutant of find_geometry, Gt -> GtE (2x): differs for a cosine of exactly 0.25 alone, where rounding decides
 # equivalent mutant of find_geometry, Gt -> NotEq: counts are never below 0
 
 
@@ -445,7 +445,7 @@ def test_answer_crossing(answer_crossing):
 
 # --- 8. Correlated features
 
-# equivalent mutant of correlated_features, drop device= of rand: only a GPU can tell
+# equivalent mutant of correlated_features, drop device= of rand (2x): only a GPU can tell
 # equivalent mutant of correlated_features, Lt -> LtE: the two differ with probability 0
 # equivalent mutant of anticorrelated_features, drop device= of randint: only a GPU can tell
 # equivalent mutant of anticorrelated_features, drop device= of arange: only a GPU can tell
@@ -534,8 +534,8 @@ def check_choices(a, b, message, applies=True):
 
 # --- 9 and 10. Phase diagram
 
-# equivalent mutant of phase_change, drop USub: axis 1 is the last
-# equivalent mutant of phase_change, 1 -> -1: axis 1 is the last
+# equivalent mutant of phase_change, drop USub (2x): axis 1 is the last
+# equivalent mutant of phase_change, 1 -> -1 (2x): axis 1 is the last
 # equivalent mutant of phase_change, 0 -> -1: there is one hidden dimension, first and last
 
 

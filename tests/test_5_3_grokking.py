@@ -315,7 +315,7 @@ def adder_by_loops(p, k, n_neurons):
     return out
 
 
-# equivalent mutant of relu_adder, 2 -> -2: cos is even, and all phases are there
+# equivalent mutant of relu_adder, 2 -> -2 (3x): cos is even, and all phases are there
 def test_relu_adder(relu_adder):
     """The sum over neurons of cos(2φ) times ReLU of the sum of both waves, for every pair."""
     for p, k, n_neurons in [(3, 1, 1), (5, 2, 3), (5, 1, 5), (7, 3, 8), (7, 2, 1), (11, 4, 16), (5, 1, 4)]:
@@ -377,7 +377,7 @@ def test_predict_from_trig(predict_from_trig, rng):
 
 
 # equivalent mutant of fit_amplitudes, drop .item(): a tensor of one number is a number
-# equivalent mutant of fit_amplitudes, 1 -> -1: pairs have two columns
+# equivalent mutant of fit_amplitudes, 1 -> -1 (2x): pairs have two columns
 def test_fit_amplitudes(fit_amplitudes, rng):
     """The least-squares amplitudes on the given pairs, whatever the logits of other pairs are."""
     for p, frequencies, n in [(5, [2], 1), (5, [1, 2], 6), (7, [3, 1], 20), (11, [2, 5, 1], 40), (7, [2], 49)]:
@@ -484,7 +484,6 @@ def test_equal_noise(equal_noise, rng):
         assert_precise((out - x).norm(), (changed - x).norm(), told, 1e4)
 
 
-# equivalent mutant of equal_noise, drop USub: noise and its opposite are equally likely
 # equivalent mutant of equal_noise, Add -> Sub: noise and its opposite are equally likely
 # equivalent mutant of equal_noise, Sub -> Add: noise and its opposite are equally likely
 def test_equal_noise__random(equal_noise, rng):
@@ -617,10 +616,10 @@ RUNS = {
 # equivalent mutant of find_phases, keep None: an annotation
 # equivalent mutant of find_phases, Lt -> NotEq: start never passes the end
 # equivalent mutant of find_phases, 0 -> 1: no loss is below a tenth of itself
-# equivalent mutant of find_phases, steps -> train_loss: all lists are equally long
-# equivalent mutant of find_phases, steps -> restricted: all lists are equally long
-# equivalent mutant of find_phases, steps -> excluded: all lists are equally long
-# equivalent mutant of find_phases, steps -> test_loss: all lists are equally long
+# equivalent mutant of find_phases, steps -> train_loss (3x): all lists are equally long
+# equivalent mutant of find_phases, steps -> restricted (3x): all lists are equally long
+# equivalent mutant of find_phases, steps -> excluded (3x): all lists are equally long
+# equivalent mutant of find_phases, steps -> test_loss (3x): all lists are equally long
 def test_find_phases(find_phases):
     """Memorised, formed, generalised on made-up runs, each searched from the one before on."""
     for name, (losses, expected) in RUNS.items():

@@ -13,7 +13,7 @@
 # equivalent mutant of remove_head, drop line z = z.clone(): nothing but this hook's output is made of the run's own z
 # equivalent mutant of remove_head, drop .clone(): nothing but this hook's output is made of the run's own z
 # equivalent mutant of remove_head, drop USub: of the logits at one position [row, letter] axis 1 is the last
-# equivalent mutant of remove_head, 1 -> -1: a pair's 1 is its last, as is axis 1 of two; of position 1 it is rejected
+# equivalent mutant of remove_head, 1 -> -1 (3x): the last of a pair, or of two axes; of position 1 it is rejected
 # equivalent mutant of reads_from, 1 -> -1: axis 1 of two is the last
 # equivalent mutant of reads_from, drop .item(): torch.tensor takes tensors of one number as well
 # equivalent mutant of reads_from, tokens -> fresh: the two have as many positions; in the other places it is rejected
@@ -22,12 +22,12 @@
 # equivalent mutant of best_watcher, drop strict= of zip: a way has one guess for each question
 # equivalent mutant of best_watcher, True -> False: a way has one guess for each question
 # equivalent mutant of points_for, GtE -> Eq: a share is 1 at most
-# equivalent mutant of points_for, 0.0 -> -0.0: they are equal
+# equivalent mutant of points_for, 0.0 -> -0.0 (2x): they are equal
 # equivalent mutant of points_for, swap arguments 0 and 1 of max: which comes first matters only where they are equal
 # equivalent mutant of explain_amber, NotEq -> Lt: points decide, 80 are asked for, and it has 81 to 87 on nine draws
 # equivalent mutant of explain_amber, NotEq -> Gt: points decide, 80 are asked for, and it has 82 to 88 on nine draws
-# equivalent mutant of notices, 1 -> -1: axis 1 of two is the last
-# equivalent mutant of explain_birch, swap arguments 0 and 1 of count: which stands on the left does not matter to ==
+# equivalent mutant of notices, 1 -> -1 (2x): axis 1 of two is the last
+# equivalent mutant of explain_birch, swap arguments 0 and 1 of count (4x): either side of == may stand left
 # equivalent mutant of explain_birch, 1 -> -1: the sum's axis 1 of two is the last; a letter or a head of -1 is rejected
 # equivalent mutant of explain_birch, NotEq -> Gt: points decide, 80 are asked for, and it has 82 to 87 on nine draws
 # equivalent mutant of explain_birch, 3 -> 4: points decide, 80 are asked for, and it has 80 to 85 on nine draws

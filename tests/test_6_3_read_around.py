@@ -2,13 +2,13 @@
 
 # equivalent mutant of supported, drop line supported = None: the line after it sets it
 # equivalent mutant of parse_notes, drop line field = None: a line with no field above it is not of the template's form
-# equivalent mutant of parse_notes, drop .strip(): empty notes fall away; spaces around a field's name are left open
+# equivalent mutant of parse_notes, drop .strip() (3x): empty notes fall away; spaces around a name are left open
 # equivalent mutant of canonical_link, keep str: an annotation
 # equivalent mutant of canonical_link, keep None: an annotation
 # equivalent mutant of could_print, LtE -> Lt: 1e-9 is the machine's allowance, not an end: just so far off is left open
-# equivalent mutant of interval_from_table, drop float(...): the quantile is numpy's float64, which is a float
+# equivalent mutant of interval_from_table, drop float(...) (2x): the quantile is numpy's float64, which is a float
 # equivalent mutant of does_not_follow, Eq -> LtE: "difference" is the first by alphabet; of the others it is rejected
-# equivalent mutant of does_not_follow, Eq -> GtE: of kinds "ratio" is the last by alphabet, of the rest "percent"
+# equivalent mutant of does_not_follow, Eq -> GtE (2x): of kinds "ratio" is the last by alphabet, of the rest "percent"
 # equivalent mutant of printed_difference, 2 -> -2: halves are only squared
 # equivalent mutant of printed_difference, 1 -> -1: the second of two is the last
 # equivalent mutant of my_figure, drop line my_figure = None: the line at the end sets it

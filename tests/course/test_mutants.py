@@ -1,5 +1,7 @@
 """Mutants are what they say, and a name given to one is judged by what it does."""
 
+import ast
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from concrete_steps.authoring.mutants import Names, assigned_by, known_equivalents, mutants_of
+from concrete_steps.authoring.mutants import ANY, Names, assigned_by, changes_of, known_equivalents, mutants_of
+from concrete_steps.authoring.source import exercise_cells, read_source
 from concrete_steps.checking import pytest_plugin
 from concrete_steps.checking.loader import Loaded
 from concrete_steps.checking.mistakes import Mistake
 from concrete_steps.checking.outcomes import WRONG, Result
+from concrete_steps.course import load_course
 
 CHECKS = """
 import torch
@@ -129,8 +133,22 @@ def test_mutants_change_one_thing_and_compile():
 
 def test_equivalents_are_read_from_comments_beside_the_checks(tmp_path):
     checks = tmp_path / "test_x.py"
-    checks.write_text("# equivalent mutant of one_hot, drop .float(): any number type\n")
-    assert known_equivalents(checks) == {("one_hot", "drop .float()"): "any number type"}
+    checks.write_text(
+        "# equivalent mutant of one_hot, drop .float(): any number type\n"
+        "# equivalent mutant of one_hot, drop tensor(...) (3x): so it does: always\n"
+    )
+    assert known_equivalents(checks) == {("one_hot", "drop .float()"): 1, ("one_hot", "drop tensor(...)"): 3}
+
+
+@pytest.mark.parametrize("notebook", load_course().notebooks, ids=lambda notebook: notebook.id)
+def test_every_known_equivalent_is_a_mutant(notebook):
+    """A reason that outlives its solution would excuse the next one."""
+    cells = exercise_cells(read_source(notebook.source, notebook.exercises))
+    known = known_equivalents(notebook.checks)
+    assert {exercise for exercise, _ in known} <= set(notebook.exercises)
+    found = Counter((name, change) for name in cells for _, change, _ in changes_of(ast.parse(cells[name].text)))
+    unfounded = {key: found[key] for key, places in known.items() if key[1] != ANY and found[key] < places}
+    assert not unfounded, f"how many mutants there are of what is excused: {unfounded}"
 
 
 def test_a_cells_own_names_are_those_that_it_assigns():

@@ -38,7 +38,7 @@ OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.MatMult, ast.Pow)
 COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 FRESH_SEEDS = (901, 902, 903)
 ANY = "any"  # in place of a change: whatever survives of this exercise is no wrong answer
-EQUIVALENT = re.compile(r"^# equivalent mutant of (\w+), (.+?): (.+)$", re.MULTILINE)
+EQUIVALENT = re.compile(r"^# equivalent mutant of (\w+), (.+?)(?: \((\d+)x\))?: .+$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,30 @@ def mutants_of(exercise: str, text: str) -> list[Mutant]:
     tree = ast.parse(text)
     original = ast.unparse(tree)
     found: dict[str, Mutant] = {}
-    for position, node in enumerate(ast.walk(tree)):
-        for change, replace in _changes(node, _parameters(tree, node)):
-            changed = copy.deepcopy(tree)
-            target = next(itertools.islice(ast.walk(changed), position, None))
-            source = ast.unparse(ast.fix_missing_locations(_Replace(target, replace(target)).visit(changed)))
-            if source != original and _compiles(source):
-                found.setdefault(source, Mutant(exercise, change, source, original))
+    for position, change, replace in changes_of(tree):
+        changed = copy.deepcopy(tree)
+        target = next(itertools.islice(ast.walk(changed), position, None))
+        source = ast.unparse(ast.fix_missing_locations(_Replace(target, replace(target)).visit(changed)))
+        if source != original and _compiles(source):
+            found.setdefault(source, Mutant(exercise, change, source, original))
     return list(found.values())
 
 
-def known_equivalents(checks: Path) -> dict[tuple[str, str], str]:
-    """Reasons, by exercise and change, why a mutant is no wrong answer: comments beside the checks.
+def changes_of(tree: ast.Module) -> Iterator[tuple[int, str, Callable[[ast.AST], ast.AST | None]]]:
+    """(position of the node in the walk, what is done to it, its replacement) of everything that can be changed."""
+    for position, node in enumerate(ast.walk(tree)):
+        for change, replace in _changes(node, _parameters(tree, node)):
+            yield position, change, replace
+
+
+def known_equivalents(checks: Path) -> dict[tuple[str, str], int]:
+    """How many mutants, by exercise and change, are no wrong answers: comments beside the checks say why.
 
     # equivalent mutant of one_hot, drop .float(): the text allows any number type
+    # equivalent mutant of one_hot, 1 -> -1 (2x): of two axes
     """
     text = checks.read_text(encoding="utf-8")
-    return {(exercise, change): reason for exercise, change, reason in EQUIVALENT.findall(text)}
+    return {(exercise, change): int(places or 1) for exercise, change, places in EQUIVALENT.findall(text)}
 
 
 def assigned_by(text: str) -> set[str]:
