@@ -27,6 +27,7 @@ from concrete_steps.grading.collect import collect
 from concrete_steps.grading.grader import Grader
 from concrete_steps.grading.nbgrader_settings import HOME, grading_home
 from concrete_steps.grading.submissions import literal, step_named
+from concrete_steps.grading.temporary import folder_of_this_run
 from concrete_steps.grading.workers import end_children
 from concrete_steps.paths import course_root
 from concrete_steps.workspace.own_jupyter import use_own_jupyter
@@ -124,7 +125,7 @@ if __name__ == "__main__":
     with contextlib.suppress(ValueError, OSError):
         signal.signal(signal.SIGTERM, as_interrupt)
     # Below one folder, a scheduler's workers here included, so that children that are killed leave nothing either.
-    with tempfile.TemporaryDirectory(prefix="concrete-steps-", ignore_cleanup_errors=True) as tempfile.tempdir:
+    with folder_of_this_run() as tempfile.tempdir:
         os.environ |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), tempfile.tempdir)
         code = main()
         sys.stdout.flush()

@@ -12,6 +12,7 @@ from nbconvert.exporters import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from traitlets.config import Config
 
+from concrete_steps.grading import pages
 from concrete_steps.grading.pages import show_harmlessly
 from concrete_steps.grading.policy import CONFIGURATION, with_policy
 
@@ -117,6 +118,14 @@ def test_no_payload_is_left_on_the_page(page):
     targets = [str(e[name]) for e in body.find_all(True) for name in ("href", "src", "action") if e.has_attr(name)]
     assert not [t for t in targets if not t.startswith(("https://", "data:image/", "#"))]
     assert f"data:image/png;base64,{PICTURE}" in targets and "https://example.org" in targets
+
+
+def test_a_page_that_takes_long_to_lay_out_shows_the_rest_as_it_is(monkeypatch):
+    monkeypatch.setattr(pages, "MOST_SECONDS", 1e-9)
+    texts = [new_markdown_cell("**first**"), new_markdown_cell("**second** <b>")]
+    body = BeautifulSoup(page_of(new_notebook(cells=texts), "feedback"), "html.parser").find(id="notebook")
+    assert [e.text for e in body.find_all("strong")] == ["first"]
+    assert [e.text for e in body.find_all("pre")] == ["**second** <b>"]
 
 
 def test_the_policy_lets_only_the_template_s_scripts_run(page):

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from concrete_steps.grading import marking, received, sandbox
 from concrete_steps.grading.isolated import Limits
 from concrete_steps.grading.marking import Verdicts, Work, course_digest
 from concrete_steps.grading.submissions import tidy
+from concrete_steps.grading.temporary import PREFIX, folder_of_this_run
 from concrete_steps.grading.workers import INSTALL, workers
 from concrete_steps.paths import course_root
 
@@ -114,7 +116,9 @@ def test_a_run_that_was_stopped_is_gone_on_with(tmp_path: Path):
     run.kill()
     run.communicate(timeout=PATIENCE)
     assert TRUST or have_ended(children)
-    of_the_killed = files_of(tmp_path)
+    assert files_of(tmp_path)
+    for folder in files_of_the_run(tmp_path).iterdir():
+        os.utime(folder, (0, 0))  # young ones may be of a run that has just begun
     run = start(tmp_path)
     wait_until(lambda: graders(run), run)
     children = graders(run)
@@ -125,13 +129,31 @@ def test_a_run_that_was_stopped_is_gone_on_with(tmp_path: Path):
     assert run.returncode == 130
     assert said.strip().endswith("Stopped. What was marked is kept, and the same command goes on from there.")
     assert have_ended(children)
-    assert files_of(tmp_path) == of_the_killed, "files are left"
+    assert not files_of(tmp_path), "files are left, of this run or of the killed one"
     assert not (tmp_path / "verdicts" / "b").exists()
     hand_in(tmp_path, "b")
     done = subprocess.run(autograde(tmp_path), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("3 of 3") == 2
     assert marked.stat().st_mtime_ns == before
+
+
+def test_what_a_living_run_needs_is_not_removed(tmp_path: Path, monkeypatch):
+    """Nor what is young, no folder, or somebody else's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with folder_of_this_run() as of_the_living:
+        os.utime(of_the_living, (0, 0))
+        for name in ("killed", "young"):
+            (tmp_path / f"{PREFIX}{name}" / "in it").mkdir(parents=True)
+        os.utime(tmp_path / f"{PREFIX}killed", (0, 0))
+        (tmp_path / f"{PREFIX}link").symlink_to(elsewhere, target_is_directory=True)
+        os.utime(tmp_path / f"{PREFIX}link", (0, 0), follow_symlinks=False)
+        with folder_of_this_run():
+            assert Path(of_the_living).exists() and elsewhere.exists()
+            assert not (tmp_path / f"{PREFIX}killed").exists() and (tmp_path / f"{PREFIX}young").exists()
+    assert not Path(of_the_living).exists()
 
 
 def test_a_hand_in_that_arrived_in_part_is_completed(tmp_path: Path):

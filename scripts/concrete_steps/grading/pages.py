@@ -6,6 +6,7 @@ shows the pictures that were pasted into the cell, and keeps what a text needs, 
 
 import html
 import re
+import time
 from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
@@ -33,6 +34,8 @@ LINK = re.compile(r"https?://|mailto:|#")
 ATTACHED = re.compile(r"(?P<before>\]\(|\"|<)attachment:(?P<name>[^)\"\s>]+)")
 # Of a text that is still laid out (letters, lines, marks): what lays it out takes the square of these.
 LONGEST, MOST_LINES, MOST_MARKS = 200_000, 1_000, 1_000
+# Of a page, after which its other texts are shown as they are; the course's longest takes less than one.
+MOST_SECONDS, SPENT = 20.0, "seconds of layout"
 MARK = re.compile(r"[<>&\"\[]|\*\*|__|\\begin|\\\\\(")
 GAP = re.compile(r"[^\S\n]{500}")
 MOST_COLOURED = 1_000  # letters of a text whose code is coloured: for some languages that takes the square, too
@@ -60,8 +63,12 @@ def default_filters(self) -> Iterator[tuple[str, Callable]]:
 @pass_context
 def markdown(context, source: str) -> str:
     """A jinja filter: the HTML of a markdown text, with nothing in it that could run."""
-    cell = context.get("cell") or {}
-    return harmless(source, cell.get("attachments") or {})
+    cell, of_page = context.get("cell") or {}, context.get("resources")
+    spent = of_page.get(SPENT, 0.0)
+    start = time.perf_counter()
+    page = harmless(source, cell.get("attachments") or {}) if spent < MOST_SECONDS else _as_it_is(source)
+    of_page[SPENT] = spent + time.perf_counter() - start
+    return page
 
 
 def harmless(source: str, attachments: dict) -> str:
@@ -86,7 +93,11 @@ def harmless(source: str, attachments: dict) -> str:
             css_sanitizer=CSSSanitizer(allowed_css_properties=["text-align"]),
         )
     except Exception:  # a text can be made so that a library fails on it; it is shown as it is, and nobody else waits
-        return f"<pre>{html.escape(source)}</pre>"
+        return _as_it_is(source)
+
+
+def _as_it_is(source: str) -> str:
+    return f"<pre>{html.escape(source)}</pre>"
 
 
 def _may_have(tag: str, name: str, value: str) -> bool:

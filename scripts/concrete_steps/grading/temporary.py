@@ -1,0 +1,38 @@
+"""One temporary folder a run, which the next run removes where this one is killed."""
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+PREFIX = "concrete-steps-grading-"
+LOCK = "in use"
+YOUNG = 60.0  # seconds in which a run has surely locked the folder that it made
+
+
+@contextlib.contextmanager
+def folder_of_this_run() -> Iterator[str]:
+    """A folder that is gone at the end; before, those of runs that were killed are removed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError, Timeout):
+            if _is_left(folder):
+                shutil.rmtree(folder)
+    made = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+    with made as folder, FileLock(Path(folder) / LOCK):
+        yield folder
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether this user made the folder, and no run holds it any more."""
+    about = folder.lstat()
+    own = not hasattr(os, "geteuid") or about.st_uid == os.geteuid()
+    if not (own and stat.S_ISDIR(about.st_mode)) or time.time() - about.st_mtime < YOUNG:
+        return False
+    with FileLock(folder / LOCK, timeout=0):
+        return True
