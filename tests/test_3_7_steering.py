@@ -786,6 +786,13 @@ def low_rows(model, asked):
 
 
 # equivalent mutant of find_steering, any: what finds enough on unseen models is right
+# equivalent mutant of strength_at_cost, 0.0 -> -0.0: the same number
+# equivalent mutant of strength_at_cost, keep most: it halves towards `most`, too
+# equivalent mutant of strength_at_cost, 2 -> 1: the same
+# equivalent mutant of strength_at_cost, LtE -> Lt: no draw is just 3 % off
+# equivalent mutant of strength_at_cost, Lt -> LtE (2x): no draw costs just what is asked
+# equivalent mutant of strength_at_cost, Eq -> GtE: no strength is above `most`
+# equivalent mutant of strength_at_cost, swap arguments 4 and 5 of side_effects: they are multiplied
 @pytest.mark.seconds(120)
 def test_find_steering(find_steering, rng):
     """At least 90 % of the clean directions and layers of unseen models, and at most 10 % others among those named."""

@@ -621,7 +621,7 @@ points = torch.stack([copying_eigenvalues(one, 0, head) for head in range(4)])
 plot.scatter(
     points.real.flatten(),
     points.imag.flatten(),
-    color=torch.arange(4).repeat_interleave(32),
+    color=[f"L0H{head}" for head in range(4) for _ in range(32)],
     color_label="head",
     x_label="real part",
     y_label="imaginary part",

@@ -314,7 +314,7 @@ plot.line(
     x_label="tokens that are on at once",
     y_label="share read back",
     title="8192 features in 576 dimensions",
-).update_xaxes(tickvals=COUNTS)
+).update_xaxes(tickvals=COUNTS, minor_ticks="")
 # %% [markdown]
 # Fourteen features a dimension, nearly all readable *while few are on*: how many are on at once is what is limited.
 # From 16 on, most of the loss comes with uneven use: random directions with the same spectrum read back little better.
@@ -640,8 +640,8 @@ plot.bar(
         part: [agreements[part, a, b].value for a, b in pairs]
         for part in ("embedding", "unembedding")
     },
-    x=[f"{a}, {b}" for a, b in pairs],
-    x_label="two models",
+    x=[f"{a}, {b}".replace("attn_only_", "").replace("untrained", "new") for a, b in pairs],
+    x_label="two models (1l: attn_only_1l; new: untrained)",
     y_label="agreement",
     title="Do models place words alike?",
 )

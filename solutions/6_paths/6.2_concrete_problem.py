@@ -271,6 +271,7 @@ plot.show(
         x_label="fifth letter",
         y_label="second letter",
         value_label="letter",
+        scale="positive",
         title="amber: every pair in its two places",
     )
 )

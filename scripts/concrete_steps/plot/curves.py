@@ -172,6 +172,9 @@ def _check_positive(names: Sequence[str], arrays: Sequence[np.ndarray], option: 
 
 
 def _axis_types(fig: go.Figure, log_x: bool, log_y: bool) -> None:
-    for log, update in ((log_x, fig.update_xaxes), (log_y, fig.update_yaxes)):
+    for log, axis, update in ((log_x, "x", fig.update_xaxes), (log_y, "y", fig.update_yaxes)):
         if log:
-            update(type="log", exponentformat="power", minor={"ticks": "outside", "showgrid": False})
+            values = np.concatenate([np.asarray(trace[axis], float) for trace in fig.data])
+            decades = np.log10(np.nanmax(values) / np.nanmin(values))
+            digits = {"dtick": "D2"} if 1 <= decades < 4 else {}  # 1, 2, 5: all nine would run into each other
+            update(type="log", exponentformat="power", minor={"ticks": "outside", "showgrid": False}, **digits)
