@@ -438,9 +438,13 @@ def least(acts, labels, penalty):
     return w[:-1], w[-1]
 
 
+# Rows, numbers a row, true rows, penalty, how far apart; the last is of the course's size: more numbers than rows.
+PROBED = [(30, 3, 8, 0.1, 1.0), (8, 12, 4, 0.05, 2.0), (60, 2, 50, 1.0, 0.5), (96, 576, 45, 0.001, 0.1)]
+
+
 def test_logistic_probe(logistic_probe, rng):
     """Its loss with the penalty is the least there is, to 0.001: few and many rows, separable or not, labels uneven."""
-    for rows, d_model, true, penalty, apart in [(30, 3, 8, 0.1, 1.0), (8, 12, 4, 0.05, 2.0), (60, 2, 50, 1.0, 0.5)]:
+    for rows, d_model, true, penalty, apart in PROBED:
         dtype = torch.float64 if rows == 60 else torch.float32
         acts, labels = labelled(rng, rows, d_model, apart, dtype, true)
         acts = strided(acts + 0.5)
