@@ -54,6 +54,9 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of find_heads, Lt -> LtE: no gap is just that
 # equivalent mutant of find_heads, Gt -> GtE: no share is just that
 # equivalent mutant of find_heads, drop .tolist(): one-element tensors are read as numbers
+# equivalent mutant of find_heads, drop metric(...): by this, too, it is seen that a behaviour is there
+# equivalent mutant of find_heads, keep high.mean(): the same
+# equivalent mutant of find_heads, mean -> sum: the same
 
 # --- 1. The measure
 
