@@ -49,6 +49,7 @@ class Figures:
     rejected: int = 0
     equivalent: int = 0
     survivors: list[Mutant] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
     mistakes: int = 0
     named: int = 0
     mutants_named: int = 0
@@ -148,6 +149,9 @@ def measure_exercise(notebook: Notebook, name: str, text: str, loaded: Loaded, e
             figures.equivalent += len(mutants)
         else:
             figures.survivors += mutants
+    for (exercise, change), excused in equivalents.items():
+        if exercise == name and change != ANY and (n := len(passed.get(change, []))) < excused:
+            figures.unused.append(f"{change}: {excused} excused, {n} passed")
     for mistake in mistakes_of(notebook).get(name, []):
         wrong = {**loaded.namespace, name: mistake.answer(loaded.namespace[name])}
         figures.mistakes += 1
@@ -214,6 +218,8 @@ def details(row: Figures) -> None:
     console.print(f"{row.exercise}: {share([row])}, {row.equivalent} equivalent, {row.seconds:.0f} s", highlight=False)
     for mutant in row.survivors:
         console.print(f"{row.exercise} survives: {mutant.change}\n{mutant.diff}\n", markup=False, highlight=False)
+    for reason in row.unused:
+        console.print(f"{row.exercise} has a reason to take away: {reason}", markup=False, highlight=False)
     for mutant, sentence in row.false_names:
         text = f"{row.exercise} is falsely named: {sentence}\n{mutant.change}\n{mutant.diff}\n"
         console.print(text, markup=False, highlight=False)

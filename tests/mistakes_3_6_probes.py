@@ -491,7 +491,7 @@ def logistic_probe(acts, labels, penalty=0.1):
     return _by_adam(acts, labels, penalty, 2000)
 
 
-@mistake("stops before the least is reached: few steps are enough for few numbers, not for a stream of 576")
+@mistake("stops before the least is reached: its steps shrink to nothing first; look whether the loss still falls")
 def logistic_probe(acts, labels, penalty=0.1):
     return _by_adam(acts, labels, penalty, 400)
 

@@ -22,7 +22,7 @@ from concrete_steps.checking.testing import (
 # Changes that make no wrong answer; scripts/mutate.py counts them apart:
 # equivalent mutant of one_hot, drop device= of arange: only a GPU can tell, and there a check does
 # equivalent mutant of causal_mask, drop device= of ones: only a GPU can tell, and there a check does
-# equivalent mutant of sliding_windows, drop device= of arange (2x): index tensors on the CPU also pick from a GPU
+# equivalent mutant of sliding_windows, drop device= of arange (2x): only a GPU can tell
 # equivalent mutant of mix_values, FloorDiv -> Div: einops repeats 2.0 times as it does 2 times
 # equivalent mutant of attention_pattern, FloorDiv -> Div: einops repeats 2.0 times as it does 2 times
 # equivalent mutant of attention_scores, q -> k: queries and keys have the same d_head

@@ -49,7 +49,7 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of compare_with_exact, 1 -> -1 (2x): of two axes, or entries, 1 is the last
 # equivalent mutant of compare_with_exact, exact -> estimate: both have the same shape
 # equivalent mutant of path_patch, drop line own[name] = own[name].clone(): the kept run is the function's own
-# equivalent mutant of path_patch, drop .clone() (2x): nothing writes there later
+# equivalent mutant of path_patch, drop .clone() (2x): what is written into is the run's own, and nothing reads it again
 # equivalent mutant of path_patch, 1 -> -1: of two entries, 1 is the last
 # equivalent mutant of find_heads, Lt -> LtE: no gap is just that
 # equivalent mutant of find_heads, Gt -> GtE: no share is just that

@@ -76,6 +76,11 @@ from concrete_steps.checking.testing import (
 # equivalent mutant of generate_steered, drop USub: of two axes
 # equivalent mutant of generate_steered, 1 -> -1 (2x): of two axes
 # equivalent mutant of generate_steered, swap arguments 3 and 4 of steer: they are multiplied
+# equivalent mutant of strength_at_cost, 0.0 -> -0.0: the same number
+# equivalent mutant of strength_at_cost, LtE -> Lt: no draw is just 3 % off
+# equivalent mutant of strength_at_cost, Lt -> LtE (2x): no draw costs just what is asked
+# equivalent mutant of strength_at_cost, Eq -> GtE: no strength is above `most`
+# equivalent mutant of strength_at_cost, swap arguments 4 and 5 of side_effects: they are multiplied
 # equivalent mutant of few_shot_prompts, drop strict= of zip: there are as many answers as words
 # equivalent mutant of few_shot_prompts, True -> False: the same
 
@@ -491,13 +496,13 @@ def test_strength_at_cost(strength_at_cost, rng):
         scale = 0.1 if near == 1 else 1  # a short direction, so that a strength above 1 is wanted
         direction = strided(scale * rng.normal(D_MODEL))
         price = [costs(model, tokens, last, layer, part * most * direction)[0].mean().item() for part in GRID]
-        while price != sorted(price) or price[-1] < 2 * price[1]:  # the text promises that it grows
+        while price != sorted(price) or price[-1] < 2 * price[1]:  # it has to grow, as the text says
             direction = strided(scale * rng.normal(D_MODEL))
             price = [costs(model, tokens, last, layer, part * most * direction)[0].mean().item() for part in GRID]
         cost = price[1 + i % 3 // 2]
         check_at_cost(strength_at_cost, model, tokens, last, layer, direction, cost, most)
-    beyond = strength_at_cost(model, tokens, last, layer, direction, 1e4 * cost, 0.25)
-    assert abs(beyond - 0.25) < 1e-4, f"the most, 0.25, costs less than what is allowed: return it, not {beyond:.6g}"
+    beyond = strength_at_cost(model, tokens, last, layer, direction, 1e4 * cost, 0.3)
+    assert abs(beyond - 0.3) < 1e-4, f"the most, 0.3, costs less than what is allowed: return it, not {beyond:.6g}"
 
 
 def check_at_cost(strength_at_cost, model, tokens, last, layer, direction, cost, most, where=""):
@@ -532,7 +537,7 @@ def test_strength_at_cost__flat_at_first(strength_at_cost, rng):
         tokens, last = padded(rng, rows, pos)
         direction = strided(unit * 60 / most)
         cost = costs(model, tokens, last, 0, 0.65 * most * direction)[0].mean().item()
-        where = ", where a push costs nothing up to about the half of it, and much soon after"
+        where = ", where a push costs nothing up to about half of the most, and then much"
         check_at_cost(strength_at_cost, model, tokens, last, 0, direction, cost, most, where)
 
 
@@ -786,13 +791,6 @@ def low_rows(model, asked):
 
 
 # equivalent mutant of find_steering, any: what finds enough on unseen models is right
-# equivalent mutant of strength_at_cost, 0.0 -> -0.0: the same number
-# equivalent mutant of strength_at_cost, keep most: it halves towards `most`, too
-# equivalent mutant of strength_at_cost, 2 -> 1: the same
-# equivalent mutant of strength_at_cost, LtE -> Lt: no draw is just 3 % off
-# equivalent mutant of strength_at_cost, Lt -> LtE (2x): no draw costs just what is asked
-# equivalent mutant of strength_at_cost, Eq -> GtE: no strength is above `most`
-# equivalent mutant of strength_at_cost, swap arguments 4 and 5 of side_effects: they are multiplied
 @pytest.mark.seconds(120)
 def test_find_steering(find_steering, rng):
     """At least 90 % of the clean directions and layers of unseen models, and at most 10 % others among those named."""

@@ -9,7 +9,7 @@ from concrete_steps.checking.testing import assert_choice, assert_plain, unchang
 # equivalent mutant of share_interval, Gt -> NotEq: no share is below 0 or above all
 # equivalent mutant of share_interval, Lt -> NotEq: no share is below 0 or above all
 # equivalent mutant of share_interval, Gt -> GtE: at none or all right the search comes to 0 or 1 by itself
-# equivalent mutant of share_interval, Lt -> LtE (2x): at none or all right the search comes to 0 or 1 by itself
+# equivalent mutant of share_interval, Lt -> LtE (2x): at all right the search comes to 1; no two shares are equal
 # equivalent mutant of share_interval, right -> asked: at none or all right the search comes to 0 or 1 by itself
 # equivalent mutant of share_interval, right -> level (2x): at none or all right the search comes to 0 or 1 by itself
 # equivalent mutant of share_interval, 0 -> -1: at none or all right the search comes to 0 or 1 by itself

@@ -371,7 +371,7 @@ def test_feature_dimensionality(feature_dimensionality, rng):
 # --- 5. Geometry
 
 # equivalent mutant of find_geometry, Eq -> LtE: no size is below 0
-# equivalent mutant of find_geometry, Gt -> GtE (2x): differs for a cosine of exactly 0.25 alone, where rounding decides
+# equivalent mutant of find_geometry, Gt -> GtE (2x): no cosine is just 0.25, no singular value just 0.5
 # equivalent mutant of find_geometry, Gt -> NotEq: counts are never below 0
 
 

@@ -29,7 +29,6 @@
 # equivalent mutant of notices, 1 -> -1 (2x): axis 1 of two is the last
 # equivalent mutant of explain_birch, swap arguments 0 and 1 of count (4x): either side of == may stand left
 # equivalent mutant of explain_birch, 1 -> -1: the sum's axis 1 of two is the last; a letter or a head of -1 is rejected
-# equivalent mutant of explain_birch, NotEq -> Lt: points decide, 80 are asked for, and it has 77 to 82: draws differ
 # equivalent mutant of explain_birch, NotEq -> Gt: points decide, 80 are asked for, and it has 82 to 87 on nine draws
 # equivalent mutant of explain_birch, 3 -> 4: points decide, 80 are asked for, and it has 80 to 85 on nine draws
 # equivalent mutant of explain_birch, 3 -> 2: points decide, 80 are asked for, and it has 88 to 95 on nine draws

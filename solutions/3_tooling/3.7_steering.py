@@ -415,9 +415,9 @@ answer_null = "b"
 # ### At equal cost
 #
 # Which layer is the best to steer at? Vectors of different layers have different lengths, and the same length does
-# different damage. So let each have the strength at which it costs the **same**, and compare the effects. The mean KL
-# never falls as the strength grows, but it may stay near 0 for long and rise at once: keep a strength that costs too
-# little and one that costs too much, and halve what is between them.
+# different damage. So let each have the strength at which it costs the **same**, and compare the effects. Take it
+# that the mean KL never falls as the strength grows. It may stay near 0 for long, then rise steeply: keep a strength
+# that costs too little and one that costs too much, and halve what is between them.
 # %% exercise="strength_at_cost" points=2 difficulty=3 minutes=12
 def strength_at_cost(
     model: TransformerBridge,

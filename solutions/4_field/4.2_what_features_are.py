@@ -641,7 +641,7 @@ plot.bar(
         for part in ("embedding", "unembedding")
     },
     x=[f"{a}, {b}".replace("attn_only_", "").replace("untrained", "new") for a, b in pairs],
-    x_label="two models (1l: attn_only_1l; new: untrained)",
+    x_label="two models (1l, 2l: attn_only; lm: story_lm; new: untrained)",
     y_label="agreement",
     title="Do models place words alike?",
 )

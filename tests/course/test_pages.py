@@ -120,10 +120,11 @@ def test_no_payload_is_left_on_the_page(page):
     assert f"data:image/png;base64,{PICTURE}" in targets and "https://example.org" in targets
 
 
-def test_a_page_that_takes_long_to_lay_out_shows_the_rest_as_it_is(monkeypatch):
+@pytest.mark.parametrize("template", ["feedback", "formgrade"])
+def test_a_page_that_takes_long_to_lay_out_shows_the_rest_as_it_is(template, monkeypatch):
     monkeypatch.setattr(pages, "MOST_SECONDS", 1e-9)
     texts = [new_markdown_cell("**first**"), new_markdown_cell("**second** <b>")]
-    body = BeautifulSoup(page_of(new_notebook(cells=texts), "feedback"), "html.parser").find(id="notebook")
+    body = BeautifulSoup(page_of(new_notebook(cells=texts), template), "html.parser").find(id="notebook")
     assert [e.text for e in body.find_all("strong")] == ["first"]
     assert [e.text for e in body.find_all("pre")] == ["**second** <b>"]
 

@@ -172,6 +172,13 @@ def test_lines_of_any_length_with_names_bands_and_log_axes():
     assert plot.line([torch.tensor(1.0, requires_grad=True), 2.0]).data[0].y.tolist() == [1, 2]
 
 
+def test_a_logarithmic_axis_of_few_decades_names_1_2_and_5():
+    """All nine digits run into each other; of many decades the powers alone are named."""
+    assert plot.line([1.0, 30.0], log_y=True).layout.yaxis.dtick == "D2"
+    assert plot.scatter([1e-3, 1e3], [1, 2], log_x=True).layout.xaxis.dtick is None
+    assert plot.line([float("nan"), float("nan")], log_y=True).layout.yaxis.dtick is None
+
+
 def test_one_x_for_each_curve():
     fig = plot.line([[1, 2], [1, 2, 3]], x=[[0, 5], [0, 1, 2]])
     assert [list(t.x) for t in fig.data] == [[0, 5], [0, 1, 2]]

@@ -20,7 +20,7 @@ from concrete_steps.grading import marking, received, sandbox
 from concrete_steps.grading.isolated import Limits
 from concrete_steps.grading.marking import Verdicts, Work, course_digest
 from concrete_steps.grading.submissions import tidy
-from concrete_steps.grading.temporary import PREFIX, folder_of_this_run
+from concrete_steps.grading.temporary import LOCK, PREFIX, folder_of_this_run
 from concrete_steps.grading.workers import INSTALL, workers
 from concrete_steps.paths import course_root
 
@@ -139,21 +139,46 @@ def test_a_run_that_was_stopped_is_gone_on_with(tmp_path: Path):
 
 
 def test_what_a_living_run_needs_is_not_removed(tmp_path: Path, monkeypatch):
-    """Nor what is young, no folder, or somebody else's."""
+    """Nor what is young, or somebody else's, or has no lock to ask; what a killed run left is."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def left(name: str, lock: bool = True, old: bool = True) -> Path:
+        folder = tmp_path / f"{PREFIX}{name}"
+        (folder / "in it").mkdir(parents=True)
+        if lock:
+            (folder / LOCK).touch()
+        if old:
+            os.utime(folder, (0, 0))
+        return folder
+
+    with folder_of_this_run() as of_the_living:
+        os.utime(of_the_living, (0, 0))
+        killed, others = left("killed"), [left("young", old=False), left("no lock", lock=False), Path(of_the_living)]
+        with folder_of_this_run():
+            assert not killed.exists() and all(folder.exists() for folder in others)
+    assert not Path(of_the_living).exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="owners and links of POSIX")
+def test_what_others_left_and_what_a_link_points_to_is_not_removed(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    with folder_of_this_run() as of_the_living:
-        os.utime(of_the_living, (0, 0))
-        for name in ("killed", "young"):
-            (tmp_path / f"{PREFIX}{name}" / "in it").mkdir(parents=True)
-        os.utime(tmp_path / f"{PREFIX}killed", (0, 0))
-        (tmp_path / f"{PREFIX}link").symlink_to(elsewhere, target_is_directory=True)
-        os.utime(tmp_path / f"{PREFIX}link", (0, 0), follow_symlinks=False)
-        with folder_of_this_run():
-            assert Path(of_the_living).exists() and elsewhere.exists()
-            assert not (tmp_path / f"{PREFIX}killed").exists() and (tmp_path / f"{PREFIX}young").exists()
-    assert not Path(of_the_living).exists()
+    link = tmp_path / f"{PREFIX}link"
+    link.symlink_to(elsewhere, target_is_directory=True)
+    of_another = tmp_path / f"{PREFIX}another"
+    for folder in (elsewhere, of_another):
+        folder.mkdir(exist_ok=True)
+        (folder / LOCK).touch()
+        os.utime(folder, (0, 0))
+    os.utime(link, (0, 0), follow_symlinks=False)
+    monkeypatch.setattr(os, "geteuid", lambda: of_another.stat().st_uid + 1)
+    with folder_of_this_run():
+        assert of_another.exists() and elsewhere.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with folder_of_this_run():
+        assert not of_another.exists() and elsewhere.exists() and link.is_symlink()
 
 
 def test_a_hand_in_that_arrived_in_part_is_completed(tmp_path: Path):

@@ -34,7 +34,7 @@ LINK = re.compile(r"https?://|mailto:|#")
 ATTACHED = re.compile(r"(?P<before>\]\(|\"|<)attachment:(?P<name>[^)\"\s>]+)")
 # Of a text that is still laid out (letters, lines, marks): what lays it out takes the square of these.
 LONGEST, MOST_LINES, MOST_MARKS = 200_000, 1_000, 1_000
-# Of a page, after which its other texts are shown as they are; the course's longest takes less than one.
+# Of a page, after which its other texts are shown as they are; the course's longest takes less than a second.
 MOST_SECONDS, SPENT = 20.0, "seconds of layout"
 MARK = re.compile(r"[<>&\"\[]|\*\*|__|\\begin|\\\\\(")
 GAP = re.compile(r"[^\S\n]{500}")

@@ -175,6 +175,7 @@ def _axis_types(fig: go.Figure, log_x: bool, log_y: bool) -> None:
     for log, axis, update in ((log_x, "x", fig.update_xaxes), (log_y, "y", fig.update_yaxes)):
         if log:
             values = np.concatenate([np.asarray(trace[axis], float) for trace in fig.data])
-            decades = np.log10(np.nanmax(values) / np.nanmin(values))
+            values = values[np.isfinite(values) & (values > 0)]
+            decades = np.ptp(np.log10(values)) if values.size else 0
             digits = {"dtick": "D2"} if 1 <= decades < 4 else {}  # 1, 2, 5: all nine would run into each other
             update(type="log", exponentformat="power", minor={"ticks": "outside", "showgrid": False}, **digits)
