@@ -1,4 +1,4 @@
-"""Checks of 6.1 Explore and build on a paper: tiny models, made-up studies, and the learner's own study run twice."""
+"""Checks of 6.1 Explore and build on a paper: tiny models, made-up studies, and the learner's own study, run again."""
 
 import functools
 import importlib.util
@@ -654,7 +654,7 @@ def asks_the_model(its, claim, null):
 
 @pytest.mark.seconds(600)
 def test_my_study(my_study):
-    """Card, runs that come out again, values that a model made, a null by the same measure, numbers of these runs.
+    """Card, runs that come again and change with the weights, a null by the same measure, in the remarks their numbers.
 
     The same measure: what torch does with the model's answers on the way to the values, as `Watch` sees it.
     """

@@ -534,10 +534,10 @@ Markdown(pages)
 # Choose, fill the card, write a measure, find rows without the effect, take a second model. `my_study` returns it
 # all. Any model of the course will do: `study.load("smollm2")`, `"story_lm"`, `"attn_only_2l"`, `"othello_6x6"`, ...
 # The check runs it three times or more, in ten minutes at most, so take short rows. It asks for the same values again
-# (seed what you draw), for others of the same model with other weights, two models that are not one, and a null whose
-# values are not the claim's. For both arms, torch must do the same with what the model answers; thresholds, NumPy and
-# plain numbers it does not see, nor a null that is too easy. A number with a point in `remarks` must be, to two
-# decimals, one of a run, of a difference or of the card; whether its sentence is true, no check sees.
+# (seed what you draw), for other values once the model has other weights, for two models that are not one, and for a
+# null whose values are not the claim's. For both arms, torch must do the same with what the model answers; thresholds,
+# NumPy and plain numbers it does not see, nor a null that is too easy. A number with a point in `remarks` must be, to
+# two decimals, one of a run, of a difference or of the card; whether its sentence is true, no check sees.
 #
 # | hours | what | it ends with |
 # |---|---|---|
