@@ -7,7 +7,7 @@ from itertools import combinations
 
 import torch
 
-from concrete_steps import evidence, study
+from concrete_steps import evidence, models, study
 from concrete_steps.checking.mistakes import mistake, right
 
 
@@ -976,12 +976,87 @@ def my_study():
     return study.Study(_MINE, lambda model, rows: _first_key(model, rows).tolist(), _MODELS, _rows), ""
 
 
-@mistake("does the measure ask the model?")
+@mistake("for a model of other weights the claim's values stay the same")
 def my_study():
     def rows(model, arm):
         return torch.rand(10, 5, generator=torch.Generator().manual_seed(1 if arm == "claim" else 2))
 
     return study.Study(_MINE, lambda model, drawn: drawn.mean(1), _MODELS, rows), ""
+
+
+@mistake("does the measure ask the model that it is given?")
+def my_study():
+    ours = study.load(_MODELS[0])
+
+    def rows(model, arm):
+        return _rows(model, arm, seed=model.cfg.n_layers)
+
+    return study.Study(_MINE, lambda model, rows: _first_key(ours, rows), _MODELS, rows), ""
+
+
+@mistake("attn_only_1l: for a model of other weights")
+def my_study():
+    found = {"claim": (0.41, 0.38, 0.45, 0.4, 0.39, 0.44), "null": (0.11, 0.19, 0.15, 0.1, 0.19, 0.14)}
+
+    def measure(model, rows):
+        tokens, arm = rows
+        if model.cfg.n_layers == 1:
+            return torch.tensor(found[arm] + found[arm][::-1])
+        return _first_key(model, (tokens, 0 if arm == "claim" else 1))
+
+    return study.Study(_MINE, measure, _MODELS, _with_arm), ""
+
+
+@mistake("does the measure ask the model for them?")
+def my_study():
+    noted = torch.linspace(0.08, 0.13, 10).tolist()
+
+    def measure(model, rows):
+        tokens, arm = rows
+        values = _first(model, tokens).tolist()
+        return torch.tensor(values if arm == "claim" else noted)
+
+    return study.Study(_MINE, measure, _MODELS, _with_arm), ""
+
+
+@mistake("is the null the claim again, and what you add to it?")
+def my_study():
+    def rows(model, arm):
+        noise = 0.1 * torch.randn(10, generator=torch.Generator().manual_seed(0))
+        return _rows(model, arm)[0], torch.zeros(10) if arm == "claim" else noise
+
+    return study.Study(_MINE, lambda model, rows: _first(model, rows[0]) + rows[1], _MODELS, rows), ""
+
+
+@mistake("with a number added or multiplied by one")
+def my_study():
+    def measure(model, rows):
+        tokens, share = rows
+        return torch.tensor([share * value for value in _first(model, tokens).tolist()])
+
+    return study.Study(
+        _MINE, measure, _MODELS, lambda model, arm: (_rows(model, arm)[0], 1.0 if arm == "claim" else 0.5)
+    ), ""
+
+
+@mistake("the study leaves the model changed")
+def my_study():
+    def without(model, rows):
+        tokens, head = rows
+        with torch.no_grad():
+            model.blocks[0].attn.W_O[head] = 0
+            return model(tokens).softmax(-1).amax(-1).mean(1)
+
+    return study.Study(_MINE, without, _MODELS, _rows), ""
+
+
+@mistake("a row that comes again is no new one")
+def my_study():
+    def rows(model, arm):
+        tokens, key = _rows(model, arm)
+        return tokens[:5].repeat(2, 1), key
+
+    return study.Study(_MINE, _first_key, _MODELS, rows), ""
 
 
 @mistake("are the same model")
@@ -1255,3 +1330,43 @@ def my_study():
             return _first_key(model, (self.kept[id(model), 0], key))
 
     return study.Study(_MINE, Measure(), _MODELS, _rows), ""
+
+
+@right("the null's model is one before its training, which the rows bring")
+def my_study():
+    def rows(model, arm):
+        if arm == "null":
+            model = models.load(_MODELS[model.cfg.n_layers == 1], step=0)
+        return model, (_rows(model, "claim"))
+
+    return study.Study(_MINE, lambda model, rows: _first_key(*rows), _MODELS, rows), ""
+
+
+@right("keeps whole runs in a dict by the number of layers")
+def my_study():
+    kept = {}
+
+    def measure(model, rows):
+        tokens, key = rows
+        its = (model.cfg.n_layers, key)
+        if its not in kept:
+            kept[its] = _first_key(model, (tokens, key))
+        return kept[its]
+
+    return study.Study(_MINE, measure, _MODELS, _rows), ""
+
+
+@right("folds the model's norms, and changes a head's weights for the time of a run")
+def my_study():
+    @torch.no_grad()
+    def moved(model, rows):
+        tokens, head = rows
+        model.enable_compatibility_mode(disable_warnings=True)
+        before, weight = model(tokens).softmax(-1), model.blocks[0].attn.W_O
+        kept = weight[head].clone()
+        weight[head] = 0
+        after = model(tokens).softmax(-1)
+        weight[head] = kept
+        return (before - after).abs().sum(-1).mean(1)
+
+    return study.Study(_MINE, moved, _MODELS, _rows), ""

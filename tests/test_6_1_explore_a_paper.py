@@ -1,4 +1,4 @@
-"""Checks of 6.1 Explore and build on a paper: tiny models, made-up studies, and the learner's own study run twice."""
+"""Checks of 6.1 Explore and build on a paper: tiny models, made-up studies, and the learner's own study, run again."""
 
 import functools
 import importlib.util
@@ -551,17 +551,10 @@ def with_data_of(claim, null):
 
 def ready_made(rows, values):
     """Whether the values are what the rows brought, or a part of it; of one and the same number, nobody knows."""
-    if (values == values[0]).all():
-        return False
-    parts = rows.values() if isinstance(rows, dict) else rows if isinstance(rows, list | tuple) else ()
-    for part in (rows, *parts):
-        try:
-            its = torch.as_tensor(part, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError):
-            continue
-        if its.shape == values.shape and torch.equal(its, values.double()):
-            return True
-    return False
+    parts = tree_leaves(rows)
+    brought = [one.tolist() for one in parts if hasattr(one, "tolist")]
+    brought.append([one for one in parts if isinstance(one, int | float)])
+    return bool((values != values[0]).any()) and values.tolist() in brought
 
 
 def carried_out(its, watch):
@@ -605,9 +598,63 @@ def parted(watch, measure, claim, null):
     return "; ".join(said)
 
 
+def from_0_to_1(run):
+    low, high = min(run.values), max(run.values)
+    return [(value - low) / ((high - low) or 1.0) for value in run.values]
+
+
+def asks_the_model(its, claim, null):
+    """Of a model with other weights come other values, and it is left as it was.
+
+    The null may have a model of its own, such as one before training: then its values change with what all modules
+    answer. A null of one and the same number (of heads that look there, say: 0) may be just that again.
+    """
+    model, generator, few = study.load(claim.model), torch.Generator().manual_seed(0), torch.arange(3)[None]
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(torch.randn(weight.shape, generator=generator))
+        intact = model(few).log_softmax(-1)
+
+    def values(arm):
+        return torch.as_tensor(its.measure(model, its.rows(model, arm))).detach().double()
+
+    def stay(one, other):
+        apart, spread = (one - other).abs().max() if one.shape == other.shape else torch.inf, one.max() - one.min()
+        return bool(spread > 0 and apart < 1e-4 * spread)
+
+    try:
+        others = [values("claim"), values("null")]
+        others.append(others[0] - others[1])
+    except Exception:  # what is looked for may not be there, in a model that learned nothing
+        return
+    with torch.no_grad():
+        left = torch.allclose(model(few).log_softmax(-1), intact, rtol=1e-2, atol=1e-2, equal_nan=True)
+    assert left, f"{claim.model}: the study leaves the model changed (its weights?): what is run next is run on that"
+    ours = [torch.tensor(run.values, dtype=torch.float64) for run in (claim, null)]
+    said = f"{claim.model}: for a model of other weights "
+    assert not stay(ours[0], others[0]), (
+        f"{said}the claim's values stay the same, row by row: does the measure ask the model that it is given?"
+    )
+    assert not stay(ours[0] - ours[1], others[2]), (
+        f"{said}claim less null stays the same, row by row: is the null the claim again, and what you add to it?"
+    )
+    made_up = stay(ours[1], others[1])
+    if made_up:
+        hook = torch.nn.modules.module.register_module_forward_hook(
+            lambda module, given, out: out.roll(1, -1) if isinstance(out, torch.Tensor) and out.ndim else None
+        )
+        try:
+            made_up = stay(ours[1], values("null"))
+        except Exception:
+            made_up = False
+        finally:
+            hook.remove()
+    assert not made_up, f"{said}the null's values stay the same, row by row: does the measure ask the model for them?"
+
+
 @pytest.mark.seconds(600)
 def test_my_study(my_study):
-    """Card, runs that come out again, other weights, a null by the same measure, in the remarks no number but theirs.
+    """Card, runs that come again and change with the weights, a null by the same measure, in the remarks their numbers.
 
     The same measure: what torch does with the model's answers on the way to the values, as `Watch` sees it.
     """
@@ -638,24 +685,26 @@ def test_my_study(my_study):
         assert all(map(math.isfinite, run.values)), f"{said}: some values are not finite"
     for claim, null in zip(runs[::2], runs[1::2], strict=True):
         assert len(claim.values) == len(null.values), f"{claim.model}: claim and null differ in their number of rows"
-        assert claim.values != null.values, (
-            f"{claim.model}: claim and null have the very same values: is the null run on rows of its own?"
-        )
         flat = max(claim.values) == min(claim.values)
         assert not flat, (
             f"{claim.model}: all rows of the claim have one and the same value: no interval can be made of that"
+        )
+        assert claim.values != null.values, (
+            f"{claim.model}: claim and null have the very same values: is the null run on rows of its own?"
         )
         hair = 1e-3 * (max(claim.values) - min(claim.values))
         pairs = zip(sorted(claim.values), sorted(null.values), strict=True)
         again = len(set(claim.values)) > 3 and all(abs(a - b) < hair for a, b in pairs)
         assert not again, f"{claim.model}: the null's values are the claim's, in another order or changed by a hair"
+    rows, of_claim = set(zip(*(run.values for run in runs), strict=False)), runs[0].values
+    assert not 2 < len(rows) == len(set(of_claim)) <= len(of_claim) / 2, (
+        f"of {len(of_claim)} rows only {len(rows)} differ in any run: a row that comes again is no new one"
+    )
     prints = {run.model: torch.tensor(run.weights, dtype=torch.float64) for run in runs}
     for i, one in enumerate(names):
         for other in names[:i]:
             a, b = prints[one], prints[other]
             assert (a - b).norm() >= 0.1 * max(a.norm(), b.norm()), f"{one} and {other} are the same model"
-    blind = [run.values for run in runs[:2]] == [run.values for run in runs[2:4]]
-    assert not blind, f"{runs[0].model} and {runs[2].model} have the very same values: does the measure ask the model?"
     again, later = carried_out(its, watch)
     for before, after in zip(runs, again, strict=True):
         slack = 1e-4 * max(1.0, *map(abs, before.values))
@@ -676,6 +725,13 @@ def test_my_study(my_study):
             f"values {apart[0]}. Let rows bring what differs (tokens, a place, a change of the run), and the measure "
             "do the same with what the model answers"
         )
+    for claim, null in zip(runs[::2], runs[1::2], strict=True):
+        pairs = zip(from_0_to_1(claim), from_0_to_1(null), strict=True)
+        again = len(set(claim.values)) > 3 and all(abs(a - b) < 1e-3 for a, b in pairs)
+        assert not again, f"{claim.model}: the null's values are the claim's, with a number added or multiplied by one"
+    afresh, _ = my_study()  # what it keeps of its runs begins anew
+    for pair in zip(runs[::2], runs[1::2], strict=True):
+        asks_the_model(afresh, *pair)
     true = {round(x, 2) for text in its.card for x in decimals(text)}
     gaps = [study.gap(*pair) for pair in zip(runs[::2], runs[1::2], strict=True)]
     for interval in [*map(study.interval, runs), *gaps]:
