@@ -219,7 +219,7 @@ def details(row: Figures) -> None:
     for mutant in row.survivors:
         console.print(f"{row.exercise} survives: {mutant.change}\n{mutant.diff}\n", markup=False, highlight=False)
     for reason in row.unused:
-        console.print(f"{row.exercise} has a reason to take away: {reason}", markup=False, highlight=False)
+        console.print(f"{row.exercise} excuses more than passed: {reason}", markup=False, highlight=False)
     for mutant, sentence in row.false_names:
         text = f"{row.exercise} is falsely named: {sentence}\n{mutant.change}\n{mutant.diff}\n"
         console.print(text, markup=False, highlight=False)

@@ -1028,7 +1028,7 @@ def my_study():
     return study.Study(_MINE, lambda model, rows: _first(model, rows[0]) + rows[1], _MODELS, rows), ""
 
 
-@mistake("with a number added or multiplied by one")
+@mistake("times one number and plus another")
 def my_study():
     def measure(model, rows):
         tokens, share = rows
@@ -1340,6 +1340,40 @@ def my_study():
         return model, (_rows(model, "claim"))
 
     return study.Study(_MINE, lambda model, rows: _first_key(*rows), _MODELS, rows), ""
+
+
+@right("how matrices of two layers compose, against drawn ones that the rows bring")
+def my_study():
+    def rows(model, arm):
+        W_O, W_V = model.blocks[0].attn.W_O.detach(), model.blocks[1].attn.W_V.detach()
+        if arm == "claim":
+            return W_O, W_V
+        draw = torch.Generator().manual_seed(0)
+        return tuple(torch.randn(W.shape, generator=draw) for W in (W_O, W_V))
+
+    def score(model, matrices):
+        pairs = [(one, other) for one in matrices[0] for other in matrices[1]]
+        return torch.stack([(a @ b).norm() / (a.norm() * b.norm()) for a, b in pairs])
+
+    return study.Study(_MINE, score, ("attn_only_2l", "story_lm"), rows), ""
+
+
+@right("a row is a step of training, whose model the rows bring")
+def my_study():
+    def rows(model, arm):
+        name = f"attn_only_{model.cfg.n_layers}l"
+        tokens = _rows(model, arm)[0][:3, :12].clone()
+        if arm == "claim":
+            tokens[:, 6:] = tokens[:, :6]
+        return [models.load(name, step=step) for step in models.checkpoints(name)[-8:]], tokens
+
+    def loss(model, its):
+        trained, tokens = its
+        with torch.no_grad():
+            runs = [one(tokens)[:, 5:-1].log_softmax(-1).gather(-1, tokens[:, 6:, None]).mean() for one in trained]
+        return -torch.stack(runs)
+
+    return study.Study(_MINE, loss, ("attn_only_2l", "attn_only_1l"), rows), ""
 
 
 @right("keeps whole runs in a dict by the number of layers")

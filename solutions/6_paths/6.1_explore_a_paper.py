@@ -534,10 +534,11 @@ Markdown(pages)
 # Choose, fill the card, write a measure, find rows without the effect, take a second model. `my_study` returns it
 # all. Any model of the course will do: `study.load("smollm2")`, `"story_lm"`, `"attn_only_2l"`, `"othello_6x6"`, ...
 # The check runs it three times or more, in ten minutes at most, so take short rows. It asks for the same values again
-# (seed what you draw), for other values once the model has other weights, for two models that are not one, and for a
-# null whose values are not the claim's. For both arms, torch must do the same with what the model answers; thresholds,
-# NumPy and plain numbers it does not see, nor a null that is too easy. A number with a point in `remarks` must be, to
-# two decimals, one of a run, of a difference or of the card; whether its sentence is true, no check sees.
+# (seed what you draw), for others once the model's weights are drawn anew (what you look for is missing there: let no
+# loop wait for it), for two models of other training, and a null whose values are not the claim's. For both arms, torch
+# must do the same with what the model answers; thresholds, NumPy and plain numbers it does not see, nor a null that is
+# too easy. A number with a point in `remarks` must be, to two decimals, one of a run, of a difference or of the card;
+# whether its sentence is true, no check sees.
 #
 # | hours | what | it ends with |
 # |---|---|---|
@@ -561,8 +562,8 @@ Markdown(pages)
 def my_study() -> tuple[study.Study, str]:
     """Your study: study.Study(card, measure, models, rows), and remarks for its write-up.
 
-    measure(model, rows(model, arm)) is a tensor: one value a row, eight rows or more, none
-    twice, the claim's values not all equal. The arm is "claim" or "null", and both have as
+    measure(model, rows(model, arm)) is a tensor: one value a row, of eight different rows or
+    more; the claim's values are not all equal. The arm is "claim" or "null", and both have as
     many rows. `rows` bring what differs (tokens, a place, a change of the run); the measure
     makes the values, does the same for both with what the model answers, and leaves the
     model as it was. `models` are names for study.load.
