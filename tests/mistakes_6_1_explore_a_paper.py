@@ -984,7 +984,7 @@ def my_study():
     return study.Study(_MINE, lambda model, drawn: drawn.mean(1), _MODELS, rows), ""
 
 
-@mistake("does the measure ask the model that it is given?")
+@mistake("does the measure ask the model that it is given, or one of its own")
 def my_study():
     ours = study.load(_MODELS[0])
 
@@ -1007,7 +1007,7 @@ def my_study():
     return study.Study(_MINE, measure, _MODELS, _with_arm), ""
 
 
-@mistake("does the measure ask the model for them?")
+@mistake("does the measure ask the model for them, or")
 def my_study():
     noted = torch.linspace(0.08, 0.13, 10).tolist()
 
