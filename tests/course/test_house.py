@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from concrete_steps.course import load_course
 from concrete_steps.paths import course_root
 
 FLOORS = (
@@ -71,3 +72,43 @@ def test_no_helper_of_the_wrong_answers_is_defined_twice(path):
         if isinstance(node, ast.FunctionDef) and not node.decorator_list
     ]
     assert sorted(names) == sorted(set(names))
+
+
+# What these watch happens in the process where they are: a judge, who calls the answer in another one, sees nothing.
+WATCHES = {"TorchDispatchMode", "TorchFunctionMode", "saved_tensors_hooks", "settrace", "setprofile"}
+
+
+def names_in(node: ast.AST) -> set[str]:
+    names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    names |= {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+    return names | {alias.name for part in ast.walk(node) if isinstance(part, ast.ImportFrom) for alias in part.names}
+
+
+def definitions(*texts: str) -> dict[str, set[str]]:
+    """By the name of each function and class of these modules, the names that it uses."""
+    found: dict[str, set[str]] = {}
+    for node in (node for text in texts for node in ast.parse(text).body):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = names_in(node)
+    return found
+
+
+def watching(uses: dict[str, set[str]]) -> set[str]:
+    """The exercises whose check, by itself or by what it calls, watches what happens in its own process."""
+    seeing = {name for name, used in uses.items() if used & WATCHES}
+    while more := {name for name, used in uses.items() if used & seeing} - seeing:
+        seeing |= more
+    return {name.removeprefix("test_") for name in seeing if name.startswith("test_")}
+
+
+@pytest.mark.parametrize("notebook", load_course().notebooks, ids=lambda notebook: notebook.id)
+def test_what_is_watched_from_within_is_graded_there(notebook):
+    """Or else no such wrong answer is seen when it is graded: `trusted` in the map."""
+    shared = sorted((PACKAGE / "checking" / "testing").glob("*.py"))
+    uses = definitions(*(path.read_text(encoding="utf-8") for path in (*shared, notebook.checks)))
+    assert watching(uses) & set(notebook.exercises) <= set(dict(notebook.trusted))
+
+
+def test_a_watch_is_seen_through_its_helper():
+    text = "class Seen(TorchDispatchMode): pass\ndef seen(f): Seen()\ndef test_one(one): seen(one)\ndef test_two(two): 1"
+    assert watching(definitions(text)) == {"one"}
