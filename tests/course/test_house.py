@@ -110,5 +110,6 @@ def test_what_is_watched_from_within_is_graded_there(notebook):
 
 
 def test_a_watch_is_seen_through_its_helper():
-    text = "class Seen(TorchDispatchMode): pass\ndef seen(f): Seen()\ndef test_one(one): seen(one)\ndef test_two(two): 1"
+    text = "class Seen(TorchDispatchMode): pass\ndef seen(f): Seen()\n"
+    text += "def test_one(one): seen(one)\ndef test_two(two): 1"
     assert watching(definitions(text)) == {"one"}
