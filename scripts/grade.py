@@ -33,6 +33,7 @@ from concrete_steps.paths import course_root
 from concrete_steps.workspace.own_jupyter import use_own_jupyter
 
 STOPPED = 130  # as shells tell Ctrl-C
+AGAIN = 5.0  # seconds until an interrupt that ended nothing is raised again
 # nbgrader's gradebook is loud about its own use of SQLAlchemy.
 warnings.filterwarnings("ignore", category=SAWarning)
 
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         return run(options)
     except KeyboardInterrupt:
+        heard()
         print("Stopped. What was marked is kept, and the same command goes on from there.", file=sys.stderr)
         return STOPPED
     except (CourseError, OSError, SQLAlchemyError) as error:
@@ -116,14 +118,30 @@ def formgrader(port: int, no_browser: bool) -> None:
     LabApp.launch_instance(options)
 
 
+def hear_interrupts() -> None:
+    """Ctrl-C and a request to end, each heard until this ends; where Ctrl-C is ignored (nohup), it stays so."""
+    names = ["SIGTERM", "SIGALRM"]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        names.append("SIGINT")
+    for name in names:
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            signal.signal(getattr(signal, name), as_interrupt)
+
+
 def as_interrupt(*_) -> None:
-    """A request to end is heard like Ctrl-C."""
+    """Asks again after a while: what a destructor raises, Python drops, and libraries catch all that is raised."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
     raise KeyboardInterrupt
 
 
+def heard() -> None:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 if __name__ == "__main__":
-    with contextlib.suppress(ValueError, OSError):
-        signal.signal(signal.SIGTERM, as_interrupt)
+    hear_interrupts()
     # Below one folder, a scheduler's workers here included, so that children that are killed leave nothing either.
     with folder_of_this_run() as tempfile.tempdir:
         os.environ |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), tempfile.tempdir)

@@ -138,6 +138,36 @@ def test_a_run_that_was_stopped_is_gone_on_with(tmp_path: Path):
     assert marked.stat().st_mtime_ns == before
 
 
+SWALLOWED = """
+import signal, sys, time
+sys.path.insert(0, sys.argv[1])
+import grade
+
+class Dropped:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+grade.AGAIN = 0.5
+grade.hear_interrupts()
+Dropped()
+print("swallowed", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    grade.heard()
+    time.sleep(1)
+    print("heard")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers by signal")
+def test_an_interrupt_that_is_swallowed_comes_again():
+    """Python drops what a destructor raises, wherever the signal found it."""
+    command = [sys.executable, "-c", SWALLOWED, str(course_root() / "scripts")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.stdout.split() == ["swallowed", "heard"], done.stderr
+
+
 def test_what_a_living_run_needs_is_not_removed(tmp_path: Path, monkeypatch):
     """Nor what is young, or somebody else's, or has no lock to ask; what a killed run left is."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
