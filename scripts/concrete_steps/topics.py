@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import graphlib
 import random
+import textwrap
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
@@ -199,6 +200,8 @@ def graph() -> Figure:
     """Which topic needs which: arrows to the right, one column for each depth."""
     import plotly.graph_objects as go
 
+    from concrete_steps.plot.look import TEMPLATE, WIDTH
+
     depth, topics = depths(), load_topics()
     columns = {d: [topic for topic in topics if depth[topic] == d] for d in range(max(depth.values()) + 1)}
     tallest = max(map(len, columns.values()))
@@ -206,29 +209,35 @@ def graph() -> Figure:
     for column, members in columns.items():
         for row, topic in enumerate(members):
             place[topic] = (column, -(row + 0.5) * tallest / len(members))
+    lines = textwrap.TextWrapper(17, break_on_hyphens=False, break_long_words=False)
     figure = go.Figure()
     for topic in topics.values():
         for needed in topic.needs:
             (x0, y0), (x1, y1) = place[needed], place[topic.id]
             figure.add_scatter(
-                x=[x0, x1], y=[y0, y1], mode="lines", line=dict(color="#bbbbbb", width=1), hoverinfo="skip"
+                x=[x0, x1], y=[y0, y1], mode="lines", line=dict(color="#cccccc", width=1), hoverinfo="skip"
             )
     figure.add_scatter(
         x=[place[topic][0] for topic in topics],
         y=[place[topic][1] for topic in topics],
         mode="markers+text",
-        text=[topic.name for topic in topics.values()],
-        textposition="top center",
+        text=["<br>".join(lines.wrap(topic.name)) for topic in topics.values()],
+        textposition="bottom center",
         textfont_size=10,
+        cliponaxis=False,
         marker=dict(size=9, color=[("#0072B2" if topic.here else "#999999") for topic in topics.values()]),
         hovertext=[topic.what for topic in topics.values()],
         hoverinfo="text",
     )
+    title = "Topics, and what each needs, to its left (blue: in this course)"
     return figure.update_layout(
-        title="Topics, and what each needs, to its left (blue: in this course)",
+        template=TEMPLATE,
+        title_text=title,
+        meta={"description": f"{title}: {len(topics)} topics in {len(columns)} columns."},
         showlegend=False,
-        height=760,
-        xaxis=dict(visible=False, range=[-0.6, max(columns) + 0.6]),
-        yaxis=dict(visible=False),
-        plot_bgcolor="white",
+        width=WIDTH,
+        height=100 + 52 * tallest,
+        margin=dict(l=10, r=10, t=50, b=20),
+        xaxis=dict(visible=False, range=[-0.5, max(columns) + 0.5]),
+        yaxis=dict(visible=False, range=[-tallest - 0.2, 0]),
     )

@@ -85,6 +85,13 @@ def test_a_tensor_on_a_gpu_is_taken():
 def test_masks_and_integers():
     assert plot.imshow(torch.ones(2, 2).bool()).data[0].z.sum() == 4
     assert plot.imshow(torch.eye(2).long(), text=True).data[0].text[0] == ["1", "0"]
+    assert plot.imshow([[-0.001, 1.0]], text=True).data[0].text[0] == ["0.00", "1.00"]
+
+
+def test_a_small_picture_has_room_for_its_title():
+    long = "Loss on the second copy: who feeds which input of layer 1"
+    assert plot.imshow(torch.eye(2), title="short").layout.width < plot.imshow(torch.eye(2), title=long).layout.width
+    assert plot.imshow(torch.eye(2), title=9 * long).layout.width == plot.imshow(torch.eye(90, 400)).layout.width
 
 
 def test_colour_scales():

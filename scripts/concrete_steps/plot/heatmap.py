@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from concrete_steps.errors import CourseError
 from concrete_steps.plot.arrays import check_length, finite, largest, plain, show_token, span, with_dims
-from concrete_steps.plot.look import BLANK, LETTER, LINE, NEGATIVE, POSITIVE, WIDTH, finish, ticks
+from concrete_steps.plot.look import BLANK, LETTER, LINE, NEGATIVE, POSITIVE, WIDTH, finish, ticks, title_width
 
 SLIDER = 90  # pixels for a slider and its label
 MOST_TEXT = 400  # printed values; more cannot be read
@@ -160,7 +160,7 @@ def _grid(n_facets: int, x_names: list[str], y_names: list[str], title: str | No
     top = (50 if title else 20) + (20 if n_facets > 1 else 0)
     foot = bottom + (SLIDER if slider else 0)
     layout = {
-        "width": int(max(400, left + right + across * x_pitch * len(x_names))),
+        "width": int(max(400, title_width(title), left + right + across * x_pitch * len(x_names))),
         "height": int(top + inner + foot),
         "margin": {"l": left, "r": right, "t": top, "b": foot},
     }
@@ -169,7 +169,7 @@ def _grid(n_facets: int, x_names: list[str], y_names: list[str], title: str | No
 
 def _pictures(frame: np.ndarray, x_names, y_names, x_label, y_label, value_label, text: bool) -> list[go.Heatmap]:
     """One heatmap for each facet of [facet row column]. A number in front keeps equal labels apart."""
-    number = ".2f" if frame.dtype.kind == "f" else "d"
+    number = "z.2f" if frame.dtype.kind == "f" else "d"
     return [
         go.Heatmap(
             z=finite(matrix),

@@ -80,6 +80,11 @@ def finish(fig: go.Figure, title: str | None, x_label: str, y_label: str, *, wha
     return fig
 
 
+def title_width(title: str | None) -> int:
+    """Pixels that a title takes, at most those of a notebook column."""
+    return min(WIDTH, int(20 + 7.5 * len(title or "")))
+
+
 def summary(kind: str, names: Sequence[str], groups: Sequence[np.ndarray], most: int = 8) -> str:
     """Each group's size and range in words: "Lines: train (100 points, 0.1 to 4.7)"."""
     parts = [f"{name} ({len(group)} points, {span(group)})" for name, group in zip(names[:most], groups, strict=False)]
