@@ -29,6 +29,22 @@ def test_arguments_come_back_as_they_were_left(learners):
         assert result is numbers and numbers[1] is x and inner == [5, 1]
 
 
+def test_dicts_of_every_kind_come_back_as_they_were_left(learners):
+    with learners("def f(*dicts):\n    for d in dicts:\n        d['new'] = d.pop('old') + 1") as the:
+        kinds = [dict, collections.OrderedDict, collections.Counter, lambda d: collections.defaultdict(int, d)]
+        dicts = [kind({"first": 3, "old": 1}) for kind in kinds]
+        the.f(*dicts)
+        for each in dicts:
+            assert [*each.items()] == [("first", 3), ("new", 2)] == [(key, each[key]) for key in each]
+
+
+def test_a_hook_that_stays_behind_is_seen_here(learners):
+    with learners("def f(layer):\n    layer.register_forward_hook(print)") as the:
+        layer = torch.nn.Tanh()
+        the.f(layer)
+        assert len([*layer._forward_hooks]) == 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.bool, torch.int8, torch.complex64])
 def test_a_tensor_crosses_as_it_is(dtype, learners):
     with learners("def f(x):\n    return x.clone(), x.stride(), x") as the:

@@ -155,7 +155,8 @@ def refill(old: Any, new: Any) -> None:
         merged = [(key, kept(old.get(key), value)) for key, value in new.items()]
         if list(old) != list(new):
             old.clear()
-        dict.update(old, merged)
+        # A Counter's own update adds, and an OrderedDict does not see what dict's own puts into it.
+        (dict if isinstance(old, collections.Counter) else type(old)).update(old, merged)
     else:
         old.clear()
         old.update(new)
