@@ -18,7 +18,9 @@ import signal
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
 
@@ -33,7 +35,7 @@ from concrete_steps.paths import course_root
 from concrete_steps.workspace.own_jupyter import use_own_jupyter
 
 STOPPED = 130  # as shells tell Ctrl-C
-AGAIN = 5.0  # seconds until an interrupt that ended nothing is raised again
+AGAIN = 20.0  # seconds until an interrupt that ended nothing is raised again; a cluster may take half of that to close
 # nbgrader's gradebook is loud about its own use of SQLAlchemy.
 warnings.filterwarnings("ignore", category=SAWarning)
 
@@ -49,11 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         if options.command == "formgrader":
             formgrader(options.port, options.no_browser)
             return 0
+        hear_interrupts()
         return run(options)
-    except KeyboardInterrupt:
-        heard()
-        print("Stopped. What was marked is kept, and the same command goes on from there.", file=sys.stderr)
-        return STOPPED
     except (CourseError, OSError, SQLAlchemyError) as error:
         print(literal(str(error)), file=sys.stderr)
         return 1
@@ -119,33 +118,47 @@ def formgrader(port: int, no_browser: bool) -> None:
 
 
 def hear_interrupts() -> None:
-    """Ctrl-C and a request to end, each heard until this ends; where Ctrl-C is ignored (nohup), it stays so."""
+    """A request to end is heard like Ctrl-C, and both again and again until this ends (but on Windows).
+
+    Where Ctrl-C is ignored, as in the background of a script, it stays so.
+    """
     names = ["SIGTERM", "SIGALRM"]
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         names.append("SIGINT")
-    for name in names:
-        with contextlib.suppress(AttributeError, ValueError, OSError):
-            signal.signal(getattr(signal, name), as_interrupt)
+    _set(names, as_interrupt)
 
 
 def as_interrupt(*_) -> None:
-    """Asks again after a while: what a destructor raises, Python drops, and libraries catch all that is raised."""
+    """Once more after a while: what a destructor raises, Python drops, and libraries catch all that is raised."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, AGAIN)
     raise KeyboardInterrupt
 
 
-def heard() -> None:
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, 0)
+def until_stopped(work: Callable[[], int]) -> int:
+    """What `work` gives; or STOPPED, and no interrupt is heard any more: what is left to do takes seconds."""
+    code = STOPPED
+    with contextlib.suppress(KeyboardInterrupt):  # the next one, while the first is dealt with
+        with contextlib.suppress(KeyboardInterrupt):
+            code = work()
+        _set(["SIGALRM"], signal.SIG_IGN)
+    if code == STOPPED:
+        _set(["SIGALRM", "SIGINT", "SIGTERM"], signal.SIG_IGN)
+        print("Stopped. What was marked is kept, and the same command goes on from there.", file=sys.stderr)
+    return code
+
+
+def _set(names: list[str], handler: Any) -> None:
+    for name in names:
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            signal.signal(getattr(signal, name), handler)
 
 
 if __name__ == "__main__":
-    hear_interrupts()
     # Below one folder, a scheduler's workers here included, so that children that are killed leave nothing either.
     with folder_of_this_run() as tempfile.tempdir:
         os.environ |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), tempfile.tempdir)
-        code = main()
+        code = until_stopped(main)
         sys.stdout.flush()
         if code == STOPPED:
             end_children()

@@ -197,7 +197,7 @@ def depths() -> dict[str, int]:
 
 
 def graph() -> Figure:
-    """Which topic needs which: arrows to the right, one column for each depth."""
+    """Which topic needs which: lines to the right, one column for each depth."""
     import plotly.graph_objects as go
 
     from concrete_steps.plot.look import TEMPLATE, WIDTH
@@ -209,7 +209,7 @@ def graph() -> Figure:
     for column, members in columns.items():
         for row, topic in enumerate(members):
             place[topic] = (column, -(row + 0.5) * tallest / len(members))
-    lines = textwrap.TextWrapper(17, break_on_hyphens=False, break_long_words=False)
+    lines = textwrap.TextWrapper(15, break_on_hyphens=False, break_long_words=False)
     figure = go.Figure()
     for topic in topics.values():
         for needed in topic.needs:
@@ -236,7 +236,7 @@ def graph() -> Figure:
         meta={"description": f"{title}: {len(topics)} topics in {len(columns)} columns."},
         showlegend=False,
         width=WIDTH,
-        height=100 + 52 * tallest,
+        height=100 + 60 * tallest,
         margin=dict(l=10, r=10, t=50, b=20),
         xaxis=dict(visible=False, range=[-0.5, max(columns) + 0.5]),
         yaxis=dict(visible=False, range=[-tallest - 0.2, 0]),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from concrete_steps.course import load_course
@@ -36,6 +37,25 @@ def test_dicts_of_every_kind_come_back_as_they_were_left(learners):
         the.f(*dicts)
         for each in dicts:
             assert [*each.items()] == [("first", 3), ("new", 2)] == [(key, each[key]) for key in each]
+
+
+def test_a_field_keeps_its_kind_when_others_are_told(learners):
+    """What crosses are plain dicts and lists; a learner's own object has what the learner put there."""
+    code = (
+        "import collections\nclass C:\n    def __init__(self):\n        self.d = collections.defaultdict(lambda: 7)\n"
+    )
+    code += "        self.other = 0\n    def missing(self):\n        return self.d['missing'] + self.other"
+    with learners(code, names=("C",)) as the:
+        made = the.C()
+        made.other = 1
+        assert made.missing() == 8
+
+
+def test_keys_may_be_tensors_in_another_order(learners):
+    with learners("def f(d):\n    d.update({k: d.pop(k) for k in reversed([*d])})") as the:
+        first, second = torch.ones(2), torch.ones(2)
+        the.f(d := {first: 1, second: 2})
+        assert [*d.values()] == [2, 1] and next(iter(d)) is second
 
 
 def test_a_hook_that_stays_behind_is_seen_here(learners):
@@ -150,8 +170,10 @@ def test_what_would_not_be_seen_here_is_not_asked(learners):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             return function(*args, **(kwargs or {}))
 
-    with learners("def f(x):\n    return x") as the, Watch(), pytest.raises(Lost, match="watches"):
-        the.f(1)
+    saved = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
+    for watch in (Watch(), saved, forward_ad.dual_level()):
+        with learners("def f(x):\n    return x") as the, watch, pytest.raises(Lost, match="watches"):
+            the.f(1)
     with learners("def f(x):\n    return x") as the, pytest.raises(Lost, match="cannot be lent"):
         the.f(collections.deque())
 

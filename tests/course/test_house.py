@@ -74,8 +74,8 @@ def test_no_helper_of_the_wrong_answers_is_defined_twice(path):
     assert sorted(names) == sorted(set(names))
 
 
-# What these watch happens in the process where they are: a judge, who calls the answer in another one, sees nothing.
-WATCHES = {"TorchDispatchMode", "TorchFunctionMode", "saved_tensors_hooks", "settrace", "setprofile"}
+# What these watch happens in the process where they are: a judge, who calls the answer in another one, can see nothing.
+WATCHES = {"TorchDispatchMode", "TorchFunctionMode", "saved_tensors_hooks", "dual_level", "settrace", "setprofile"}
 
 
 def names_in(node: ast.AST) -> set[str]:
@@ -85,31 +85,33 @@ def names_in(node: ast.AST) -> set[str]:
 
 
 def definitions(*texts: str) -> dict[str, set[str]]:
-    """By the name of each function and class of these modules, the names that it uses."""
+    """By each name that these modules define at their top, the names that it uses."""
     found: dict[str, set[str]] = {}
     for node in (node for text in texts for node in ast.parse(text).body):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found[node.name] = names_in(node)
+        elif isinstance(node, ast.Assign):
+            found |= {target.id: names_in(node.value) for target in node.targets if isinstance(target, ast.Name)}
     return found
 
 
 def watching(uses: dict[str, set[str]]) -> set[str]:
-    """The exercises whose check, by itself or by what it calls, watches what happens in its own process."""
+    """The exercises one of whose checks, by itself or by what it calls, watches what happens in its own process."""
     seeing = {name for name, used in uses.items() if used & WATCHES}
     while more := {name for name, used in uses.items() if used & seeing} - seeing:
         seeing |= more
-    return {name.removeprefix("test_") for name in seeing if name.startswith("test_")}
+    return {name.removeprefix("test_").split("__")[0] for name in seeing if name.startswith("test_")}
 
 
 @pytest.mark.parametrize("notebook", load_course().notebooks, ids=lambda notebook: notebook.id)
 def test_what_is_watched_from_within_is_graded_there(notebook):
-    """Or else no such wrong answer is seen when it is graded: `trusted` in the map."""
+    """`trusted` in the map: or else who is right is told to be doubted, and a watch that is not known sees nothing."""
     shared = sorted((PACKAGE / "checking" / "testing").glob("*.py"))
     uses = definitions(*(path.read_text(encoding="utf-8") for path in (*shared, notebook.checks)))
     assert watching(uses) & set(notebook.exercises) <= set(dict(notebook.trusted))
 
 
 def test_a_watch_is_seen_through_its_helper():
-    text = "class Seen(TorchDispatchMode): pass\ndef seen(f): Seen()\n"
-    text += "def test_one(one): seen(one)\ndef test_two(two): 1"
+    text = "class Seen(TorchDispatchMode): pass\ndef seen(f): Seen()\nkept = functools.partial(seen)\n"
+    text += "def test_one__memory(one): kept(one)\ndef test_two(two): 1"
     assert watching(definitions(text)) == {"one"}

@@ -147,25 +147,27 @@ class Dropped:
     def __del__(self):
         signal.raise_signal(signal.SIGTERM)
 
-grade.AGAIN = 0.5
-grade.hear_interrupts()
-Dropped()
-print("swallowed", flush=True)
-try:
-    time.sleep(60)
-except KeyboardInterrupt:
-    grade.heard()
-    time.sleep(1)
-    print("heard")
+def run(options):
+    Dropped()
+    print("swallowed", flush=True)
+    time.sleep(60 if sys.argv[2] == "stopped" else 0)
+    return 0
+
+grade.AGAIN, grade.run = 0.5, run
+print(grade.until_stopped(lambda: grade.main(["export"])))
+time.sleep(1)
+print("the end")
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers by signal")
-def test_an_interrupt_that_is_swallowed_comes_again():
-    """Python drops what a destructor raises, wherever the signal found it."""
-    command = [sys.executable, "-c", SWALLOWED, str(course_root() / "scripts")]
+@pytest.mark.parametrize("ends, code", [("stopped", "130"), ("before", "0")])
+def test_an_interrupt_that_is_swallowed_comes_again(ends, code):
+    """Python drops what a destructor raises, wherever the signal found it; what has ended is not disturbed."""
+    command = [sys.executable, "-c", SWALLOWED, str(course_root() / "scripts"), ends]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.stdout.split() == ["swallowed", "heard"], done.stderr
+    assert done.stdout.splitlines() == ["swallowed", code, "the end"], done.stderr
+    assert done.stderr.count("Stopped.") == (ends == "stopped")
 
 
 def test_what_a_living_run_needs_is_not_removed(tmp_path: Path, monkeypatch):

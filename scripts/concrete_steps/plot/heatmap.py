@@ -159,10 +159,12 @@ def _grid(n_facets: int, x_names: list[str], y_names: list[str], title: str | No
     inner = down * y_pitch * len(y_names) + (down - 1) * gap
     top = (50 if title else 20) + (20 if n_facets > 1 else 0)
     foot = bottom + (SLIDER if slider else 0)
+    width = int(max(400, left + right + across * x_pitch * len(x_names)))
+    beside = max(0, title_width(title) - width)  # where a title is wider than the pictures
     layout = {
-        "width": int(max(400, title_width(title), left + right + across * x_pitch * len(x_names))),
+        "width": width + beside,
         "height": int(top + inner + foot),
-        "margin": {"l": left, "r": right, "t": top, "b": foot},
+        "margin": {"l": left, "r": right + beside, "t": top, "b": foot},
     }
     return _Grid(across, down, x_ticks, y_ticks, gap / inner if down > 1 else 0, layout)
 

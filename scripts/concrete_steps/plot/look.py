@@ -81,8 +81,8 @@ def finish(fig: go.Figure, title: str | None, x_label: str, y_label: str, *, wha
 
 
 def title_width(title: str | None) -> int:
-    """Pixels that a title takes, at most those of a notebook column."""
-    return min(WIDTH, int(20 + 7.5 * len(title or "")))
+    """Pixels that a title takes in the widest of its fonts, at most those of a notebook column."""
+    return min(WIDTH, int(20 + 9.5 * max(map(len, (title or "").split("<br>")))))
 
 
 def summary(kind: str, names: Sequence[str], groups: Sequence[np.ndarray], most: int = 8) -> str:

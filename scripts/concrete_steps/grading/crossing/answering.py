@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from concrete_steps.grading.crossing.bridges import LentBridges
-from concrete_steps.grading.crossing.changes import kept
+from concrete_steps.grading.crossing.changes import kept, refill
 from concrete_steps.grading.crossing.codec import Codec
 from concrete_steps.grading.crossing.places import MAY_BE_MADE, find
 from concrete_steps.grading.crossing.standins import BASES, SPECIAL
@@ -125,7 +125,7 @@ class AnswerCodec(Codec):
             for key, value in fields.items():
                 object.__setattr__(thing, key, value)
             return
-        merged = {key: kept(own.get(key), value) for key, value in fields.items()}
+        merged = {key: _of_its_kind(own.get(key), value) for key, value in fields.items()}
         for key in [key for key in own if key not in merged]:
             del own[key]
         own.update(merged)
@@ -203,6 +203,14 @@ class AnswerCodec(Codec):
 
     def is_fixed(self, thing: Any) -> bool:
         return isinstance(thing, type) or _is_function(thing)
+
+
+def _of_its_kind(old: Any, new: Any) -> Any:
+    """A learner's own kind of list, dict or set, which crossed as a plain one, refilled; else the new value."""
+    if old is not new and any(isinstance(old, kind) and isinstance(new, kind) for kind in (list, dict, set)):
+        refill(old, new)
+        return old
+    return new
 
 
 def _own(cls: type) -> list[type]:

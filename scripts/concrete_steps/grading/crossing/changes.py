@@ -153,13 +153,18 @@ def refill(old: Any, new: Any) -> None:
             old[:] = [*map(kept, old, new), *new[len(old) :]]
     elif isinstance(old, dict):
         merged = [(key, kept(old.get(key), value)) for key, value in new.items()]
-        if list(old) != list(new):
+        if len(old) != len(new) or not all(map(_same_key, old, new)):
             old.clear()
         # A Counter's own update adds, and an OrderedDict does not see what dict's own puts into it.
-        (dict if isinstance(old, collections.Counter) else type(old)).update(old, merged)
+        (collections.OrderedDict if isinstance(old, collections.OrderedDict) else dict).update(old, merged)
     else:
         old.clear()
         old.update(new)
+
+
+def _same_key(a: Any, b: Any) -> bool:
+    """Tensors are equal entry by entry, as keys they are themselves alone."""
+    return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)
 
 
 def kept(old: Any, new: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 from torch.overrides import _get_current_function_mode
 from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import _get_current_dispatch_mode
@@ -90,5 +91,9 @@ SET = {
 
 def is_watched() -> bool:
     """Whether something in this process looks at each line or each operation that an answer would do here."""
+    if sys.gettrace() or sys.getprofile() or forward_ad._current_level >= 0:
+        return True
+    if torch._C._autograd._top_saved_tensors_default_hooks(False) is not None:
+        return True
     modes = (_get_current_dispatch_mode(), _get_current_function_mode())
-    return sys.gettrace() is not None or any(mode and not isinstance(mode, DeviceContext) for mode in modes)
+    return any(mode and not isinstance(mode, DeviceContext) for mode in modes)
