@@ -58,6 +58,19 @@ def test_keys_may_be_tensors_in_another_order(learners):
         assert [*d.values()] == [2, 1] and next(iter(d)) is second
 
 
+def test_what_a_hook_writes_is_shared_from_call_to_call(learners):
+    """A check's own hook on a learner's module: the check empties the list, and the next call fills it again."""
+    code = "import torch\nclass Thing(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    code += "        self.part = torch.nn.Identity()\n    def forward(self, x):\n        return self.part(x)"
+    with learners(code) as the:
+        model, seen = the.Thing(), {}
+        model.part.register_forward_hook(lambda part, args, out: seen.setdefault("first", len(out)))
+        for n in (2, 1, 3):
+            seen.clear()
+            model(torch.zeros(n))
+            assert seen == {"first": n}
+
+
 def test_a_hook_that_stays_behind_is_seen_here(learners):
     with learners("def f(layer):\n    layer.register_forward_hook(print)") as the:
         layer = torch.nn.Tanh()

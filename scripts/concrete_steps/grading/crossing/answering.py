@@ -89,7 +89,11 @@ class AnswerCodec(Codec):
         made = types.CellType()
         self.table.put(number, made, strong=True)
         if filled:
-            made.cell_contents = self.decode(value)
+            before, self.scope = self.scope, []  # a list in it is shared for good: a hook may be called by several calls
+            try:
+                made.cell_contents = self.decode(value)
+            finally:
+                self.scope = before
         return made
 
     def read_partial(self, function: Any, args: Any, kwargs: Any) -> Any:
