@@ -72,8 +72,13 @@ def test_the_sandbox_sees_the_models_that_were_fetched(tmp_path, monkeypatch):
     folder = smollm2_model.cached_folder()
     folder.mkdir(parents=True)
     assert tmp_path in folder.parents
+    (folder / smollm2_model.WEIGHTS).touch(0o600)  # as safetensors writes it; root's sandbox is another user's
+    smollm2_model.fetch()
     environment = sandbox.environment(sandbox.SCRATCH, locked=True)
-    code = "from concrete_steps.models import smollm2_model as m; print(m.fetch())"
+    code = "from concrete_steps.grading.sandbox import drop_root; drop_root()\n"
+    code += (
+        "from concrete_steps.models import smollm2_model as m; f = m.fetch(); (f / m.WEIGHTS).read_bytes(); print(f)"
+    )
     run = [*sandbox.command([folder], environment), sys.executable, "-P", "-c", code]
     done = subprocess.run(run, env=environment, capture_output=True, text=True)
     assert (done.stdout.strip(), done.returncode) == (str(folder), 0), done.stderr

@@ -89,7 +89,10 @@ class AnswerCodec(Codec):
         made = types.CellType()
         self.table.put(number, made, strong=True)
         if filled:
-            before, self.scope = self.scope, []  # a list in it is shared for good: a hook may be called by several calls
+            before, self.scope = (
+                self.scope,
+                [],
+            )  # a list in it is shared for good: a hook may be called by several calls
             try:
                 made.cell_contents = self.decode(value)
             finally:
