@@ -11,6 +11,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from concrete_steps.checking.testing import blank_bridge
 from concrete_steps.course import load_course
 from concrete_steps.grading.crossing.link import Link
 from concrete_steps.grading.crossing.tensors import Nonsense
@@ -69,6 +70,27 @@ def test_what_a_hook_writes_is_shared_from_call_to_call(learners):
             seen.clear()
             model(torch.zeros(n))
             assert seen == {"first": n}
+
+
+def test_a_bridge_is_lent_with_the_hooks_that_a_check_has_put_in(learners):
+    """They count what runs over there; TransformerLens's own are in both, and are not told."""
+    code = "import torch\ndef f(bridge):\n    bridge(torch.zeros(1, 2, dtype=torch.long))"
+    with learners(code) as the:
+        bridge = blank_bridge(n_layers=2, d_model=4, d_head=4, n_heads=1, d_vocab=5, n_ctx=3, attn_only=True)
+        runs = collections.Counter()
+        handle = bridge.blocks[1].register_forward_pre_hook(lambda block, args: runs.update(["block"]))
+        for n in (1, 2):
+            the.f(bridge)
+            assert runs == {"block": n}
+        handle.remove()
+        the.f(bridge)
+        assert runs == {"block": 2}
+        handle = bridge.blocks[1].register_forward_pre_hook(lambda block, args, kwargs: None, with_kwargs=True)
+        try:
+            with pytest.raises(Lost, match="cannot be lent"):
+                the.f(bridge)
+        finally:
+            handle.remove()
 
 
 def test_a_hook_that_stays_behind_is_seen_here(learners):

@@ -20,7 +20,7 @@ TABLES = (
     *("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs"),
 )
 LISTS = ("fwd_hooks", "bwd_hooks")  # of TransformerLens's hook points
-HOOKED = "a model into which a check has put hooks of TransformerLens's cannot be lent"
+HOOKED = "a model into which a check has put hooks of TransformerLens's, or with keywords, cannot be lent"
 TRANSFORMERS = ("LlamaForCausalLM", "GPT2LMHeadModel")
 
 
@@ -83,6 +83,8 @@ class Bridges:
             for kind in TABLES[:4]:
                 for key, hook in getattr(module, kind, {}).items():
                     if key not in tables.get(kind, ()) and not _is_librarys(hook):
+                        if self.lends and any(key in getattr(module, flags, ()) for flags in TABLES[4:]):
+                            raise ValueError(HOOKED)
                         new.append([kind, key, codec.encode(hook)])
             more = [len(getattr(module, kind, ())) - lengths.get(kind, 0) for kind in LISTS]
             if self.lends and any(more) and not all(_may_be_lent(h) for k in LISTS for h in getattr(module, k)):
@@ -193,17 +195,27 @@ def _is_librarys(hook: Any) -> bool:
 
 
 def _settled(bridge: nn.Module) -> nn.Module:
-    """After a first run, at which TransformerLens puts hooks of its own into it, for good."""
+    """After a first run, at which TransformerLens puts hooks of its own into it, for good; a check's are not called."""
+    tables = [table for module in bridge.modules() for kind in TABLES[:4] if (table := getattr(module, kind, None))]
+    aside = [(table, key, hook) for table in tables for key, hook in table.items() if not _is_librarys(hook)]
+    for table, key, _ in aside:
+        del table[key]
     state = torch.get_rng_state()
-    with torch.no_grad():
-        bridge(torch.zeros(1, 1, dtype=torch.long))
-    torch.set_rng_state(state)
+    try:
+        with torch.no_grad():
+            bridge(torch.zeros(1, 1, dtype=torch.long))
+    finally:
+        torch.set_rng_state(state)
+        for table, key, hook in aside:
+            table[key] = hook
     return bridge
 
 
 def _look(module: nn.Module) -> tuple[dict[str, set], dict[str, int]]:
-    tables = {kind: set(getattr(module, kind, None) or ()) for kind in TABLES}
-    return tables, {kind: _counted(module, kind) for kind in LISTS}
+    """The hooks of the beginning: a library's. A check's own, which may count what runs, are told to the other side."""
+    tables = {kind: getattr(module, kind, None) or {} for kind in TABLES}
+    first = {kind: {key for key, hook in table.items() if _is_librarys(hook)} for kind, table in tables.items()}
+    return first, {kind: _counted(module, kind) for kind in LISTS}
 
 
 def _counted(module: nn.Module, kind: str) -> int:
