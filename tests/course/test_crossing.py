@@ -93,6 +93,34 @@ def test_a_bridge_is_lent_with_the_hooks_that_a_check_has_put_in(learners):
             handle.remove()
 
 
+@pytest.mark.parametrize("hostile", ["thing", "part", "nothing"])
+def test_no_hook_is_put_in_or_taken_away_unseen(hostile, learners):
+    """Nor one that gives itself out for TransformerLens's own: the point is then not proven."""
+    with learners("def f(bridge):\n    pass") as the:
+        bridge = blank_bridge(n_layers=1, d_model=4, d_head=4, n_heads=1, d_vocab=5, n_ctx=3, attn_only=True)
+        with_hook = bridge.blocks[0].register_forward_hook(lambda block, args, out: None)
+        try:
+            the.f(bridge)
+            codec = the.link.codec
+            number = codec.table.number(bridge)
+            part = ["part", number, "blocks.0"]
+            own = ["class", 10**6 + 1, {"name": "X", "bases": ["Module"], "special": ["__call__"]}]
+            hook = {"thing": ["thing", 10**6 + 3, own, ["state", [["func", part]]]], "part": part}.get(hostile)
+            told = [["blocks.0", False, [["_forward_hooks", 10**9 + 5, hook]] if hook else [], [0, 0]]]
+            assert not the.link.touched
+            codec.apply([[number, ["bridge", False, told]]])
+            assert the.link.touched
+        finally:
+            with_hook.remove()
+            bridge.blocks[0]._forward_hooks.clear()
+
+
+@pytest.mark.parametrize("lent", [lambda seen: seen.append, lambda seen: lambda x, seen=seen: seen.append(x)])
+def test_what_would_be_written_unseen_is_not_lent(lent, learners):
+    with learners("def f(g):\n    g(1)") as the, pytest.raises(Lost, match="not seen here"):
+        the.f(lent([]))
+
+
 def test_a_hook_that_stays_behind_is_seen_here(learners):
     with learners("def f(layer):\n    layer.register_forward_hook(print)") as the:
         layer = torch.nn.Tanh()

@@ -73,7 +73,10 @@ def test_the_sandbox_sees_the_models_that_were_fetched(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     assert tmp_path in folder.parents
     (folder / smollm2_model.WEIGHTS).touch(0o600)  # as safetensors writes it; root's sandbox is another user's
+    folder.chmod(0o700)
     smollm2_model.fetch()
+    assert folder.stat().st_mode & 0o055 == 0o055
+    assert (folder / smollm2_model.WEIGHTS).stat().st_mode & 0o044 == 0o044
     environment = sandbox.environment(sandbox.SCRATCH, locked=True)
     code = "from concrete_steps.grading.sandbox import drop_root; drop_root()\n"
     code += (

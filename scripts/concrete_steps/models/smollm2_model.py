@@ -108,10 +108,11 @@ def fetch(repair: bool = False) -> Path:
 
 def _open_to_all(folder: Path) -> None:
     """safetensors writes files that its user alone may read; a grader that is root reads them as another user."""
-    for path in folder.iterdir():
-        with suppress(OSError):  # a cache of somebody else's
-            if not path.stat().st_mode & 0o004:
-                path.chmod(0o644)
+    with suppress(OSError):  # a cache of somebody else's
+        for path, needed in ((folder, 0o055), *((path, 0o044) for path in folder.iterdir() if path.is_file())):
+            mode = path.stat().st_mode
+            if mode & needed != needed:
+                path.chmod(mode & 0o777 | needed)
 
 
 def verify(folder: Path) -> None:

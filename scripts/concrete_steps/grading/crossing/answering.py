@@ -89,10 +89,8 @@ class AnswerCodec(Codec):
         made = types.CellType()
         self.table.put(number, made, strong=True)
         if filled:
-            before, self.scope = (
-                self.scope,
-                [],
-            )  # a list in it is shared for good: a hook may be called by several calls
+            before = self.scope
+            self.scope = []  # a list in it is shared for good: several calls may call a hook
             try:
                 made.cell_contents = self.decode(value)
             finally:
@@ -213,7 +211,7 @@ class AnswerCodec(Codec):
 
 
 def _of_its_kind(old: Any, new: Any) -> Any:
-    """A learner's own kind of list, dict or set, which crossed as a plain one, refilled; else the new value."""
+    """A field's own kind of list, dict or set, which crossed as a plain one, refilled; else the new value."""
     if old is not new and any(isinstance(old, kind) and isinstance(new, kind) for kind in (list, dict, set)):
         refill(old, new)
         return old

@@ -1,18 +1,22 @@
 """TransformerLens bridges cross as their configuration and weights, and later as what was changed in them.
 
 Both processes build their own and keep to it: hooks that TransformerLens puts in by itself are on both sides and count
-as the beginning. A hook that one side adds later is told to the other.
+as the beginning. Any other is told to the other side. A check's own hook runs where the learner's code does, which may
+keep it from running: a check that counts by one is `trusted` in the map.
 """
 
 from __future__ import annotations
 
+import functools
 import pickle
+import types
 import weakref
 from typing import Any
 
 import torch
 from torch import nn
 
+from concrete_steps.grading.crossing.standins import number_of
 from concrete_steps.grading.crossing.tensors import Nonsense
 
 TABLES = (
@@ -172,7 +176,7 @@ class LentBridges(Bridges):
             bridge = models.smollm2() if name == smollm2_model.NAME else models.load(name)
             object.__setattr__(bridge, "versions", [(p, p._version) for p in bridge.parameters()])
             self.kept[name] = _settled(bridge)
-        return bridge
+        return _without_others(bridge)  # one that an earlier check has put in belongs to that check
 
 
 class _Handle:
@@ -189,31 +193,48 @@ class _Handle:
 
 
 def _is_librarys(hook: Any) -> bool:
-    """A library's own, put in at a first run. What is added by TransformerLens's add_hook is seen by its lists."""
-    module = str(getattr(getattr(hook, "func", hook), "__module__", ""))
-    return module.startswith(("transformer_lens", "transformers"))
+    """A library's own, put in at a first run. What is added by TransformerLens's add_hook is seen by its lists.
+
+    Nothing that came from the other side is one, whatever it says of itself.
+    """
+    function = hook.func if type(hook) is functools.partial else hook
+    if not isinstance(function, types.FunctionType | types.MethodType) or number_of(function) is not None:
+        return False
+    return str(function.__module__).startswith(("transformer_lens", "transformers"))
+
+
+def _tables(bridge: nn.Module) -> list[dict]:
+    return [getattr(module, kind) for module in bridge.modules() for kind in TABLES[:4] if getattr(module, kind, None)]
+
+
+def _without_others(bridge: nn.Module) -> nn.Module:
+    """Only the library's hooks are left in it."""
+    for table in _tables(bridge):
+        for key in [key for key, hook in table.items() if not _is_librarys(hook)]:
+            del table[key]
+    return bridge
 
 
 def _settled(bridge: nn.Module) -> nn.Module:
-    """After a first run, at which TransformerLens puts hooks of its own into it, for good; a check's are not called."""
-    tables = [table for module in bridge.modules() for kind in TABLES[:4] if (table := getattr(module, kind, None))]
-    aside = [(table, key, hook) for table in tables for key, hook in table.items() if not _is_librarys(hook)]
-    for table, key, _ in aside:
-        del table[key]
+    """After a first run, at which TransformerLens puts hooks of its own into it, for good; a check's do not run."""
+    before = [(table, list(table.items())) for table in _tables(bridge)]
+    _without_others(bridge)
     state = torch.get_rng_state()
     try:
         with torch.no_grad():
             bridge(torch.zeros(1, 1, dtype=torch.long))
     finally:
         torch.set_rng_state(state)
-        for table, key, hook in aside:
-            table[key] = hook
+        for table, items in before:
+            new = [(key, hook) for key, hook in table.items() if key not in dict(items)]
+            table.clear()
+            table.update([*items, *new])
     return bridge
 
 
 def _look(module: nn.Module) -> tuple[dict[str, set], dict[str, int]]:
-    """The hooks of the beginning: a library's. A check's own, which may count what runs, are told to the other side."""
-    tables = {kind: getattr(module, kind, None) or {} for kind in TABLES}
+    """The hooks of the beginning: a library's."""
+    tables = {kind: getattr(module, kind, None) or {} for kind in TABLES[:4]}
     first = {kind: {key for key, hook in table.items() if _is_librarys(hook)} for kind, table in tables.items()}
     return first, {kind: _counted(module, kind) for kind in LISTS}
 

@@ -163,8 +163,10 @@ def refill(old: Any, new: Any) -> None:
 
 
 def _same_key(a: Any, b: Any) -> bool:
-    """Tensors are equal entry by entry, as keys they are themselves alone."""
-    return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)
+    try:
+        return a is b or bool(a == b)
+    except RuntimeError:  # tensors, alone or in a tuple, are equal entry by entry
+        return False
 
 
 def kept(old: Any, new: Any) -> Any:

@@ -54,6 +54,10 @@ class JudgeCodec(Codec):
             return self._class(value)
         if isinstance(value, functools.partial):
             return ["partial", *map(self.encode, (value.func, value.args, value.keywords))]
+        if isinstance(value, types.BuiltinMethodType) and type(value.__self__) in CONTAINERS:
+            raise ValueError(
+                f"{value.__name__} of a list or dict cannot be lent: what it writes is not seen here"
+            )
         if isinstance(value, types.MethodType):
             return ["method", self.encode(value.__self__), value.__func__.__name__]
         wrapped = inspect.unwrap(value) if callable(value) else value
@@ -85,7 +89,7 @@ class JudgeCodec(Codec):
 
     def thing_state(self, thing: Any) -> Any:
         if isinstance(thing, types.CellType):
-            return ["cell", self.encode(thing.cell_contents)]
+            return ["cell", self.encode(_contents(thing))]
         if isinstance(thing, type | types.FunctionType) or not hasattr(thing, "__dict__"):
             return None
         if self.link.bridges.knows(thing):
@@ -117,6 +121,9 @@ class JudgeCodec(Codec):
         namespace = inner.__globals__
         if namespace.get(value.__name__) is value and is_of_checks(namespace):
             return self._from_checks(value, value.__name__, namespace)
+        defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+        if any(type(default) in CONTAINERS for default in defaults):
+            raise ValueError(f"{value.__name__} cannot be lent: what changes in its defaults is not seen here")
         code = value.__code__
         if is_of_checks(namespace):
             place, texts = namespace["__file__"], self._texts(namespace, names_in(code))
