@@ -96,7 +96,7 @@ def test_a_bridge_is_lent_with_the_hooks_that_a_check_has_put_in(learners):
 @pytest.mark.parametrize("hostile", ["thing", "part", "nothing"])
 def test_no_hook_is_put_in_or_taken_away_unseen(hostile, learners):
     """Nor one that gives itself out for TransformerLens's own: the point is then not proven."""
-    with learners("def f(bridge):\n    pass") as the:
+    with learners("kept = []\ndef f(bridge):\n    kept.append(bridge)") as the:
         bridge = blank_bridge(n_layers=1, d_model=4, d_head=4, n_heads=1, d_vocab=5, n_ctx=3, attn_only=True)
         with_hook = bridge.blocks[0].register_forward_hook(lambda block, args, out: None)
         try:

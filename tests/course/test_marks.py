@@ -6,6 +6,7 @@ all of them run once a week (`--browser all`).
 
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,7 @@ def write(notebook: Notebook, folder: Path, answers: dict[str, tuple[int, str]],
     for cell in content["cells"]:
         if cell["id"] in answers:
             name = cell["id"]
-            call = "()" if name.startswith("answer_") or f"{name} = None" in "".join(cell["source"]) else ""
+            call = "" if re.search(rf"^(def|class) {name}\b", "".join(cell["source"]), re.MULTILINE) else "()"
             number, module = answers[name][0], notebook.mistakes.stem
             cell["source"] = CELL.format(module=module, registry=registry, exercise=name, number=number, call=call)
     path = folder / notebook.path.name

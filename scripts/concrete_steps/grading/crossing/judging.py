@@ -55,9 +55,7 @@ class JudgeCodec(Codec):
         if isinstance(value, functools.partial):
             return ["partial", *map(self.encode, (value.func, value.args, value.keywords))]
         if isinstance(value, types.BuiltinMethodType) and type(value.__self__) in CONTAINERS:
-            raise ValueError(
-                f"{value.__name__} of a list or dict cannot be lent: what it writes is not seen here"
-            )
+            raise ValueError(f"{value.__name__} of a list or dict cannot be lent: what it writes is not seen here")
         if isinstance(value, types.MethodType):
             return ["method", self.encode(value.__self__), value.__func__.__name__]
         wrapped = inspect.unwrap(value) if callable(value) else value
