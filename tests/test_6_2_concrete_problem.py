@@ -207,15 +207,27 @@ def test_reads_from(reads_from, rng):
         )
 
 
+def with_a_tie(rng, model, places, letters):
+    """Two rows that, for some pair at these places, say one letter each, the higher first."""
+    while True:
+        tokens = rng.integers(0, 6, 2, 5)
+        put = tokens.repeat(letters * letters, 1, 1)
+        put[:, :, places] = torch.cartesian_prod(torch.arange(letters), torch.arange(letters))[:, None]
+        first, second = letters_of(model, put.flatten(0, 1)).view(-1, 2).T
+        if (first > second).any():
+            return tokens
+
+
 def test_answer_table(answer_table, rng):
-    """Every pair at the two places of all rows, whichever comes first; what most rows say, and their share."""
+    """Every pair at the two places of all rows, whichever comes first; what most rows say, and their share; ties."""
+    letters = 4
     for model, rows, pos, places in [
         (tiny(2, 2), 9, 4, (0, 2)),
         (tiny(3, 3), 8, 5, (3, 1)),
         (tiny(2, 2), 1, 3, (0, 1)),
+        (tiny(3, 3), 2, 5, (3, 1)),
     ]:
-        letters = 4
-        tokens = rng.integers(0, 6, rows, pos)
+        tokens = with_a_tie(rng, model, places, letters) if rows == 2 else rng.integers(0, 6, rows, pos)
         with as_found(model, tokens):
             result = answer_table(model, tokens, places, letters)
         assert isinstance(result, tuple | list) and len(result) == 2, "return two tensors: letters and shares"
