@@ -23,6 +23,7 @@ from concrete_steps.grading.crossing.changes import kept, refill
 from concrete_steps.grading.crossing.codec import Codec
 from concrete_steps.grading.crossing.places import MAY_BE_MADE, find
 from concrete_steps.grading.crossing.standins import BASES, SPECIAL
+from concrete_steps.grading.sandbox import SCRATCH
 
 
 class AnswerCodec(Codec):
@@ -179,7 +180,7 @@ class AnswerCodec(Codec):
         if isinstance(thing, type | types.FunctionType | BaseException):
             return False
         known = isinstance(thing, nn.Module | torch.optim.Optimizer) or cls.__module__ == "__main__"
-        known = known or cls.__module__.startswith(("checks_", "concrete_steps", "__main__"))
+        known = known or cls.__module__.startswith(("checks_", "concrete_steps", "__main__")) or _is_beside(cls)
         return known or MAY_BE_MADE.fullmatch(f"{cls.__module__}:{cls.__qualname__}") is not None
 
     def _class(self, cls: type) -> Any:
@@ -208,6 +209,11 @@ class AnswerCodec(Codec):
 
     def is_fixed(self, thing: Any) -> bool:
         return isinstance(thing, type) or _is_function(thing)
+
+
+def _is_beside(cls: type) -> bool:
+    """Of a module of the learner's own, which lies beside the notebook."""
+    return str(getattr(sys.modules.get(cls.__module__), "__file__", "")).startswith(f"{SCRATCH}/")
 
 
 def _of_its_kind(old: Any, new: Any) -> Any:
